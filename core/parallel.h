@@ -1,0 +1,54 @@
+// Parallel loops over OpenMP. Work is handed out dynamically, so a loop body must write only what its index
+// owns; then results do not depend on the number of threads.
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <exception>
+
+#include "core/cancel.h"
+
+namespace hyperattn {
+
+/// Threads that the next parallel loop uses. Set with `set_thread_count`; the default is OpenMP's.
+[[nodiscard]] inline int thread_count() {
+  return omp_get_max_threads();
+}
+inline void set_thread_count(int threads) {
+  omp_set_num_threads(threads);
+}
+
+/// Calls body(index, worker) for every index in [0, count), worker in [0, thread_count()). An exception ends
+/// the loop early and is rethrown here (the first one, if several). Throws Cancelled when asked to stop (see
+/// core/cancel.h).
+template <class Body>
+void parallel_for(int64_t count, const Body& body) {
+  if (count <= 0) return;
+  std::exception_ptr failure;
+  std::atomic<bool> failed{false};
+#pragma omp parallel for schedule(dynamic, 1) if (count > 1)
+  for (int64_t index = 0; index < count; ++index) {
+    if (failed.load(std::memory_order_relaxed)) continue;
+    try {
+      throw_if_cancelled();
+      body(index, omp_get_thread_num());
+    } catch (...) {
+      if (!failed.exchange(true)) failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+/// Sets `size` values in parallel; the first touch of new memory costs more than the write.
+template <class T>
+void parallel_fill(T* data, int64_t size, T value) {
+  constexpr int64_t kChunk = 1 << 18;
+  parallel_for((size + kChunk - 1) / kChunk, [&](int64_t chunk, int) {
+    std::fill(data + chunk * kChunk, data + std::min(size, (chunk + 1) * kChunk), value);
+  });
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,79 @@
+// Declared parameters: a backend, an input source or a measure states each parameter once (name, type,
+// default, range, one line of meaning); validation, `hyperattn list`, the JSON Schema and the documentation
+// all read that declaration.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace hyperattn {
+
+using IntegerList = std::vector<int64_t>;
+using ParameterValue = std::variant<int64_t, double, bool, std::string, IntegerList>;
+
+enum class ParameterType {
+  integer,       ///< holds int64_t, or one of `choices` as text (such as `auto`)
+  number,        ///< holds double, or one of `choices` as text
+  boolean,       ///< holds bool
+  text,          ///< holds std::string
+  choice,        ///< holds std::string, one of `choices`
+  integer_list,  ///< holds IntegerList
+};
+
+struct ParameterSpec {
+  std::string name;
+  ParameterType type = ParameterType::integer;
+  std::optional<ParameterValue> default_value;  ///< none: required, unless `optional`
+  std::string meaning;                          ///< one line
+  double minimum = -std::numeric_limits<double>::infinity();
+  double maximum =
+      std::numeric_limits<double>::infinity();  ///< inclusive; `.inf` itself only if allow_infinity
+  std::vector<std::string> choices;
+  bool power_of_two = false;
+  bool allow_infinity = false;
+  bool optional = false;  ///< may be absent without a default (then `Parameters::has` is false)
+};
+
+/// Resolved values by name. A getter for a name that is absent or of another type is a broken invariant (it
+/// throws std::logic_error): the reader has checked the values against the specs before.
+class Parameters {
+ public:
+  void set(const std::string& name, ParameterValue value) { values_[name] = std::move(value); }
+  void erase(const std::string& name) { values_.erase(name); }
+  [[nodiscard]] bool has(const std::string& name) const { return values_.count(name) != 0; }
+  [[nodiscard]] const std::map<std::string, ParameterValue>& all() const { return values_; }
+
+  [[nodiscard]] int64_t integer(const std::string& name) const;
+  [[nodiscard]] double number(const std::string& name) const;  ///< accepts an integer too
+  [[nodiscard]] bool boolean(const std::string& name) const;
+  [[nodiscard]] const std::string& text(const std::string& name) const;
+  [[nodiscard]] const IntegerList& integers(const std::string& name) const;
+  /// Whether a `number` holds one of its words (such as `auto`) instead.
+  [[nodiscard]] bool is_text(const std::string& name) const;
+
+  bool operator==(const Parameters&) const = default;
+
+ private:
+  std::map<std::string, ParameterValue> values_;
+};
+
+/// "2.5", "true", "[1, 2]": as YAML writes it; numbers in the shortest form that reads back to the same
+/// value.
+[[nodiscard]] std::string to_string(const ParameterValue& value);
+
+/// An empty string if `value` is allowed by `spec`; otherwise what is wrong and what is allowed, for example
+/// "must be a power of two, but is 96".
+[[nodiscard]] std::string check_parameter(const ParameterSpec& spec, const ParameterValue& value);
+
+/// The defaults of all specs that have one.
+[[nodiscard]] Parameters default_parameters(const std::vector<ParameterSpec>& specs);
+
+/// The candidate nearest to `name` by edit distance, or an empty string when none is near (for suggestions).
+[[nodiscard]] std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates);
+
+}  // namespace hyperattn

@@ -1,0 +1,54 @@
+// Counter-based random numbers (Philox 4x32-10): value number `index` of a stream is a pure function of the
+// stream's key, so results do not depend on the number of threads or on the order in which values are asked
+// for.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace hyperattn {
+
+/// What a stream is for. Part of its key: two purposes never share numbers. Append only: the order is the
+/// key.
+enum class Purpose : uint32_t {
+  query = 0,
+  key,
+  value,
+  cluster,
+  hash,
+  key_sample,
+  value_sample,
+  row_sample,
+  bucket,
+  operator_start,
+  other,
+  output_gradient,
+  centroid,
+};
+
+/// The random numbers of one (seed, purpose, trial, head, node). Cheap to copy; all members are const and
+/// thread-safe.
+class RandomStream {
+ public:
+  RandomStream(uint64_t seed, Purpose purpose, uint32_t trial = 0, uint32_t head = 0, uint32_t node = 0);
+
+  /// 64 uniformly random bits.
+  [[nodiscard]] uint64_t bits(uint64_t index) const;
+  /// Uniform in [0, 1), 53 bits.
+  [[nodiscard]] double uniform(uint64_t index) const;
+  /// Standard normal (Box-Muller on one 128-bit block).
+  [[nodiscard]] double normal(uint64_t index) const;
+  /// Uniform integer in [0, bound), without modulo bias beyond 2^-64 · bound.
+  [[nodiscard]] uint64_t below(uint64_t index, uint64_t bound) const;
+
+ private:
+  uint32_t key_[2];
+  uint32_t counter_high_[2];
+};
+
+/// `count` distinct integers of [0, population) in increasing order, each subset equally likely (Floyd's
+/// algorithm; O(count log count)). Requires 0 <= count <= population.
+[[nodiscard]] std::vector<int32_t> sample_without_replacement(const RandomStream& stream, int64_t population,
+                                                              int64_t count);
+
+}  // namespace hyperattn

@@ -1,0 +1,90 @@
+// Row-major matrices and (batch, heads, rows, dim) tensors. Views are plain pointers with a shape; `as_eigen`
+// is the door to Eigen's algebra, and the only place where the two conventions meet.
+#pragma once
+
+#include <Eigen/Core>
+#include <cstdint>
+#include <string>
+
+#include "core/memory.h"
+
+namespace hyperattn {
+
+/// A row-major matrix in someone else's memory; row i starts at data + i * stride.
+template <class T>
+struct MatrixView {
+  T* data = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;
+
+  [[nodiscard]] T* row(int64_t i) const { return data + i * stride; }
+  operator MatrixView<const T>() const {
+    return {data, rows, cols, stride};
+  }  // NOLINT(google-explicit-constructor)
+};
+
+template <class Scalar>
+using RowMajorMatrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+/// Eigen's view of the same memory.
+template <class T>
+auto as_eigen(MatrixView<T> view) {
+  using Plain = RowMajorMatrix<std::remove_const_t<T>>;
+  using Matrix = std::conditional_t<std::is_const_v<T>, const Plain, Plain>;
+  return Eigen::Map<Matrix, 0, Eigen::OuterStride<>>(view.data, view.rows, view.cols,
+                                                     Eigen::OuterStride<>(view.stride));
+}
+
+struct TensorShape {
+  int64_t batch = 0;
+  int64_t heads = 0;
+  int64_t rows = 0;
+  int64_t dim = 0;
+
+  [[nodiscard]] int64_t size() const { return batch * heads * rows * dim; }
+  [[nodiscard]] int64_t matrices() const { return batch * heads; }
+  bool operator==(const TensorShape&) const = default;
+};
+
+/// "(1, 4, 4096, 64)", as numpy prints a shape.
+[[nodiscard]] inline std::string to_string(const TensorShape& s) {
+  return "(" + std::to_string(s.batch) + ", " + std::to_string(s.heads) + ", " + std::to_string(s.rows) +
+         ", " + std::to_string(s.dim) + ")";
+}
+
+/// A contiguous row-major (batch, heads, rows, dim) tensor in someone else's memory.
+template <class T>
+struct TensorView {
+  T* data = nullptr;
+  TensorShape shape;
+
+  /// The matrix of flat head index batch_index * heads + head_index.
+  [[nodiscard]] MatrixView<T> matrix(int64_t flat_head) const {
+    return {data + flat_head * shape.rows * shape.dim, shape.rows, shape.dim, shape.dim};
+  }
+  operator TensorView<const T>() const { return {data, shape}; }  // NOLINT(google-explicit-constructor)
+};
+
+/// An owning tensor; uninitialised unless a fill value is given. Move-only.
+template <class T>
+class Tensor {
+ public:
+  Tensor() = default;
+  explicit Tensor(const TensorShape& shape) : shape_(shape), buffer_(shape.size()) {}
+  Tensor(const TensorShape& shape, T fill) : shape_(shape), buffer_(shape.size(), fill) {}
+
+  [[nodiscard]] const TensorShape& shape() const { return shape_; }
+  [[nodiscard]] T* data() { return buffer_.data(); }
+  [[nodiscard]] const T* data() const { return buffer_.data(); }
+  [[nodiscard]] TensorView<T> view() { return {buffer_.data(), shape_}; }
+  [[nodiscard]] TensorView<const T> view() const { return {buffer_.data(), shape_}; }
+  [[nodiscard]] MatrixView<T> matrix(int64_t flat_head) { return view().matrix(flat_head); }
+  [[nodiscard]] MatrixView<const T> matrix(int64_t flat_head) const { return view().matrix(flat_head); }
+
+ private:
+  TensorShape shape_;
+  Buffer<T> buffer_;
+};
+
+}  // namespace hyperattn
