@@ -1,0 +1,48 @@
+#include "algorithms/backend.h"
+
+#include "algorithms/backends/dense.h"
+#include "algorithms/backends/exact.h"
+#include "algorithms/backends/hyper.h"
+#include "algorithms/backends/lsh.h"
+#include "algorithms/backends/reference.h"
+#include "core/error.h"
+
+namespace hyperattn {
+
+std::string Backend::check(const TensorShape&, const TensorShape&, const TensorShape&, bool,
+                           const Parameters&) const {
+  return {};
+}
+
+AttentionGradients Backend::backward(const AttentionProblem&, const CallContext&, const ForwardState&,
+                                     TensorView<const float>) const {
+  fail_usage("backend '" + name() + "' has no backward pass");
+}
+
+std::shared_ptr<const Plan> Backend::mask_plan(const AttentionProblem&, const CallContext&) const {
+  return nullptr;
+}
+
+std::shared_ptr<const Plan> Backend::unmasked_plan(const AttentionProblem&, const CallContext&) const {
+  return nullptr;
+}
+
+const std::vector<const Backend*>& all_backends() {
+  static const std::vector<const Backend*> backends = {&reference_backend(), &dense_backend(),
+                                                       &exact_backend(), &lsh_backend(), &hyper_backend()};
+  return backends;
+}
+
+const Backend* find_backend(const std::string& name) {
+  for (const Backend* backend : all_backends())
+    if (backend->name() == name) return backend;
+  return nullptr;
+}
+
+std::vector<std::string> backend_names() {
+  std::vector<std::string> names;
+  for (const Backend* backend : all_backends()) names.push_back(backend->name());
+  return names;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,131 @@
+#include "algorithms/backends/sparse_parameters.h"
+
+#include <limits>
+#include <utility>
+
+namespace hyperattn {
+namespace {
+
+constexpr double kMaxRows = std::numeric_limits<int32_t>::max();
+
+ParameterSpec integer(const std::string& name, int64_t value, double minimum, double maximum,
+                      const std::string& meaning) {
+  ParameterSpec spec;
+  spec.name = name;
+  spec.type = ParameterType::integer;
+  spec.default_value = value;
+  spec.minimum = minimum;
+  spec.maximum = maximum;
+  spec.meaning = meaning;
+  return spec;
+}
+
+ParameterSpec choice(const std::string& name, std::vector<std::string> choices, const std::string& meaning) {
+  ParameterSpec spec;
+  spec.name = name;
+  spec.type = ParameterType::choice;
+  spec.default_value = choices.front();
+  spec.choices = std::move(choices);
+  spec.meaning = meaning;
+  return spec;
+}
+
+ParameterSpec mask_path_parameter() {
+  ParameterSpec spec;
+  spec.name = "mask_path";
+  spec.type = ParameterType::text;
+  spec.optional = true;
+  spec.meaning = "HDF5 file that holds /mask/blocks or /mask/{indptr,indices} (mask: file)";
+  return spec;
+}
+
+MaskKind mask_kind(const std::string& name) {
+  if (name == "none") return MaskKind::none;
+  if (name == "band") return MaskKind::band;
+  return name == "file" ? MaskKind::file : MaskKind::sort_lsh;
+}
+
+Sampling sampling_kind(const std::string& name) {
+  if (name == "uniform_iid") return Sampling::uniform_iid;
+  if (name == "value_norm") return Sampling::value_norm;
+  return name == "prefix" ? Sampling::prefix : Sampling::uniform;
+}
+
+}  // namespace
+
+std::vector<ParameterSpec> mask_parameters(bool allow_no_mask) {
+  std::vector<std::string> masks = {"sort_lsh", "band", "file"};
+  if (allow_no_mask) masks.insert(masks.begin() + 1, "none");
+  ParameterSpec buckets = integer("bucket_count", 128, 1, 1 << kMaxHashBits,
+                                  "buckets of the hash, 2^r from r hyperplanes: more make blocks purer");
+  buckets.power_of_two = true;
+  return {
+      choice("mask", std::move(masks), "which entries are computed exactly"),
+      std::move(buckets),
+      integer("block_size", 256, 1, kMaxRows, "keys in a block (b): cost and exact mass grow with it"),
+      choice("bucket_order", {"gray", "reference"},
+             "order of buckets: neighbours differ in one bit, or as in the authors' code"),
+      choice("buckets", {"lsh", "random"}, "hashed buckets, or random ones as a control"),
+      choice("blocks", {"aligned", "banded"},
+             "blocks of equal ranks, or windows centred on tiles of 128 queries"),
+      mask_path_parameter(),
+      integer("band_width", 128, 0, kMaxRows,
+              "mask: band holds the keys at most this far from the row's own"),
+      integer("min_seq_len", 2048, 1, kMaxRows,
+              "causal only: segments of at most this many rows are exact leaves"),
+  };
+}
+
+std::vector<ParameterSpec> sample_parameters() {
+  return {
+      integer("sample_size", 256, 0, kMaxRows,
+              "sampled keys (m), shared by all rows of a head or causal node; 0: none"),
+      choice("sampling", {"uniform", "uniform_iid", "value_norm", "prefix"},
+             "how keys are drawn: without or with replacement, by value norms, or the first m with weight 1"),
+      choice("collisions", {"mask", "count"},
+             "sampled keys that the row's mask already holds are left out, or count twice"),
+  };
+}
+
+SparseOptions sparse_options(const Parameters& parameters) {
+  SparseOptions options;
+  options.mask = mask_kind(parameters.text("mask"));
+  options.bucket_count = parameters.integer("bucket_count");
+  options.block_size = parameters.integer("block_size");
+  options.bucket_order =
+      parameters.text("bucket_order") == "reference" ? BucketOrder::reference : BucketOrder::gray;
+  options.random_buckets = parameters.text("buckets") == "random";
+  options.banded_blocks = parameters.text("blocks") == "banded";
+  options.band_width = parameters.integer("band_width");
+  options.min_seq_len = parameters.integer("min_seq_len");
+  if (!parameters.has("sample_size")) return options;
+  options.sample_size = parameters.integer("sample_size");
+  options.sampling = sampling_kind(parameters.text("sampling"));
+  options.count_collisions = parameters.text("collisions") == "count";
+  return options;
+}
+
+std::string check_sparse_options(const SparseOptions& options, const Parameters& parameters,
+                                 int64_t key_count) {
+  if (options.mask == MaskKind::file && !parameters.has("mask_path"))
+    return "mask: file needs mask_path, the HDF5 file that holds the mask";
+  if (options.sample_size > key_count)
+    return "sample_size must be at most the number of keys, " + std::to_string(key_count) + ", but is " +
+           std::to_string(options.sample_size);
+  if (parameters.has("sample_size") && options.mask == MaskKind::none && options.sample_size == 0)
+    return "sample_size must be at least 1 with mask: none, because else nothing is computed, but is 0";
+  return {};
+}
+
+void complete_diagnostics(const Plan& plan, const PlanningSeconds& seconds, Diagnostics& diagnostics) {
+  const auto add = [&](Stage stage, double spent) {
+    if (spent > 0) diagnostics.stage_seconds[stage_name(stage)] += spent;
+  };
+  add(Stage::hash, seconds.hash);
+  add(Stage::sort, seconds.sort);
+  add(Stage::draw, seconds.draw);
+  diagnostics.collisions = count_excluded(plan);
+  diagnostics.clipped_share = diagnostics.floored_share = std::numeric_limits<double>::quiet_NaN();
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,124 @@
+#include "algorithms/engine/packing.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+
+namespace hyperattn {
+namespace {
+
+using RowPointers = std::array<const float*, kKeyTile>;
+
+// Rows that the next tile will gather are scattered; asking early hides their latency behind this tile's
+// work.
+constexpr int64_t kPrefetchAhead = 16;
+
+void prefetch_row(const float* row, int64_t length) {
+  constexpr int64_t kLine = 16;
+  for (int64_t i = 0; i < length; i += kLine) __builtin_prefetch(row + i);
+}
+
+}  // namespace
+
+TileLayout::TileLayout(const AttentionProblem& problem, bool with_values)
+    : head_dim(problem.head_dim()),
+      value_dim(with_values ? problem.value_dim() : 0),
+      value_columns(round_up(value_dim, tile_kernels().lanes)),
+      panel(tile_kernels().panel) {}
+
+const float* key_row(const AttentionProblem& problem, int64_t head, const KeyList& list, int64_t rank) {
+  const int64_t row = list.order[rank];
+  return list.synthetic ? list.synthetic->key.matrix(0).row(row) : problem.key.matrix(head).row(row);
+}
+
+const float* value_row(const AttentionProblem& problem, int64_t head, const KeyList& list, int64_t rank) {
+  const int64_t row = list.order[rank];
+  return list.synthetic ? list.synthetic->value.matrix(0).row(row) : problem.value.matrix(head).row(row);
+}
+
+void pack_rows(const float* const* rows, int64_t count, int64_t columns, int64_t padded_columns,
+               int64_t panel, int64_t panel_rows, float* destination) {
+  for (int64_t column = 0; column < padded_columns; column += panel) {
+    const int64_t width = std::min(panel, padded_columns - column);
+    const int64_t used = std::clamp<int64_t>(columns - column, 0, width);
+    float* target = destination + column / panel * panel_rows * panel;
+    for (int64_t j = 0; j < count; ++j) {
+      if (j + kPrefetchAhead < count) prefetch_row(rows[j + kPrefetchAhead] + column, used);
+      std::memcpy(target + j * width, rows[j] + column, static_cast<size_t>(used) * sizeof(float));
+      std::fill(target + j * width + used, target + (j + 1) * width, 0.0F);
+    }
+  }
+}
+
+void pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t panel,
+                     float* destination) {
+  const TileKernels& kernels = tile_kernels();
+  for (int64_t first = 0; first < count; first += panel) {
+    TransposeArguments block;
+    block.source = rows + first;
+    block.rows = std::min(panel, count - first);
+    block.depth = depth;
+    block.panel = destination + first * depth;
+    block.width = panel;
+    for (int64_t j = 0; j < block.rows; ++j) prefetch_row(block.source[j], depth);
+    kernels.transpose(block);
+  }
+}
+
+void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t columns, float* bias) {
+  for (int64_t j = 0; j < count; ++j)
+    bias[j] = kLog2E * (list.log_weight ? (*list.log_weight)[static_cast<size_t>(first + j)]
+                                        : list.uniform_log_weight);
+  std::fill(bias + count, bias + columns, -std::numeric_limits<float>::infinity());
+}
+
+KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int64_t head,
+                  const KeyList& list, int64_t first, int64_t count, const TileBuffers& buffers) {
+  const int64_t columns = round_up(count, layout.panel);
+  RowPointers rows{};
+  for (int64_t j = 0; j < count; ++j) rows[static_cast<size_t>(j)] = key_row(problem, head, list, first + j);
+  pack_transposed(rows.data(), count, layout.head_dim, layout.panel, buffers.keys);
+  if (layout.value_columns > 0) {
+    for (int64_t j = 0; j < count; ++j)
+      rows[static_cast<size_t>(j)] = value_row(problem, head, list, first + j);
+    pack_rows(rows.data(), count, layout.value_dim, layout.value_columns, layout.panel, kKeyTile,
+              buffers.values);
+    // Weights of padding keys are zero, but what they multiply must be finite.
+    for (int64_t column = 0; column < layout.value_columns; column += layout.panel) {
+      const int64_t width = std::min(layout.panel, layout.value_columns - column);
+      float* panel = buffers.values + column / layout.panel * kKeyTile * layout.panel;
+      std::fill(panel + count * width, panel + columns * width, 0.0F);
+    }
+  }
+  fill_bias(list, first, count, columns, buffers.bias);
+  return {buffers.keys, buffers.values, buffers.bias, first, count, columns};
+}
+
+PackedList::PackedList(const TileLayout& layout, int64_t count)
+    : count_(count),
+      tiles_((count + kKeyTile - 1) / kKeyTile),
+      keys_(tiles_ * layout.key_tile_floats()),
+      values_(tiles_ * layout.value_tile_floats()),
+      bias_(tiles_ * kKeyTile) {}
+
+void PackedList::pack(const AttentionProblem& problem, const TileLayout& layout, int64_t head,
+                      const KeyList& list, int64_t tile) {
+  const int64_t first = tile * kKeyTile;
+  static_cast<void>(pack_tile(problem, layout, head, list, first, std::min(kKeyTile, count_ - first),
+                              {keys_.data() + tile * layout.key_tile_floats(),
+                               values_.data() + tile * layout.value_tile_floats(), bias_.data() + first}));
+}
+
+KeyTile PackedList::tile(const TileLayout& layout, int64_t tile) const {
+  const int64_t first = tile * kKeyTile;
+  const int64_t count = std::min(kKeyTile, count_ - first);
+  return {keys_.data() + tile * layout.key_tile_floats(),
+          values_.data() + tile * layout.value_tile_floats(),
+          bias_.data() + first,
+          first,
+          count,
+          round_up(count, layout.panel)};
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,99 @@
+// The inner kernels of the engine, one table per instruction set. They work on tiles that fit in cache;
+// everything else (tiling, masks, merging, threads) is portable code in engine.cpp and backward.cpp.
+//
+// A *panelled* matrix is B with columns in panels of `panel` floats: element (k, j) lies at
+// data[(j / panel) * panel_stride + k * width + j % panel], where width is `panel` except in a narrower last
+// panel.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hyperattn {
+
+enum class Accumulate {
+  overwrite,  ///< C = A·B
+  add,        ///< C += A·B
+  bias,       ///< C = bias (one per column) + A·B
+};
+
+/// C (rows × columns, row stride c_stride) from A (element (i, k) at a[i·a_row + k·a_step]) and a panelled B.
+/// `columns` is a multiple of the level's `lanes`.
+struct MultiplyArguments {
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t depth = 0;
+  const float* a = nullptr;
+  int64_t a_row = 0;
+  int64_t a_step = 1;
+  const float* b = nullptr;
+  int64_t b_panel_stride = 0;
+  float* c = nullptr;
+  int64_t c_stride = 0;
+  const float* bias = nullptr;
+  Accumulate mode = Accumulate::overwrite;
+};
+
+/// Rows of base-2 scores to be turned, in place, into weights 2^(score − maximum).
+struct SoftmaxArguments {
+  int64_t rows = 0;
+  int64_t columns = 0;  ///< multiple of `lanes`
+  float* scores = nullptr;
+  int64_t score_stride = 0;
+  float* maximum = nullptr;  ///< running maximum per row (starts at kNoScore); only read if `fixed`
+  double* sum = nullptr;     ///< running sum per row, relative to the maximum
+  float* accumulator =
+      nullptr;  ///< running Σ weight·value per row, rescaled where the maximum grows; may be null
+  int64_t accumulator_stride = 0;
+  int64_t accumulator_columns = 0;  ///< multiple of `lanes`
+  bool fixed = false;               ///< `maximum` is a given normaliser: neither updated nor summed under
+};
+
+/// Weights and score gradients of a backward tile, in place: p = 2^(s − lse2), ds = p · (dp − delta).
+struct GradientArguments {
+  int64_t rows = 0;
+  int64_t columns = 0;           ///< multiple of `lanes`
+  float* scores = nullptr;       ///< in: base-2 scores; out: p
+  float* gradients = nullptr;    ///< in: dp; out: ds
+  int64_t stride = 0;            ///< of both
+  const float* lse2 = nullptr;   ///< log2-sum-exp2 per row; +infinity for a row without keys
+  const float* delta = nullptr;  ///< ⟨dout, out⟩ per row
+};
+
+/// Copies `rows` given rows (length depth) as the columns of one panel: panel[k · width + j] = source[j][k];
+/// missing columns up to `width` are zero.
+struct TransposeArguments {
+  const float* const* source = nullptr;
+  int64_t rows = 0;
+  int64_t depth = 0;
+  float* panel = nullptr;
+  int64_t width = 0;
+};
+
+/// The start of a running maximum: finite, so that −∞ − maximum never becomes NaN.
+constexpr float kNoScore = -3.4028234663852886e38F;
+
+struct TileKernels {
+  const char* name;
+  int64_t lanes;  ///< floats in a vector
+  int64_t panel;  ///< columns that one register block covers
+  void (*multiply)(const MultiplyArguments&);
+  void (*softmax)(const SoftmaxArguments&);
+  void (*gradient)(const GradientArguments&);
+  void (*transpose)(const TransposeArguments&);
+  /// 2^x for `count` values (a multiple of lanes), relative error below 2.5e-7 for x ≥ −126, below that
+  /// flushed towards 0.
+  void (*exp2)(const float* x, float* y, int64_t count);
+  /// Runs `iterations` rounds of independent fused multiply-adds; returns FLOPs done.
+  double (*fma_loop)(int64_t iterations);
+};
+
+/// Levels usable on this processor, best first, by Highway's target numbers, and the table of one.
+[[nodiscard]] std::vector<int64_t> usable_levels();
+[[nodiscard]] const TileKernels& kernels_of_level(int64_t highway_target);
+
+/// The table in use (see instruction_set() in engine.h).
+[[nodiscard]] const TileKernels& tile_kernels();
+
+}  // namespace hyperattn

@@ -1,0 +1,45 @@
+// The causal recursion (paper, Algorithm 4). A segment of more than min_seq_len rows is cut into halves, the
+// first ⌊n/2⌋ rows and the rest: both recur, and between them lies a *cross node*, the second half's queries
+// against the first half's keys, which is an unmasked problem of its own. What is not cut is a *leaf*.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace hyperattn {
+
+/// Query rows against key rows that all of them may see: a cross node, or a whole problem without causal
+/// mask.
+struct AttentionNode {
+  int64_t query_begin = 0;
+  int64_t query_end = 0;
+  int64_t key_begin = 0;
+  int64_t key_end = 0;
+  int level = 0;        ///< 0: a whole problem; cross nodes: 1 for the deepest, upwards to the root
+  int64_t number = 0;   ///< among the nodes of its level, from the start of the sequence
+  uint32_t stream = 0;  ///< what random streams are keyed by: 0 for a whole problem, else 2^depth + place in
+                        ///< the binary tree, so that no two nodes share random numbers
+  bool exact = false;   ///< fewer query rows than min_seq_len: not worth approximating
+
+  [[nodiscard]] int64_t query_count() const { return query_end - query_begin; }
+  [[nodiscard]] int64_t key_count() const { return key_end - key_begin; }
+};
+
+struct CausalLeaf {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+struct CausalTree {
+  std::vector<CausalLeaf> leaves;                  ///< from the start of the sequence
+  std::vector<std::vector<AttentionNode>> levels;  ///< levels[l − 1]: cross nodes of level l, in order
+};
+
+/// The recursion over `rows` rows; a segment of at most `min_seq_len` ≥ 1 rows is a leaf.
+/// O(rows/min_seq_len).
+[[nodiscard]] CausalTree causal_tree(int64_t rows, int64_t min_seq_len);
+
+/// The one node of a problem without causal mask.
+[[nodiscard]] AttentionNode whole_problem(int64_t query_count, int64_t key_count);
+
+}  // namespace hyperattn

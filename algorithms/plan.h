@@ -1,0 +1,98 @@
+// A backend only plans: it says which query rows attend to which weighted keys. The engine runs any plan.
+//
+//   out_i = Σ_j w_ij exp(s·q_i·k_j) v_j / Σ_j w_ij exp(s·q_i·k_j),   lse_i = log of the denominator
+//
+// Words: a *position* is a place in a pass's order of query rows; a *rank* is a place in a key list's order
+// of keys.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "algorithms/problem.h"
+#include "core/memory.h"
+
+namespace hyperattn {
+
+/// A list of row numbers: either a permutation or selection held in memory, or the run first, first+1, …
+struct RowOrder {
+  std::shared_ptr<const std::vector<int32_t>> rows = nullptr;  ///< null: the run that starts at `first`
+  int64_t first = 0;
+  int64_t count = 0;
+
+  [[nodiscard]] int64_t operator[](int64_t i) const {
+    return rows ? (*rows)[static_cast<size_t>(i)] : first + i;
+  }
+  static RowOrder run(int64_t first, int64_t count) { return {nullptr, first, count}; }
+  static RowOrder list(std::vector<int32_t> rows) {
+    const auto count = static_cast<int64_t>(rows.size());
+    return {std::make_shared<const std::vector<int32_t>>(std::move(rows)), 0, count};
+  }
+};
+
+/// Keys that are not rows of the problem, such as centroids: their own key (count × d) and value (count ×
+/// d_v) rows. `members` says which rows of the problem each one averages, for the backward pass.
+struct SyntheticKeys {
+  Tensor<float> key;                  ///< (1, 1, count, d)
+  Tensor<float> value;                ///< (1, 1, count, d_v)
+  RowOrder member_order;              ///< key rows of the problem, grouped by synthetic key
+  std::vector<int64_t> member_begin;  ///< count + 1 offsets into member_order
+};
+
+/// Keys in a chosen order, each with a log-weight (natural logarithm; −∞ removes a key).
+struct KeyList {
+  RowOrder order = {};           ///< rank → key row; with `synthetic`: rank → synthetic row
+  float uniform_log_weight = 0;  ///< used where `log_weight` is null
+  std::shared_ptr<const std::vector<float>> log_weight = nullptr;  ///< one per rank
+  std::shared_ptr<const SyntheticKeys> synthetic = nullptr;  ///< null: rows of the problem's own K and V
+  Stage stage = Stage::exact;                                ///< where its time is booked
+};
+
+/// A group of query positions attends to ranks [begin, end) of a list, except the ranks named in
+/// Pass::excluded[excluded_begin, excluded_end) (increasing).
+struct Visit {
+  int32_t list = 0;
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t excluded_begin = 0;
+  int64_t excluded_end = 0;
+};
+
+/// Query positions [begin, end) of a pass share visits [first_visit, last_visit).
+struct QueryGroup {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t first_visit = 0;
+  int64_t last_visit = 0;
+};
+
+/// One head, or one node of the causal recursion in it. Groups are disjoint and in increasing order of
+/// positions.
+struct Pass {
+  int64_t head = 0;  ///< flat index batch · heads + head
+  int64_t node = 0;  ///< number of the causal node, from the start of the sequence; 0 when not causal
+  RowOrder queries;  ///< position → query row; distinct rows
+  std::vector<KeyList> lists;
+  std::vector<QueryGroup> groups;
+  std::vector<Visit> visits;
+  std::vector<int32_t> excluded;
+  bool triangular = false;  ///< an entry (position, rank) counts only where rank ≤ position (a causal leaf)
+};
+
+/// Passes of one phase touch disjoint query rows and disjoint key rows of each head, so they run as one
+/// parallel job. Phases run in order and merge exactly through one running (maximum, sum, accumulator) per
+/// row, which makes the result independent of threads.
+struct Phase {
+  std::vector<Pass> passes;
+  int level = 0;  ///< causal recursion: 0 for leaves, then 1, 2, … upwards (see parts/causal.h)
+};
+
+struct Plan {
+  std::vector<Phase> phases;
+};
+
+/// Score entries that the plan computes (exclusions and the upper triangle not counted).
+[[nodiscard]] int64_t count_entries(const Plan& plan);
+
+}  // namespace hyperattn

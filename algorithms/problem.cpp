@@ -1,0 +1,73 @@
+#include "algorithms/problem.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+#include "core/parallel.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr int64_t kMaxHeadDim = 256;
+
+void require(bool holds, const std::string& message) {
+  if (!holds) fail_input(message);
+}
+
+std::string place(const TensorShape& shape, int64_t flat) {
+  const int64_t column = flat % shape.dim;
+  const int64_t row = flat / shape.dim % shape.rows;
+  const int64_t head = flat / shape.dim / shape.rows % shape.heads;
+  const int64_t batch = flat / shape.dim / shape.rows / shape.heads;
+  return "[" + std::to_string(batch) + ", " + std::to_string(head) + ", " + std::to_string(row) + ", " +
+         std::to_string(column) + "]";
+}
+
+}  // namespace
+
+float default_scale(int64_t head_dim) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+}
+
+void check_problem(const AttentionProblem& problem) {
+  const TensorShape& q = problem.query.shape;
+  const TensorShape& k = problem.key.shape;
+  const TensorShape& v = problem.value.shape;
+  const std::string shapes = "q is " + to_string(q) + ", k is " + to_string(k) + ", v is " + to_string(v);
+  require(q.batch == k.batch && q.batch == v.batch && q.heads == k.heads && q.heads == v.heads,
+          "q, k and v must have the same batch and heads, but " + shapes);
+  require(q.dim == k.dim, "q and k must have the same head dimension, but " + shapes);
+  require(k.rows == v.rows, "k and v must have the same number of rows, but " + shapes);
+  require(q.size() > 0 && k.size() > 0 && v.size() > 0, "q, k and v must not be empty, but " + shapes);
+  require(q.dim <= kMaxHeadDim,
+          "the head dimension must be between 1 and " + std::to_string(kMaxHeadDim) + ", but " + shapes);
+  require(q.rows <= std::numeric_limits<int32_t>::max() && k.rows <= std::numeric_limits<int32_t>::max(),
+          "a tensor may have at most 2147483647 rows, but " + shapes);
+  require(std::isfinite(problem.scale), "the scale must be finite, but is " + std::to_string(problem.scale));
+  require(!problem.causal || q.rows == k.rows,
+          "a causal problem needs as many queries as keys, but " + shapes);
+}
+
+void check_finite(TensorView<const float> tensor, const std::string& name) {
+  constexpr int64_t kChunk = 1 << 16;
+  const int64_t size = tensor.shape.size();
+  const int64_t chunks = (size + kChunk - 1) / kChunk;
+  parallel_for(chunks, [&](int64_t chunk, int) {
+    const int64_t end = std::min(size, (chunk + 1) * kChunk);
+    for (int64_t i = chunk * kChunk; i < end; ++i)
+      if (!std::isfinite(tensor.data[i]))
+        fail_input(name + " holds a non-finite value (" + std::to_string(tensor.data[i]) + ") at " +
+                   place(tensor.shape, i) + "; all values must be finite");
+  });
+}
+
+const char* stage_name(Stage stage) {
+  static constexpr std::array<const char*, static_cast<size_t>(Stage::count)> names = {
+      "hash", "sort", "draw", "gather", "exact", "block", "sample", "approx_d", "merge", "backward"};
+  return names[static_cast<size_t>(stage)];
+}
+
+}  // namespace hyperattn
