@@ -1,0 +1,180 @@
+#include "experiments/attend.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+
+#include "algorithms/backend.h"
+#include "core/error.h"
+#include "core/hdf5_file.h"
+#include "core/memory.h"
+#include "experiments/config/attend_arguments.h"
+#include "experiments/inputs/mask_file.h"
+#include "experiments/output_file.h"
+#include "experiments/replay_file.h"
+
+namespace hyperattn {
+namespace {
+
+std::string key_of(const std::string& argument) {
+  return argument.substr(0, argument.find('='));
+}
+
+bool takes(const Backend& backend, const std::string& key) {
+  const auto& specs = backend.parameters();
+  return key == "causal" || key == "scale" ||
+         std::any_of(specs.begin(), specs.end(), [&](const ParameterSpec& spec) { return spec.name == key; });
+}
+
+/// The backend that the arguments name, or null; `read_attend_arguments` says what is wrong then.
+const Backend* named_backend(const std::vector<std::string>& arguments) {
+  for (const std::string& argument : arguments)
+    if (key_of(argument) == "backend" && argument.size() > 8) return find_backend(argument.substr(8));
+  return nullptr;
+}
+
+bool same_value(const AttendArguments& resolved, const std::string& key, const ParameterValue& prescribed) {
+  if (key == "causal") return ParameterValue(resolved.causal) == prescribed;
+  if (key == "scale")  // the engine's precision
+    return static_cast<float>(*resolved.scale) == static_cast<float>(std::get<double>(prescribed));
+  return resolved.parameters.all().at(key) == prescribed;
+}
+
+/// The arguments, completed by what the file prescribes.
+AttendArguments replayed_arguments(const Hdf5File& file, const std::vector<std::string>& arguments) {
+  const Backend* backend = named_backend(arguments);
+  if (backend == nullptr) return read_attend_arguments(arguments);
+  const auto prescribed = replay_parameters(file);
+  const auto is_given = [&](const std::string& key) {
+    return std::any_of(arguments.begin(), arguments.end(),
+                       [&](const std::string& argument) { return key_of(argument) == key; });
+  };
+  std::vector<std::string> completed = arguments;
+  for (const auto& [key, value] : prescribed)
+    if (takes(*backend, key) && !is_given(key)) completed.push_back(key + "=" + to_string(value));
+  AttendArguments resolved = read_attend_arguments(completed);
+  for (const auto& [key, value] : prescribed)
+    if (takes(*backend, key) && is_given(key) && !same_value(resolved, key, value))
+      fail_usage("an argument sets " + key + " to another value than '" + file.path() +
+                 "', whose random choices --replay uses and which prescribes " + key + "=" +
+                 to_string(value));
+  return resolved;
+}
+
+Tensor<float> read_finite(const Hdf5File& file, const std::string& dataset) {
+  Tensor<float> tensor = file.read_tensor(dataset);
+  check_finite(tensor.view(), dataset + " of '" + file.path() + "'");
+  return tensor;
+}
+
+/// Everything that can be refused before values are read.
+AttentionProblem check_shapes(const Hdf5File& file, const AttendArguments& arguments, bool backward) {
+  AttentionProblem problem;
+  problem.query.shape = file.read_shape4("/inputs/q");
+  problem.key.shape = file.read_shape4("/inputs/k");
+  problem.value.shape = file.read_shape4("/inputs/v");
+  const TensorShape& q = problem.query.shape;
+  const TensorShape& v = problem.value.shape;
+  problem.scale = arguments.scale ? static_cast<float>(*arguments.scale) : default_scale(q.dim);
+  problem.causal = arguments.causal;
+  try {
+    check_problem(problem);
+  } catch (const Error& error) {
+    fail_input("'" + file.path() + "': " + error.what());
+  }
+  const TensorShape out{q.batch, q.heads, q.rows, v.dim};
+  if (backward && file.read_shape4("/inputs/dout") != out)
+    fail_input("/inputs/dout of '" + file.path() + "' must have the shape of the output, " + to_string(out) +
+               ", but has " + to_string(file.read_shape4("/inputs/dout")));
+  const Backend& backend = *arguments.backend;
+  const Capabilities can = backend.capabilities();
+  const std::string refused = "backend '" + backend.name() + "' ";
+  if (problem.causal && !can.causal) fail_usage(refused + "has no causal form");
+  if (backward && !can.backward) fail_usage(refused + "has no backward pass");
+  if (q.rows != problem.key.shape.rows && !can.unequal_lengths)
+    fail_usage(refused + "needs as many queries as keys, but q is " + to_string(q) + " and k is " +
+               to_string(problem.key.shape));
+  const std::string wrong = backend.check(q, problem.key.shape, v, problem.causal, arguments.parameters);
+  if (!wrong.empty()) fail_usage(refused + "cannot run on '" + file.path() + "': " + wrong);
+  return problem;
+}
+
+void require_memory_for(const AttentionProblem& problem, const AttendArguments& arguments, bool backward) {
+  const auto inputs =
+      static_cast<double>(problem.query.shape.size() + problem.key.shape.size() + problem.value.shape.size());
+  const TensorShape& q = problem.query.shape;
+  const auto rows = static_cast<double>(q.matrices() * q.rows);
+  const double outputs = rows * static_cast<double>(problem.value_dim() + 1);
+  const double tensors = (inputs + outputs) * (backward ? 2 : 1);
+  require_memory(
+      tensors * sizeof(float) +
+          arguments.backend->estimated_bytes(q, problem.key.shape, problem.value.shape, arguments.parameters),
+      "the call");
+}
+
+void write_output(const std::string& path, const AttentionResult& result,
+                  const std::optional<AttentionGradients>& gradients) {
+  Hdf5File file = Hdf5File::create(path);
+  const TensorShape& lse = result.lse.shape();
+  file.write_tensor("/out", result.out.view());
+  file.write_floats("/lse", {lse.batch, lse.heads, lse.rows}, result.lse.data());
+  if (gradients) {
+    file.write_tensor("/dq", gradients->dquery.view());
+    file.write_tensor("/dk", gradients->dkey.view());
+    file.write_tensor("/dv", gradients->dvalue.view());
+  }
+  file.close();
+}
+
+bool wants_mask_file(const Parameters& parameters) {
+  return parameters.has("mask") && parameters.text("mask") == "file";
+}
+
+}  // namespace
+
+void attend(const AttendOptions& options) {
+  if (!options.replay) static_cast<void>(read_attend_arguments(options.arguments));  // wrong before missing
+  refuse_existing(options.output, options.force, "give --force to replace it");
+  const Hdf5File file = Hdf5File::open(options.input);
+  std::error_code ignored;
+  if (std::filesystem::equivalent(options.input, options.output, ignored))
+    fail_usage("input and output are the same file, '" + options.input + "'");
+  const AttendArguments arguments =
+      options.replay ? replayed_arguments(file, options.arguments) : read_attend_arguments(options.arguments);
+  AttentionProblem problem = check_shapes(file, arguments, options.backward);
+  require_memory_for(problem, arguments, options.backward);
+
+  CallContext context;
+  context.parameters = arguments.parameters;
+  context.seed = arguments.seed;
+  context.trial = arguments.trial;
+  Replay replay;
+  if (options.replay && arguments.backend->capabilities().replay) {
+    replay = read_replay(file, problem.query.shape, problem.key.shape, problem.causal, arguments.parameters);
+    context.replay = &replay;
+  }
+  std::optional<HeavyMask> mask;
+  if (wants_mask_file(arguments.parameters)) {
+    mask = read_mask_file(arguments.parameters.text("mask_path"), problem.heads(), problem.query_count(),
+                          problem.key_count());
+    context.mask = &*mask;
+  }
+  const Tensor<float> query = read_finite(file, "/inputs/q");
+  const Tensor<float> key = read_finite(file, "/inputs/k");
+  const Tensor<float> value = read_finite(file, "/inputs/v");
+  Tensor<float> output_gradient;
+  if (options.backward) output_gradient = read_finite(file, "/inputs/dout");
+  problem.query = query.view();
+  problem.key = key.view();
+  problem.value = value.view();
+
+  OutputFile output(options.output);
+  const ForwardState state = arguments.backend->forward(problem, context);
+  std::optional<AttentionGradients> gradients;
+  if (options.backward)
+    gradients = arguments.backend->backward(problem, context, state, output_gradient.view());
+  write_output(output.temporary_path(), state.result, gradients);
+  output.commit();
+}
+
+}  // namespace hyperattn

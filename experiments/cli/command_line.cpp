@@ -1,0 +1,171 @@
+#include "experiments/cli/command_line.h"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <new>
+
+#include "core/cancel.h"
+#include "core/error.h"
+#include "core/machine.h"
+#include "core/parallel.h"
+#include "experiments/attend.h"
+#include "experiments/cli/commands.h"
+#include "experiments/cli/interrupt.h"
+#include "experiments/runner.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr int kUsageError = 2;
+constexpr int kInterrupted = 130;
+constexpr int kMaxThreads = 1024;
+
+/// All options of all subcommands; the one that was named is run.
+struct Arguments {
+  RunOptions run;
+  std::string shard = "0/1";
+  bool keep_going = false;
+  AttendOptions attend;
+  int threads = 0;
+  std::string list_what;
+  bool schema = false;
+  std::vector<std::string> files;
+  bool compare = false;
+  std::string merged;
+  bool force_merge = false;
+};
+
+void add_threads(CLI::App& command, Arguments& arguments) {
+  command.add_option("--threads", arguments.threads, "Threads to use (default: all cores)")
+      ->check(CLI::Range(1, kMaxThreads));
+}
+
+void add_run(CLI::App& program, Arguments& arguments) {
+  CLI::App& command = *program.add_subcommand("run", "Run a sweep from its YAML file");
+  RunOptions& run = arguments.run;
+  command.add_option("CONFIG", run.config, "The sweep's YAML file")->required();
+  command.add_option(
+      "KEY=VALUE", run.overrides,
+      "Changes to it, by the YAML's own paths: sweep.seq_len=[4096,8192] inputs.heads=4 trials=1");
+  command.add_option("-o,--output", run.output, "Results file (default: the configuration's `output`)");
+  CLI::Option* resume = command.add_flag("--resume", run.resume, "Run what is missing in the results file");
+  command.add_flag("--force", run.force, "Replace an existing results file")->excludes(resume);
+  command.add_flag("--dry-run", run.dry_run, "Show what would run and what it would cost, and stop");
+  command.add_option("--shard", arguments.shard,
+                     "I/N: run only the input points I, I+N, I+2N, ...; `merge` joins the results");
+  add_threads(command, arguments);
+  command.add_flag("--pin", run.pin, "Bind each thread to a core of its own");
+  command
+      .add_option("--case-timeout", run.case_timeout,
+                  "Seconds for one trial of one case (calls and measures), after which it counts as failed")
+      ->check(CLI::PositiveNumber);
+  CLI::Option* keep_going =
+      command.add_flag("--keep-going", arguments.keep_going, "Go on after a failed case (the default)");
+  command.add_flag("--fail-fast", run.fail_fast, "Stop at the first failed case")->excludes(keep_going);
+}
+
+void add_attend(CLI::App& program, Arguments& arguments) {
+  CLI::App& command = *program.add_subcommand("attend", "Compute attention on the tensors of an HDF5 file");
+  AttendOptions& attend = arguments.attend;
+  command.add_option("IN.h5", attend.input, "Has /inputs/q, k and v, each (batch, heads, rows, dim)")
+      ->required();
+  command.add_option("KEY=VALUE", attend.arguments,
+                     "backend=NAME (required), its parameters, causal, scale, seed, trial");
+  command.add_option("-o,--output", attend.output, "Receives /out and /lse")->required();
+  command.add_flag("--backward", attend.backward, "Also write /dq, /dk and /dv, from /inputs/dout");
+  command.add_flag("--replay", attend.replay, "Take hash directions and samples from the input's /replay");
+  command.add_flag("--force", attend.force, "Replace an existing output");
+  add_threads(command, arguments);
+}
+
+void add_information_commands(CLI::App& program, Arguments& arguments) {
+  CLI::App& list = *program.add_subcommand("list", "Print what a configuration can name");
+  list.add_option("WHAT", arguments.list_what, "backends, inputs or measures (default: all)")
+      ->check(CLI::IsMember({"backends", "inputs", "measures"}));
+  list.add_flag("--schema", arguments.schema, "Print the configuration's JSON Schema instead");
+  CLI::App& describe = *program.add_subcommand("describe", "Print machine, build and instruction-set levels");
+  add_threads(describe, arguments);
+}
+
+int run_named_command(const CLI::App& program, Arguments& arguments) {
+  if (arguments.threads > 0) set_thread_count(arguments.threads);
+  const std::string name = program.get_subcommands().front()->get_name();
+  if (name == "run") {
+    const InterruptHandler interrupts;
+    arguments.run.shard = parse_shard(arguments.shard);
+    return run_experiment(arguments.run);
+  }
+  if (name == "attend") {
+    const InterruptHandler interrupts;
+    attend(arguments.attend);
+    return 0;
+  }
+  if (name == "list") return list_command(arguments.list_what, arguments.schema);
+  return describe_command(thread_count());
+}
+
+int report(const std::string& message, int exit_code) {
+  std::cout.flush();
+  std::cerr << "hyperattn: " << message << "\n";
+  return exit_code;
+}
+
+/// CLI11's own message, and where help is. `--help` and `--version` come this way, too.
+int report_parse_result(const CLI::App& program, const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) return program.exit(error);
+  std::string name = "hyperattn";
+  for (const CLI::App* command : program.get_subcommands()) name += " " + command->get_name();
+  return report(std::string(error.what()) + "\nTry '" + name + " --help'.", kUsageError);
+}
+
+/// The call as a shell would take it again.
+std::string quoted_call(int argc, char** argv) {
+  constexpr const char* kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+  std::string text = "hyperattn";
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const bool plain = !argument.empty() && argument.find_first_not_of(kPlain) == std::string::npos;
+    text += plain ? " " + argument : " '" + argument + "'";
+  }
+  return text;
+}
+
+/// Log lines go to standard error; standard output is for answers.
+void set_up_log() {
+  spdlog::set_default_logger(spdlog::stderr_color_st("hyperattn"));
+  spdlog::set_pattern("%H:%M:%S %^%l%$ %v");
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  set_up_log();
+  Arguments arguments;
+  arguments.run.command_line = quoted_call(argc, argv);
+  CLI::App program("Approximate attention: how close to exact, at what cost?", "hyperattn");
+  program.require_subcommand(1);
+  program.set_version_flag("--version",
+                           "hyperattn " + build_info().version + " (" + build_info().commit + ")");
+  add_run(program, arguments);
+  add_attend(program, arguments);
+  add_information_commands(program, arguments);
+  try {
+    program.parse(argc, argv);
+    return run_named_command(program, arguments);
+  } catch (const CLI::ParseError& error) {
+    return report_parse_result(program, error);
+  } catch (const Error& error) {
+    return report(error.what(), error.exit_code());
+  } catch (const Cancelled&) {
+    return report("interrupted", kInterrupted);
+  } catch (const std::bad_alloc&) {
+    return report("not enough memory", static_cast<int>(Blame::environment));
+  } catch (const std::exception& error) {
+    return report(std::string("internal error: ") + error.what(), static_cast<int>(Blame::environment));
+  }
+}
+
+}  // namespace hyperattn

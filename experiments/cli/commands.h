@@ -1,0 +1,15 @@
+// What the subcommands do, after their arguments have been read. Each returns an exit code or throws Error.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace hyperattn {
+
+/// `what`: "backends", "inputs", "measures", or empty for all three.
+int list_command(const std::string& what, bool schema);
+int describe_command(int threads);
+int show_command(const std::vector<std::string>& files, bool compare);
+int merge_command(const std::string& output, const std::vector<std::string>& inputs, bool force);
+
+}  // namespace hyperattn

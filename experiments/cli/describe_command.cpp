@@ -1,0 +1,49 @@
+// `hyperattn describe`: the machine, the build and the instruction-set levels, as a run's provenance has
+// them.
+#include <cstdio>
+#include <iostream>
+
+#include "algorithms/engine/engine.h"
+#include "core/machine.h"
+#include "core/memory.h"
+#include "core/parallel.h"
+#include "experiments/cli/commands.h"
+
+namespace hyperattn {
+namespace {
+
+std::string levels() {
+  std::string text;
+  for (const std::string& level : usable_instruction_sets()) text += (text.empty() ? "" : ", ") + level;
+  return text;
+}
+
+void print(const std::string& name, const std::string& value) {
+  std::printf("%-24s %s\n", name.c_str(), value.c_str());
+}
+
+std::string with_unit(double value, const char* unit) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.1f %s", value, unit);
+  return text;
+}
+
+}  // namespace
+
+int describe_command(int threads) {
+  const MachineInfo machine = describe_machine();
+  for (const auto& [name, value] : provenance_of(machine, build_info())) print(name, value);
+  print("instruction_sets", levels());
+  print("instruction_set", instruction_set() + " (in use; the environment variable HYPERATTN_SIMD chooses)");
+  print("threads", std::to_string(threads));
+  print("available_memory", with_unit(static_cast<double>(available_memory_bytes()) / (1 << 30), "GiB"));
+  print("fma_peak_1_thread", with_unit(measure_fma_peak_gflops(1), "GFLOP/s (measured)"));
+  if (threads > 1)
+    print("fma_peak_" + std::to_string(threads) + "_threads",
+          with_unit(measure_fma_peak_gflops(threads), "GFLOP/s (measured)"));
+  for (const std::string& warning : noise_warnings(machine, build_info(), threads))
+    std::cout << "warning: " << warning << "\n";
+  return 0;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,126 @@
+// `hyperattn list`: what a configuration can name, printed from the declarations that check it.
+#include <cmath>
+#include <iostream>
+
+#include "algorithms/backend.h"
+#include "experiments/cli/commands.h"
+#include "experiments/config/registry.h"
+#include "experiments/config/schema.h"
+#include "experiments/inputs/input_source.h"
+#include "experiments/measures/measure.h"
+
+namespace hyperattn {
+namespace {
+
+std::string joined(const std::vector<std::string>& words, const char* separator) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : separator) + word;
+  return text;
+}
+
+const char* type_word(ParameterType type) {
+  switch (type) {
+    case ParameterType::integer:
+      return "integer";
+    case ParameterType::number:
+      return "number";
+    case ParameterType::boolean:
+      return "true or false";
+    case ParameterType::text:
+      return "text";
+    case ParameterType::choice:
+      return "";
+    case ParameterType::integer_list:
+      return "list of integers";
+  }
+  return "";
+}
+
+std::string bound(double value) {
+  const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
+  return whole ? std::to_string(static_cast<int64_t>(value)) : to_string(ParameterValue(value));
+}
+
+std::string range(const ParameterSpec& spec) {
+  const bool low = std::isfinite(spec.minimum);
+  const bool high = std::isfinite(spec.maximum);
+  if (low && high) return bound(spec.minimum) + " to " + bound(spec.maximum);
+  if (low) return "at least " + bound(spec.minimum);
+  if (high) return "at most " + bound(spec.maximum);
+  return {};
+}
+
+/// "integer, a power of two, 1 to 1024, or auto; default 256".
+std::string allowed(const ParameterSpec& spec) {
+  std::vector<std::string> parts;
+  if (*type_word(spec.type) != '\0') parts.emplace_back(type_word(spec.type));
+  if (spec.power_of_two) parts.emplace_back("a power of two");
+  if (std::string text = range(spec); !text.empty()) parts.push_back(text);
+  if (!spec.choices.empty())
+    parts.push_back((spec.type == ParameterType::choice ? "" : "or ") + joined(spec.choices, " | "));
+  if (spec.allow_infinity) parts.emplace_back("or .inf");
+  std::string text = joined(parts, ", ");
+  if (spec.default_value) return text + "; default " + to_string(*spec.default_value);
+  return text + (spec.optional ? "; optional" : "; required");
+}
+
+void print_parameters(const std::vector<ParameterSpec>& specs) {
+  for (const ParameterSpec& spec : specs) {
+    std::cout << "    " << spec.name << " (" << allowed(spec) << ")\n";
+    std::cout << "        " << spec.meaning << "\n";
+  }
+}
+
+std::string abilities(const Capabilities& can) {
+  std::vector<std::string> words;
+  if (can.causal) words.emplace_back("causal");
+  if (can.backward) words.emplace_back("backward");
+  if (can.mask) words.emplace_back("mask of the user's own");
+  if (can.unequal_lengths) words.emplace_back("n_q != n_k");
+  if (can.replay) words.emplace_back("replay");
+  return joined(words, ", ");
+}
+
+void list_backends() {
+  std::cout << "backends\n";
+  for (const Backend* backend : all_backends()) {
+    std::cout << "  " << backend->name() << ": " << backend->meaning() << "\n";
+    std::cout << "    can: " << abilities(backend->capabilities()) << "\n";
+    print_parameters(backend->parameters());
+  }
+}
+
+void list_inputs() {
+  std::cout << "inputs\n";
+  for (const InputSource* source : all_input_sources()) {
+    std::cout << "  " << source->name() << ": " << source->meaning() << "\n";
+    print_parameters(source->parameters());
+  }
+  std::cout << "  every source also takes\n";
+  print_parameters(problem_parameters());
+}
+
+void list_measures() {
+  std::cout << "measures\n";
+  for (const Measure* measure : all_measures()) {
+    std::cout << "  " << measure->name() << ": " << measure->meaning() << "\n";
+    print_parameters(measure->parameters());
+    for (const FigureSpec& figure : measure->figures())
+      std::cout << "    -> " << figure.name << ": " << figure.meaning << "\n";
+  }
+}
+
+}  // namespace
+
+int list_command(const std::string& what, bool schema) {
+  if (schema) {
+    std::cout << config_json_schema() << "\n";
+    return 0;
+  }
+  if (what.empty() || what == "backends") list_backends();
+  if (what.empty() || what == "inputs") list_inputs();
+  if (what.empty() || what == "measures") list_measures();
+  return 0;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,19 @@
+// Names for cases and input points that depend on what they are, not on where they stand in a sweep.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "experiments/config/grid.h"
+
+namespace hyperattn {
+
+/// 16 hexadecimal digits: FNV-1a, 64 bits. The same on every machine, which std::hash does not promise.
+[[nodiscard]] std::string hash_text(std::string_view text);
+
+/// Canonical JSON (keys sorted, numbers in their shortest form) of what the identity depends on, the version of
+/// the results' schema included: a change of what results mean gives every case a new name.
+[[nodiscard]] std::string input_identity(uint64_t seed, const InputPoint& input);
+[[nodiscard]] std::string case_identity(uint64_t seed, const InputPoint& input, const Case& grid_case);
+
+}  // namespace hyperattn

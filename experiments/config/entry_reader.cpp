@@ -1,0 +1,95 @@
+#include "experiments/config/entry_reader.h"
+
+#include <algorithm>
+
+#include "experiments/config/values.h"
+
+namespace hyperattn {
+namespace {
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+EntryDraft read_entry(const YamlNode& node, const std::string& path, const Section& section,
+                      const Registry& registry, Problems& problems) {
+  EntryDraft draft;
+  draft.path = path;
+  draft.origin = node.origin;
+  if (!node.is_map()) {
+    problems.add(node.origin, path + " must be a map with '" + section.name_key +
+                                  "', or the name alone, but is " + describe(node));
+    return draft;
+  }
+  const YamlNode* name = node.find(section.name_key);
+  if (name == nullptr || !name->is_scalar()) {
+    problems.add(node.origin,
+                 path + "." + section.name_key + " is missing. Allowed: " + join(section.names(registry)));
+    return draft;
+  }
+  if (!section.knows(registry, name->text)) {
+    problems.add_unknown(name->origin, section.what, name->text, path, section.names(registry));
+    return draft;
+  }
+  draft.name = name->text;
+  draft.specs = section.specs(registry, draft.name);
+  draft.parameters = default_parameters(draft.specs);
+  std::vector<std::string> other_keys = {section.name_key};
+  other_keys.insert(other_keys.end(), section.other_keys.begin(), section.other_keys.end());
+  read_parameters(node, other_keys, draft, problems);
+  return draft;
+}
+
+}  // namespace
+
+void read_parameters(const YamlNode& map, const std::vector<std::string>& other_keys, EntryDraft& draft,
+                     Problems& problems) {
+  const std::string prefix = draft.path.empty() ? "" : draft.path + ".";
+  for (const YamlField& field : map.fields) {
+    if (contains(other_keys, field.key)) continue;
+    const ParameterSpec* spec = find_spec(draft.specs, field.key);
+    if (spec == nullptr) {
+      std::vector<std::string> allowed = other_keys;
+      for (const std::string& name : spec_names(draft.specs)) allowed.push_back(name);
+      const std::string kind = draft.name.empty() ? "" : " (" + draft.name + ")";
+      const std::string place = draft.path.empty() ? draft.name : draft.path + kind;
+      problems.add_unknown(field.origin, "key", field.key, place, allowed);
+      continue;
+    }
+    draft.own[field.key] = field.value.origin;
+    if (auto value = read_value(field.value, *spec, prefix + field.key, problems))
+      draft.parameters.set(field.key, *value);
+  }
+}
+
+std::vector<EntryDraft> read_section(const YamlNode& root, const Section& section, const Registry& registry,
+                                     Problems& problems) {
+  std::vector<EntryDraft> drafts;
+  const YamlNode* list = root.find(section.key);
+  if (list == nullptr) return drafts;
+  const bool may_be_empty = section.key == measures_section().key;
+  if (list->is_list() && list->items.empty() && may_be_empty) return drafts;
+  if (list->kind == YamlNode::Kind::null || list->items.empty()) {
+    problems.add(list->origin,
+                 section.key + " is empty; it must be a list of entries with '" + section.name_key + "'");
+    return drafts;
+  }
+  for (size_t i = 0; i < list->items.size(); ++i)
+    drafts.push_back(
+        read_entry(list->items[i], section.key + "[" + std::to_string(i) + "]", section, registry, problems));
+  return drafts;
+}
+
+void require_parameters(const EntryDraft& draft, const std::vector<std::string>& supplied,
+                        Problems& problems) {
+  for (const ParameterSpec& spec : draft.specs) {
+    if (spec.default_value || spec.optional || draft.own.count(spec.name) != 0) continue;
+    if (contains(supplied, spec.name)) continue;
+    const bool of_sweep = !draft.path.empty();
+    problems.add(draft.origin, (of_sweep ? draft.path + "." : "") + spec.name + " is missing: '" +
+                                   draft.name + "' needs it (" + spec.meaning + ")" +
+                                   (of_sweep ? ", here or as an axis of sweep" : ""));
+  }
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,243 @@
+#include "experiments/config/grid.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "algorithms/backend.h"
+#include "core/error.h"
+#include "experiments/config/case_identity.h"
+#include "experiments/config/values.h"
+#include "experiments/config/where_names.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr size_t kExamples = 3;
+
+/// The axes of one dimension that set a parameter of one input entry or of one backend entry.
+struct Factor {
+  size_t size = 1;
+  std::vector<const Axis*> of_input;
+  std::vector<const Axis*> of_backend;
+};
+
+bool applies(const Axis& axis, bool to_inputs, size_t entry) {
+  return axis.of_inputs == to_inputs &&
+         std::find(axis.entries.begin(), axis.entries.end(), entry) != axis.entries.end();
+}
+
+/// Dimensions without an axis for either entry are left out: that is what "applies only where it is a
+/// parameter" means.
+std::vector<Factor> factors_of(const ExperimentConfig& config, size_t input, size_t backend) {
+  std::vector<Factor> factors;
+  for (const SweepDimension& dimension : config.sweep) {
+    Factor factor;
+    factor.size = dimension.size();
+    for (const Axis& axis : dimension.axes) {
+      if (applies(axis, true, input)) factor.of_input.push_back(&axis);
+      if (applies(axis, false, backend)) factor.of_backend.push_back(&axis);
+    }
+    if (!factor.of_input.empty() || !factor.of_backend.empty()) factors.push_back(std::move(factor));
+  }
+  return factors;
+}
+
+/// Combinations before predicates, as double: the product of hostile axes has no other type.
+double count_combinations(const ExperimentConfig& config) {
+  double total = 0;
+  for (size_t input = 0; input < config.inputs.size(); ++input)
+    for (size_t backend = 0; backend < config.backends.size(); ++backend) {
+      double product = 1;
+      for (const Factor& factor : factors_of(config, input, backend))
+        product *= static_cast<double>(factor.size);
+      total += product;
+    }
+  return total;
+}
+
+void set_values(const std::vector<const Axis*>& axes, size_t position,
+                const std::vector<ParameterSpec>& specs, Parameters& parameters) {
+  for (const Axis* axis : axes) {
+    const ParameterSpec* spec = find_spec(specs, axis->parameter);
+    const ParameterValue& value = axis->values[position];
+    parameters.set(axis->parameter, spec == nullptr ? value : normalised(*spec, value));
+  }
+}
+
+std::optional<InputShapes> shapes_of(const InputPoint& input) {
+  try {
+    return input.source->shapes(input.parameters);
+  } catch (const Error&) {
+    return {};
+  }
+}
+
+std::vector<ParameterSpec> specs_of(const InputEntry& input) {
+  std::vector<ParameterSpec> specs = input.source->parameters();
+  specs.insert(specs.end(), problem_parameters().begin(), problem_parameters().end());
+  return specs;
+}
+
+/// Moves the parameters of the problem out of those of the source, which keeps only those it declares, too
+/// (what `conditioned` builds depends on the scale).
+void separate_problem(InputPoint& input) {
+  input.causal = input.parameters.has("causal") && input.parameters.boolean("causal");
+  if (input.parameters.has("scale")) input.scale = input.parameters.number("scale");
+  for (const ParameterSpec& spec : problem_parameters())
+    if (find_spec(input.source->parameters(), spec.name) == nullptr) input.parameters.erase(spec.name);
+}
+
+class Expander {
+ public:
+  explicit Expander(const ExperimentConfig& config) : config_(config) {
+    for (const WhereExpression& predicate : config.where) dropped_.push_back({predicate.text(), 0, {}});
+    for (const InputEntry& input : config.inputs) input_specs_.push_back(specs_of(input));
+  }
+
+  Grid expand() {
+    for (size_t input = 0; input < config_.inputs.size(); ++input)
+      for (size_t backend = 0; backend < config_.backends.size(); ++backend) expand_pair(input, backend);
+    return finish();
+  }
+
+ private:
+  void expand_pair(size_t input, size_t backend) {
+    const std::vector<Factor> factors = factors_of(config_, input, backend);
+    std::vector<size_t> position(factors.size(), 0);
+    do {
+      add_combination(input, backend, factors, position);
+    } while (advance(factors, position));
+  }
+
+  /// The next combination, the last factor fastest; false after the last one.
+  static bool advance(const std::vector<Factor>& factors, std::vector<size_t>& position) {
+    for (size_t i = factors.size(); i-- > 0;) {
+      if (++position[i] < factors[i].size) return true;
+      position[i] = 0;
+    }
+    return false;
+  }
+
+  void add_combination(size_t input_entry, size_t backend_entry, const std::vector<Factor>& factors,
+                       const std::vector<size_t>& position) {
+    const InputEntry& input = config_.inputs[input_entry];
+    const BackendEntry& backend = config_.backends[backend_entry];
+    Parameters input_parameters = input.parameters;
+    Case grid_case;
+    grid_case.backend = backend.backend;
+    grid_case.parameters = backend.parameters;
+    grid_case.pass = config_.timing.pass;
+    for (size_t i = 0; i < factors.size(); ++i) {
+      set_values(factors[i].of_input, position[i], input_specs_[input_entry], input_parameters);
+      set_values(factors[i].of_backend, position[i], backend.backend->parameters(), grid_case.parameters);
+    }
+    grid_case.input = find_or_add_input(input, std::move(input_parameters));
+    grid_case.id = hash_text(case_identity(config_.seed, inputs_[grid_case.input], grid_case));
+    if (!seen_.insert(grid_case.id).second) return;
+    if (keep(grid_case)) cases_[grid_case.input].push_back(std::move(grid_case));
+  }
+
+  size_t find_or_add_input(const InputEntry& entry, Parameters parameters) {
+    InputPoint input;
+    input.source = entry.source;
+    input.parameters = std::move(parameters);
+    input.label = entry.label;
+    separate_problem(input);
+    input.id = hash_text(input_identity(config_.seed, input));
+    const auto [found, is_new] = input_index_.try_emplace(input.id, inputs_.size());
+    if (is_new) {
+      input.shapes = shapes_of(input);
+      inputs_.push_back(std::move(input));
+      cases_.emplace_back();
+    }
+    return found->second;
+  }
+
+  bool keep(const Case& grid_case) {
+    for (size_t i = 0; i < config_.where.size(); ++i) {
+      if (holds(config_.where[i], grid_case)) continue;
+      Dropped& dropped = dropped_[i];
+      ++dropped.count;
+      if (dropped.examples.size() < kExamples)
+        dropped.examples.push_back(describe_case(inputs_[grid_case.input], grid_case));
+      return false;
+    }
+    return true;
+  }
+
+  /// True, too, where the case has no value for one of the names: the predicate is not about such cases.
+  bool holds(const WhereExpression& predicate, const Case& grid_case) const {
+    const InputPoint& input = inputs_[grid_case.input];
+    try {
+      for (const std::string& name : predicate.names())
+        if (!where_value(input, grid_case, name)) return true;
+      return predicate.evaluate(
+          [&](const std::string& name) { return where_value(input, grid_case, name).value(); });
+    } catch (const Error& error) {
+      fail_usage(config_.file + ": sweep.where '" + predicate.text() + "' " + error.what());
+    }
+  }
+
+  Grid finish() {
+    Grid grid;
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      if (cases_[i].empty()) continue;
+      for (Case& grid_case : cases_[i]) {
+        grid_case.input = grid.inputs.size();
+        grid.cases.push_back(std::move(grid_case));
+      }
+      grid.inputs.push_back(std::move(inputs_[i]));
+    }
+    for (Dropped& dropped : dropped_)
+      if (dropped.count > 0) grid.dropped.push_back(std::move(dropped));
+    if (grid.cases.empty()) fail_usage(config_.file + ": sweep.where leaves no case to run");
+    return grid;
+  }
+
+  const ExperimentConfig& config_;
+  std::vector<std::vector<ParameterSpec>> input_specs_;  ///< by input entry
+  std::vector<InputPoint> inputs_;
+  std::vector<std::vector<Case>> cases_;  ///< by input point
+  std::unordered_map<std::string, size_t> input_index_;
+  std::unordered_set<std::string> seen_;
+  std::vector<Dropped> dropped_;
+};
+
+/// " name=value" for each parameter that is not at its default.
+std::string describe_parameters(const Parameters& parameters, const std::vector<ParameterSpec>& specs) {
+  std::string text;
+  for (const auto& [name, value] : parameters.all()) {
+    const ParameterSpec* spec = find_spec(specs, name);
+    const bool is_default =
+        spec != nullptr && spec->default_value && normalised(*spec, *spec->default_value) == value;
+    if (!is_default) text += " " + name + "=" + to_string(value);
+  }
+  return text;
+}
+
+}  // namespace
+
+Grid expand_grid(const ExperimentConfig& config) {
+  const double combinations = count_combinations(config);
+  if (combinations > static_cast<double>(kMaximumCases))
+    fail_usage(config.file + ": the sweep has " + to_string(ParameterValue(combinations)) +
+               " combinations, more than " + std::to_string(kMaximumCases) +
+               "; shorten an axis, pair axes with zip, or split the experiment");
+  return Expander(config).expand();
+}
+
+std::string case_parameters_json(const ExperimentConfig& config, const Grid& grid, const Case& grid_case) {
+  return case_identity(config.seed, grid.inputs[grid_case.input], grid_case);
+}
+
+std::string describe_case(const InputPoint& input, const Case& grid_case) {
+  std::string text = grid_case.backend->name();
+  text += describe_parameters(grid_case.parameters, grid_case.backend->parameters());
+  text += " on " + input.label + describe_parameters(input.parameters, input.source->parameters());
+  if (input.causal) text += " causal=true";
+  if (input.scale && !input.parameters.has("scale")) text += " scale=" + to_string(ParameterValue(*input.scale));
+  return text;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,126 @@
+#include <map>
+
+#include "algorithms/backend.h"
+#include "algorithms/problem.h"
+#include "core/error.h"
+#include "experiments/config/grid.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr size_t kShown = 20;
+
+/// What is wrong with some cases: told once, with their number and one example.
+struct Finding {
+  Blame blame = Blame::usage;
+  std::string what;
+  bool concerns_shape = false;  ///< `where:` can drop it
+  int64_t count = 0;
+  std::string example;
+};
+
+class Findings {
+ public:
+  void add(Blame blame, const std::string& what, const std::string& example, bool concerns_shape) {
+    const auto [found, is_new] = index_.try_emplace(what, all_.size());
+    if (is_new) all_.push_back({blame, what, concerns_shape, 0, example});
+    ++all_[found->second].count;
+  }
+
+  void throw_if_any(const ExperimentConfig& config) const {
+    if (all_.empty()) return;
+    std::string text;
+    Blame blame = Blame::input;
+    bool where_helps = false;
+    for (size_t i = 0; i < all_.size(); ++i) {
+      const Finding& finding = all_[i];
+      if (finding.blame == Blame::usage) blame = Blame::usage;
+      where_helps = where_helps || finding.concerns_shape;
+      if (i < kShown) text += (i == 0 ? "" : "\n") + line(config, finding);
+    }
+    if (all_.size() > kShown) text += "\n… and " + std::to_string(all_.size() - kShown) + " more";
+    if (where_helps && !config.sweep.empty())
+      text +=
+          "\nCombinations that make no sense can be dropped with where: in sweep, for example where: "
+          "['sample_size <= key_len']";
+    throw Error(blame, text);
+  }
+
+ private:
+  static std::string line(const ExperimentConfig& config, const Finding& finding) {
+    const std::string cases = finding.count == 1 ? "" : std::to_string(finding.count) + " cases, the first: ";
+    return config.file + ": " + finding.what + " (" + cases + finding.example + ")";
+  }
+
+  std::map<std::string, size_t> index_;
+  std::vector<Finding> all_;
+};
+
+/// The problem that the shapes promise, without data.
+AttentionProblem problem_of(const InputPoint& input) {
+  AttentionProblem problem;
+  problem.query.shape = input.shapes->query;
+  problem.key.shape = input.shapes->key;
+  problem.value.shape = input.shapes->value;
+  problem.scale = input.scale ? static_cast<float>(*input.scale) : default_scale(problem.query.shape.dim);
+  problem.causal = input.causal;
+  return problem;
+}
+
+/// Whether the input point can be made at all.
+bool check_input(const InputPoint& input, const std::string& example, Findings& findings) {
+  try {
+    (void)input.source->shapes(input.parameters);
+    if (input.causal && input.shapes->query.rows != input.shapes->key.rows) {
+      findings.add(Blame::usage,
+                   "causal: true needs as many queries as keys, but there are " +
+                       std::to_string(input.shapes->query.rows) + " queries and " +
+                       std::to_string(input.shapes->key.rows) + " keys",
+                   example, true);
+      return false;
+    }
+    check_problem(problem_of(input));
+    return true;
+  } catch (const Error& error) {
+    if (error.blame() == Blame::environment) throw;
+    findings.add(error.blame(), "input '" + input.label + "': " + error.what(), example, false);
+    return false;
+  }
+}
+
+void check_case(const InputPoint& input, const Case& grid_case, Findings& findings) {
+  const std::string example = describe_case(input, grid_case);
+  const std::string name = "backend '" + grid_case.backend->name() + "' ";
+  const Capabilities able = grid_case.backend->capabilities();
+  const InputShapes& shapes = *input.shapes;
+  if (input.causal && !able.causal)
+    findings.add(Blame::usage, name + "has no causal form, but causal is true", example, true);
+  if (grid_case.pass == PassKind::forward_backward && !able.backward)
+    findings.add(Blame::usage, name + "has no backward pass, but timing.pass is forward_backward", example,
+                 false);
+  if (shapes.query.rows != shapes.key.rows && !able.unequal_lengths)
+    findings.add(Blame::usage,
+                 name + "needs as many queries as keys, but there are " + std::to_string(shapes.query.rows) +
+                     " queries and " + std::to_string(shapes.key.rows) + " keys",
+                 example, true);
+  const std::string wrong =
+      grid_case.backend->check(shapes.query, shapes.key, shapes.value, input.causal, grid_case.parameters);
+  if (!wrong.empty()) findings.add(Blame::usage, name + wrong, example, true);
+}
+
+}  // namespace
+
+void validate_cases(const ExperimentConfig& config, const Grid& grid) {
+  Findings findings;
+  const InputPoint* checked = nullptr;
+  bool usable = false;
+  for (const Case& grid_case : grid.cases) {
+    const InputPoint& input = grid.inputs[grid_case.input];
+    if (&input != checked) usable = check_input(input, describe_case(input, grid_case), findings);
+    checked = &input;
+    if (usable) check_case(input, grid_case, findings);
+  }
+  findings.throw_if_any(config);
+}
+
+}  // namespace hyperattn

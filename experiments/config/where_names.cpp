@@ -1,0 +1,81 @@
+#include "experiments/config/where_names.h"
+
+#include "algorithms/backend.h"
+#include "core/error.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr const char* kOfInputs = "inputs.";
+constexpr const char* kOfBackends = "backends.";
+
+bool starts_with(const std::string& text, const std::string& prefix) {
+  return text.rfind(prefix, 0) == 0;
+}
+
+WhereValue to_where_value(const std::string& name, const ParameterValue& value) {
+  if (const auto* integer = std::get_if<int64_t>(&value)) return static_cast<double>(*integer);
+  if (const auto* number = std::get_if<double>(&value)) return *number;
+  if (const auto* truth = std::get_if<bool>(&value)) return *truth;
+  if (const auto* text = std::get_if<std::string>(&value)) return *text;
+  fail_usage("cannot use '" + name + "', which is a list");
+}
+
+std::optional<WhereValue> parameter(const Parameters& parameters, const std::string& name) {
+  if (!parameters.has(name)) return {};
+  return to_where_value(name, parameters.all().at(name));
+}
+
+std::optional<WhereValue> problem_value(const InputPoint& input, const std::string& name) {
+  if (name == "causal") return input.causal;
+  if (name != "scale") return {};
+  if (input.scale) return *input.scale;
+  if (!input.shapes) return {};
+  return static_cast<double>(default_scale(input.shapes->query.dim));
+}
+
+std::optional<WhereValue> shape_value(const InputPoint& input, const std::string& name) {
+  if (!input.shapes) return {};
+  const InputShapes& shapes = *input.shapes;
+  if (name == "seq_len") return static_cast<double>(shapes.query.rows);
+  if (name == "key_len") return static_cast<double>(shapes.key.rows);
+  if (name == "head_dim") return static_cast<double>(shapes.query.dim);
+  if (name == "value_dim") return static_cast<double>(shapes.value.dim);
+  if (name == "heads") return static_cast<double>(shapes.query.heads);
+  if (name == "batch") return static_cast<double>(shapes.query.batch);
+  return {};
+}
+
+std::optional<WhereValue> input_value(const InputPoint& input, const std::string& name) {
+  if (auto value = problem_value(input, name)) return value;
+  if (auto value = shape_value(input, name)) return value;
+  return parameter(input.parameters, name);
+}
+
+}  // namespace
+
+std::vector<std::string> where_names(const std::vector<std::string>& input_parameters,
+                                     const std::vector<std::string>& backend_parameters) {
+  std::vector<std::string> names = {"backend", "source",  "label",    "pass",      "causal", "scale",
+                                    "seq_len", "key_len", "head_dim", "value_dim", "heads",  "batch"};
+  names.insert(names.end(), input_parameters.begin(), input_parameters.end());
+  names.insert(names.end(), backend_parameters.begin(), backend_parameters.end());
+  for (const std::string& name : input_parameters) names.push_back(kOfInputs + name);
+  for (const std::string& name : backend_parameters) names.push_back(kOfBackends + name);
+  return names;
+}
+
+std::optional<WhereValue> where_value(const InputPoint& input, const Case& grid_case,
+                                      const std::string& name) {
+  if (name == "backend") return grid_case.backend->name();
+  if (name == "source") return input.source->name();
+  if (name == "label") return input.label;
+  if (name == "pass") return std::string(pass_name(grid_case.pass));
+  if (starts_with(name, kOfInputs)) return input_value(input, name.substr(std::string(kOfInputs).size()));
+  if (starts_with(name, kOfBackends))
+    return parameter(grid_case.parameters, name.substr(std::string(kOfBackends).size()));
+  if (auto value = input_value(input, name)) return value;
+  return parameter(grid_case.parameters, name);
+}
+
+}  // namespace hyperattn

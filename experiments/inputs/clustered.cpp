@@ -1,0 +1,123 @@
+// Queries and keys around shared cluster centres: each query's softmax mass lies on the keys of its own
+// cluster, few of all, which is the case that sorted LSH is made for.
+#include <cmath>
+
+#include "experiments/inputs/generators.h"
+
+namespace hyperattn {
+namespace {
+
+ParameterSpec clusters_spec() {
+  ParameterSpec spec;
+  spec.name = "clusters";
+  spec.type = ParameterType::integer;
+  spec.default_value = int64_t{32};
+  spec.meaning = "number of centres in each head; a query's heavy keys are about key_len/clusters";
+  spec.minimum = 1;
+  spec.maximum = 1 << 20;
+  return spec;
+}
+
+ParameterSpec number_spec(const char* name, double value, const char* meaning) {
+  ParameterSpec spec;
+  spec.name = name;
+  spec.type = ParameterType::number;
+  spec.default_value = value;
+  spec.meaning = meaning;
+  spec.minimum = 0;
+  spec.maximum = 1e3;
+  return spec;
+}
+
+/// The centres of one head, on a sphere around the origin whose radius gives two rows at one centre the
+/// wanted score.
+RowMajorMatrix<double> draw_centres(const Draw& draw, int64_t head, int64_t clusters, int64_t dim,
+                                    double score) {
+  const RandomStream stream = draw.stream(Purpose::cluster, head);
+  const double radius = std::sqrt(score * std::sqrt(static_cast<double>(dim)));
+  RowMajorMatrix<double> centres(clusters, dim);
+  for (int64_t c = 0; c < clusters; ++c) {
+    for (int64_t j = 0; j < dim; ++j) centres(c, j) = stream.normal(static_cast<uint64_t>(c * dim + j));
+    centres.row(c) *= radius / centres.row(c).norm();
+  }
+  return centres;
+}
+
+class Clustered final : public InputSource {
+ public:
+  [[nodiscard]] const std::string& name() const override { return name_; }
+  [[nodiscard]] const std::string& meaning() const override { return meaning_; }
+  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
+
+  [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
+    return generated_shapes(parameters);
+  }
+
+  [[nodiscard]] AttentionInputs make(const Parameters& parameters, uint64_t seed,
+                                     uint32_t trial) const override {
+    AttentionInputs inputs = allocate_inputs(shapes(parameters));
+    const Draw draw{seed, trial};
+    fill_normal(inputs.query, draw, Purpose::query);
+    fill_normal(inputs.key, draw, Purpose::key);
+    fill_normal(inputs.value, draw, Purpose::value);
+    std::vector<RowMajorMatrix<double>> centres;
+    for (int64_t head = 0; head < inputs.query.shape().matrices(); ++head)
+      centres.push_back(draw_centres(draw, head, parameters.integer("clusters"), inputs.query.shape().dim,
+                                     parameters.number("cluster_score")));
+    move_to_clusters(parameters, draw, centres, inputs);
+    return inputs;
+  }
+
+ private:
+  static constexpr uint32_t kKeyNode = 1;
+  static constexpr uint32_t kQueryNode = 2;
+
+  static void move_to_clusters(const Parameters& parameters, const Draw& draw,
+                               const std::vector<RowMajorMatrix<double>>& centres, AttentionInputs& inputs) {
+    const auto clusters = static_cast<uint64_t>(parameters.integer("clusters"));
+    const auto keys = static_cast<uint64_t>(inputs.key.shape().rows);
+    const auto dim = static_cast<double>(inputs.key.shape().dim);
+    // The noise has norm cluster_spread times the centre's norm.
+    const double noise =
+        parameters.number("cluster_spread") * std::sqrt(parameters.number("cluster_score") / std::sqrt(dim));
+    const auto cluster_of_key = [&](int64_t head, uint64_t row) {
+      const RandomStream stream(draw.seed, Purpose::cluster, draw.trial, static_cast<uint32_t>(head),
+                                kKeyNode);
+      return static_cast<int64_t>(stream.below(row, clusters));
+    };
+    const auto place = [&](Tensor<float>& tensor, int64_t head, int64_t row, int64_t cluster) {
+      float* values = tensor.matrix(head).row(row);
+      const auto& centre = centres[static_cast<size_t>(head)];
+      for (int64_t j = 0; j < tensor.shape().dim; ++j)
+        values[j] = static_cast<float>(centre(cluster, j) + noise * static_cast<double>(values[j]));
+    };
+    for_each_row(inputs.key.shape(), [&](int64_t head, int64_t row) {
+      place(inputs.key, head, row, cluster_of_key(head, static_cast<uint64_t>(row)));
+    });
+    // A query joins the cluster of a random key, so that no query is alone in its cluster.
+    for_each_row(inputs.query.shape(), [&](int64_t head, int64_t row) {
+      const RandomStream stream(draw.seed, Purpose::cluster, draw.trial, static_cast<uint32_t>(head),
+                                kQueryNode);
+      place(inputs.query, head, row, cluster_of_key(head, stream.below(static_cast<uint64_t>(row), keys)));
+    });
+  }
+
+  std::string name_ = "clustered";
+  std::string meaning_ =
+      "Q and K around shared random centres, normal V: a query's softmax mass lies on its own cluster's keys";
+  std::vector<ParameterSpec> parameters_ = shape_parameters(
+      {clusters_spec(),
+       number_spec("cluster_score", 8,
+                   "scaled score, at scale 1/sqrt(head_dim), of two rows at the same centre"),
+       number_spec("cluster_spread", 0.3,
+                   "norm of the noise around a centre, relative to the centre's norm")});
+};
+
+}  // namespace
+
+const InputSource& clustered_source() {
+  static const Clustered source;
+  return source;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,222 @@
+// Inputs whose condition number κ (the paper's: the ratio of the largest to the smallest row sum of exp of
+// the scaled scores, here under the empty mask) has a wanted value.
+//
+// Both constructions give row i of a head the log-sum-exp
+//     target_i = log n_k + ½ + log κ · u_i,   u a random order of n_q evenly spaced numbers from 0 to 1,
+// so log κ = max target − min target. Starting from standard normal Q, K and V:
+// - temperature: K is centred, so log Σ_j exp(t·x_ij) is log n_k at t = 0 and increases with t ≥ 0; the t_i
+//   that meets the target scales query row i. Large κ makes rows sharp.
+// - shift: the last coordinate of every key is 1 and that of query i adds a constant to its scores. κ changes
+//   and the softmax matrix does not: a control.
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "experiments/inputs/generators.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr int64_t kRowsPerTask = 16;
+constexpr uint32_t kOrderNode = 3;
+// Of a row's log-sum-exp. The wanted κ is promised to 1e-3; the rounding of float scores costs about 1e-5.
+constexpr double kTolerance = 1e-5;
+constexpr int kMaxSteps = 200;
+
+using Scores = RowMajorMatrix<float>;
+
+/// Σ_j exp(t·x_j − shift) and its derivative in t; float exponentials, sums in double.
+struct ExpSum {
+  double sum = 0;
+  double slope = 0;
+};
+
+ExpSum exp_sum(const float* scores, int64_t count, double t, double shift) {
+  constexpr int64_t kChunk = 256;
+  ExpSum total;
+  for (int64_t begin = 0; begin < count; begin += kChunk) {
+    const Eigen::Map<const Eigen::ArrayXf> x(scores + begin, std::min(kChunk, count - begin));
+    const Eigen::Array<float, Eigen::Dynamic, 1, 0, kChunk> e =
+        (x * static_cast<float>(t) - static_cast<float>(shift)).exp();
+    total.sum += static_cast<double>(e.sum());
+    total.slope += static_cast<double>((e * x).sum());
+  }
+  return total;
+}
+
+double log_sum_exp(const float* scores, int64_t count, double largest) {
+  return largest + std::log(exp_sum(scores, count, 1, largest).sum);
+}
+
+/// The t > 0 with log Σ_j exp(t·x_j) = target, for scores with mean 0 and target > log count: Newton's method
+/// on a convex increasing function, kept inside a shrinking bracket by bisection.
+double solve_temperature(const float* scores, int64_t count, double target) {
+  const Eigen::Map<const Eigen::ArrayXf> x(scores, count);
+  const auto largest = static_cast<double>(x.maxCoeff());
+  if (!(largest > 0)) fail_usage("source conditioned: a query row has the same score with every key");
+  double low = 0;
+  double high = target / largest;  // log Σ exp(t·x_j) ≥ t·max x
+  const double variance = x.square().cast<double>().mean();
+  double t = std::min(high, std::sqrt(2 * (target - std::log(static_cast<double>(count))) / variance));
+  for (int step = 0; step < kMaxSteps && high - low > 1e-12 * high; ++step) {
+    const double shift = t * largest;
+    const ExpSum e = exp_sum(scores, count, t, shift);
+    const double excess = shift + std::log(e.sum) - target;
+    if (std::abs(excess) < kTolerance) break;
+    (excess > 0 ? high : low) = t;
+    const double newton = t - excess * e.sum / e.slope;
+    t = low < newton && newton < high ? newton : 0.5 * (low + high);
+  }
+  return t;
+}
+
+void centre_columns(MatrixView<float> matrix) {
+  auto rows = as_eigen(matrix);
+  const Eigen::RowVectorXd mean = rows.cast<double>().colwise().mean();
+  rows = (rows.cast<double>().rowwise() - mean).cast<float>();
+}
+
+/// Calls body(row, scores) with the scaled scores of each query row against all keys, in parallel.
+template <class Body>
+void for_each_score_row(MatrixView<const float> query, MatrixView<const float> key, double scale,
+                        const Body& body) {
+  const int64_t tasks = (query.rows + kRowsPerTask - 1) / kRowsPerTask;
+  parallel_for(tasks, [&](int64_t task, int) {
+    const int64_t begin = task * kRowsPerTask;
+    const int64_t rows = std::min(kRowsPerTask, query.rows - begin);
+    Scores scores = as_eigen(query).middleRows(begin, rows) * as_eigen(key).transpose();
+    scores *= static_cast<float>(scale);
+    for (int64_t i = 0; i < rows; ++i) body(begin + i, scores.row(i).data());
+  });
+}
+
+/// Row → wanted log-sum-exp.
+std::vector<double> draw_targets(const RandomStream& stream, int64_t queries, int64_t keys, double kappa) {
+  std::vector<double> targets(static_cast<size_t>(queries));
+  for (int64_t i = 0; i < queries; ++i) {
+    const double share = queries == 1 ? 0 : static_cast<double>(i) / static_cast<double>(queries - 1);
+    targets[static_cast<size_t>(i)] = std::log(static_cast<double>(keys)) + 0.5 + share * std::log(kappa);
+  }
+  for (int64_t i = queries - 1; i > 0; --i)
+    std::swap(targets[static_cast<size_t>(i)],
+              targets[stream.below(static_cast<uint64_t>(i), static_cast<uint64_t>(i) + 1)]);
+  return targets;
+}
+
+void apply_temperature(MatrixView<float> query, MatrixView<float> key, double scale,
+                       const std::vector<double>& targets) {
+  centre_columns(key);
+  for_each_score_row(query, key, scale, [&](int64_t row, const float* scores) {
+    const double t = solve_temperature(scores, key.rows, targets[static_cast<size_t>(row)]);
+    for (int64_t j = 0; j < query.cols; ++j)
+      query.row(row)[j] = static_cast<float>(t * static_cast<double>(query.row(row)[j]));
+  });
+}
+
+void apply_shift(MatrixView<float> query, MatrixView<float> key, double scale,
+                 const std::vector<double>& targets) {
+  const int64_t last = query.cols - 1;
+  for (int64_t j = 0; j < key.rows; ++j) key.row(j)[last] = 1;
+  for (int64_t i = 0; i < query.rows; ++i) query.row(i)[last] = 0;
+  for_each_score_row(query, key, scale, [&](int64_t row, const float* scores) {
+    const auto largest = static_cast<double>(*std::max_element(scores, scores + key.rows));
+    const double lse = log_sum_exp(scores, key.rows, largest);
+    query.row(row)[last] = static_cast<float>((targets[static_cast<size_t>(row)] - lse) / scale);
+  });
+}
+
+ParameterSpec condition_number_spec() {
+  ParameterSpec spec;
+  spec.name = "condition_number";
+  spec.type = ParameterType::number;
+  spec.meaning =
+      "the paper's kappa under the empty mask: largest over smallest row sum, met to 1e-3 relative";
+  spec.minimum = 1;
+  spec.maximum = 1e12;
+  return spec;
+}
+
+ParameterSpec scale_spec() {
+  ParameterSpec spec;
+  spec.name = "scale";
+  spec.type = ParameterType::number;
+  spec.meaning = "the problem's scale, for which kappa is met; default 1/sqrt(head_dim)";
+  spec.optional = true;
+  return spec;
+}
+
+ParameterSpec construction_spec() {
+  ParameterSpec spec;
+  spec.name = "construction";
+  spec.type = ParameterType::choice;
+  spec.default_value = std::string("temperature");
+  spec.meaning =
+      "temperature: one scale per query row; shift: a constant per row's scores in an extra dimension, which "
+      "leaves the softmax matrix as it is";
+  spec.choices = {"temperature", "shift"};
+  return spec;
+}
+
+class Conditioned final : public InputSource {
+ public:
+  [[nodiscard]] const std::string& name() const override { return name_; }
+  [[nodiscard]] const std::string& meaning() const override { return meaning_; }
+  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
+
+  [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
+    const InputShapes shapes = generated_shapes(parameters);
+    const double kappa = parameters.number("condition_number");
+    if (shapes.key.rows == 1)
+      fail_usage("source conditioned needs at least 2 keys, but key_len is 1: one key has no condition");
+    if (shapes.query.rows == 1 && kappa != 1)
+      fail_usage("condition_number is a ratio of rows and must be 1 where seq_len is 1, but is " +
+                 to_string(ParameterValue(kappa)));
+    if (parameters.text("construction") == "shift" && shapes.query.dim < 2)
+      fail_usage(
+          "construction: shift uses one extra dimension and needs head_dim of at least 2, but it is 1");
+    if (scale(parameters) == 0) fail_usage("source conditioned needs a scale other than 0");
+    return shapes;
+  }
+
+  [[nodiscard]] AttentionInputs make(const Parameters& parameters, uint64_t seed,
+                                     uint32_t trial) const override {
+    AttentionInputs inputs = allocate_inputs(shapes(parameters));
+    const Draw draw{seed, trial};
+    fill_normal(inputs.query, draw, Purpose::query);
+    fill_normal(inputs.key, draw, Purpose::key);
+    fill_normal(inputs.value, draw, Purpose::value);
+    const bool shift = parameters.text("construction") == "shift";
+    const TensorShape& queries = inputs.query.shape();
+    for (int64_t head = 0; head < queries.matrices(); ++head) {
+      const RandomStream order(seed, Purpose::query, trial, static_cast<uint32_t>(head), kOrderNode);
+      const std::vector<double> targets =
+          draw_targets(order, queries.rows, inputs.key.shape().rows, parameters.number("condition_number"));
+      (shift ? apply_shift : apply_temperature)(inputs.query.matrix(head), inputs.key.matrix(head),
+                                                scale(parameters), targets);
+    }
+    return inputs;
+  }
+
+ private:
+  static double scale(const Parameters& parameters) {
+    if (parameters.has("scale")) return parameters.number("scale");
+    return 1 / std::sqrt(static_cast<double>(parameters.integer("head_dim")));
+  }
+
+  std::string name_ = "conditioned";
+  std::string meaning_ = "inputs built so that the condition number kappa under the empty mask is as wanted";
+  std::vector<ParameterSpec> parameters_ =
+      shape_parameters({condition_number_spec(), construction_spec(), scale_spec()});
+};
+
+}  // namespace
+
+const InputSource& conditioned_source() {
+  static const Conditioned source;
+  return source;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,163 @@
+// Queries, keys and values from an HDF5 file: captured from a model, say.
+#include <algorithm>
+#include <limits>
+
+#include "algorithms/problem.h"
+#include "core/error.h"
+#include "core/hdf5_file.h"
+#include "experiments/inputs/input_source.h"
+
+namespace hyperattn {
+namespace {
+
+/// Half-open.
+struct RowRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+ParameterSpec path_spec() {
+  ParameterSpec spec;
+  spec.name = "path";
+  spec.type = ParameterType::text;
+  spec.meaning =
+      "HDF5 file with /inputs/q, k and v of shape (batch, heads, rows, dim), relative to the current folder";
+  return spec;
+}
+
+ParameterSpec seq_len_spec() {
+  ParameterSpec spec;
+  spec.name = "seq_len";
+  spec.type = ParameterType::integer;
+  spec.meaning = "takes only so many first rows (of query_rows and key_rows, where given)";
+  spec.minimum = 1;
+  spec.maximum = std::numeric_limits<int32_t>::max();
+  spec.optional = true;
+  return spec;
+}
+
+ParameterSpec rows_spec(const char* name, const char* meaning) {
+  ParameterSpec spec;
+  spec.name = name;
+  spec.type = ParameterType::integer_list;
+  spec.meaning = meaning;
+  spec.minimum = 0;
+  spec.maximum = std::numeric_limits<int32_t>::max();
+  spec.optional = true;
+  return spec;
+}
+
+/// The rows of a tensor with `rows` rows that the parameters ask for.
+RowRange wanted_rows(const Parameters& parameters, const std::string& key, int64_t rows,
+                     const std::string& place) {
+  RowRange range{0, rows};
+  if (parameters.has(key)) {
+    const ParameterValue given = parameters.integers(key);
+    const IntegerList& list = parameters.integers(key);
+    if (list.size() != 2 || list[0] < 0 || list[0] >= list[1])
+      fail_usage(key + " must be [begin, end] with begin < end, but is " + to_string(given));
+    if (list[1] > rows)
+      fail_usage(key + " is " + to_string(given) + ", but " + place + " has " + std::to_string(rows) +
+                 " rows");
+    range = {list[0], list[1]};
+  }
+  if (parameters.has("seq_len")) {
+    const int64_t count = parameters.integer("seq_len");
+    if (count > range.end - range.begin)
+      fail_usage("seq_len is " + std::to_string(count) + ", but " + place + " has " +
+                 std::to_string(range.end - range.begin) + " rows" +
+                 (parameters.has(key) ? " in " + key : std::string()));
+    range.end = range.begin + count;
+  }
+  return range;
+}
+
+TensorShape cut(TensorShape shape, RowRange range) {
+  shape.rows = range.end - range.begin;
+  return shape;
+}
+
+/// The parts of the three datasets that a run uses; only headers are read.
+struct Selection {
+  Hdf5File file;
+  RowRange queries;
+  RowRange keys;
+  InputShapes shapes;
+};
+
+Selection select(const Parameters& parameters) {
+  Hdf5File file = Hdf5File::open(parameters.text("path"));
+  const std::string in_file = " of '" + file.path() + "'";
+  const TensorShape q = file.read_shape4("/inputs/q");
+  const TensorShape k = file.read_shape4("/inputs/k");
+  const TensorShape v = file.read_shape4("/inputs/v");
+  if (k.rows != v.rows)
+    fail_input("/inputs/k and /inputs/v" + in_file + " must have the same number of rows, but have " +
+               to_string(k) + " and " + to_string(v));
+  const RowRange queries = wanted_rows(parameters, "query_rows", q.rows, "/inputs/q" + in_file);
+  const RowRange keys = wanted_rows(parameters, "key_rows", k.rows, "/inputs/k" + in_file);
+  const InputShapes shapes{cut(q, queries), cut(k, keys), cut(v, keys)};
+  try {
+    AttentionProblem problem;
+    problem.query.shape = shapes.query;
+    problem.key.shape = shapes.key;
+    problem.value.shape = shapes.value;
+    check_problem(problem);
+  } catch (const Error& error) {
+    fail_input("'" + file.path() + "': " + error.what());
+  }
+  return {std::move(file), queries, keys, shapes};
+}
+
+Tensor<float> read_rows(const Hdf5File& file, const std::string& dataset, RowRange range) {
+  Tensor<float> tensor = file.read_tensor(dataset, range.begin, range.end);
+  std::string name = dataset + " of '" + file.path() + "'";
+  if (range.begin > 0) name += ", rows from " + std::to_string(range.begin) + ",";
+  check_finite(tensor.view(), name);
+  return tensor;
+}
+
+class FileSource final : public InputSource {
+ public:
+  [[nodiscard]] const std::string& name() const override { return name_; }
+  [[nodiscard]] const std::string& meaning() const override { return meaning_; }
+  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
+
+  [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
+    return select(parameters).shapes;
+  }
+
+  /// A file that is too big for the memory of the moment is left to the run, where it fails its own cases
+  /// only.
+  void check_contents(const Parameters& parameters) const override {
+    try {
+      static_cast<void>(make(parameters, 0, 0));
+    } catch (const Error& error) {
+      if (error.blame() != Blame::environment) throw;
+    }
+  }
+
+  /// Seed and trial have no effect: a file holds one draw.
+  [[nodiscard]] AttentionInputs make(const Parameters& parameters, uint64_t, uint32_t) const override {
+    const Selection selection = select(parameters);
+    return {read_rows(selection.file, "/inputs/q", selection.queries),
+            read_rows(selection.file, "/inputs/k", selection.keys),
+            read_rows(selection.file, "/inputs/v", selection.keys)};
+  }
+
+ private:
+  std::string name_ = "file";
+  std::string meaning_ = "Q, K and V of an HDF5 file (/inputs/q, k, v; float16, float32 or float64)";
+  std::vector<ParameterSpec> parameters_ = {
+      path_spec(), seq_len_spec(), rows_spec("query_rows", "[begin, end): takes this range of query rows"),
+      rows_spec("key_rows", "[begin, end): takes this range of key and value rows")};
+};
+
+}  // namespace
+
+const InputSource& file_source() {
+  static const FileSource source;
+  return source;
+}
+
+}  // namespace hyperattn

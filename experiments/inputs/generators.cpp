@@ -1,0 +1,88 @@
+#include "experiments/inputs/generators.h"
+
+#include <algorithm>
+
+#include "core/memory.h"
+#include "core/parallel.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr double kMaxRows = 2147483647;
+constexpr double kMaxDim = 256;
+constexpr double kMaxHeads = 65536;
+constexpr int64_t kRowsPerTask = 256;
+
+ParameterSpec integer_spec(const char* name, const char* meaning, double maximum) {
+  ParameterSpec spec;
+  spec.name = name;
+  spec.type = ParameterType::integer;
+  spec.meaning = meaning;
+  spec.minimum = 1;
+  spec.maximum = maximum;
+  return spec;
+}
+
+ParameterSpec with_default(ParameterSpec spec, int64_t value) {
+  spec.default_value = value;
+  return spec;
+}
+
+ParameterSpec optional(ParameterSpec spec) {
+  spec.optional = true;
+  return spec;
+}
+
+}  // namespace
+
+std::vector<ParameterSpec> shape_parameters(std::vector<ParameterSpec> more) {
+  std::vector<ParameterSpec> specs = {
+      integer_spec("seq_len", "query rows", kMaxRows),
+      optional(integer_spec("key_len", "key rows; default seq_len", kMaxRows)),
+      with_default(integer_spec("head_dim", "columns of Q and K", kMaxDim), 64),
+      optional(integer_spec("value_dim", "columns of V; default head_dim", kMaxDim)),
+      with_default(integer_spec("heads", "heads of each sequence", kMaxHeads), 1),
+      with_default(integer_spec("batch", "sequences", kMaxHeads), 1),
+  };
+  specs.insert(specs.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+  return specs;
+}
+
+InputShapes generated_shapes(const Parameters& parameters) {
+  const int64_t batch = parameters.integer("batch");
+  const int64_t heads = parameters.integer("heads");
+  const int64_t queries = parameters.integer("seq_len");
+  const int64_t keys = parameters.has("key_len") ? parameters.integer("key_len") : queries;
+  const int64_t dim = parameters.integer("head_dim");
+  const int64_t value_dim = parameters.has("value_dim") ? parameters.integer("value_dim") : dim;
+  return {{batch, heads, queries, dim}, {batch, heads, keys, dim}, {batch, heads, keys, value_dim}};
+}
+
+AttentionInputs allocate_inputs(const InputShapes& shapes) {
+  const double entries = static_cast<double>(shapes.query.size()) + static_cast<double>(shapes.key.size()) +
+                         static_cast<double>(shapes.value.size());
+  require_memory(entries * sizeof(float), "the inputs q, k and v");
+  return {Tensor<float>(shapes.query), Tensor<float>(shapes.key), Tensor<float>(shapes.value)};
+}
+
+void for_each_row(const TensorShape& shape, const std::function<void(int64_t head, int64_t row)>& body) {
+  const int64_t tasks_per_head = (shape.rows + kRowsPerTask - 1) / kRowsPerTask;
+  parallel_for(shape.matrices() * tasks_per_head, [&](int64_t task, int) {
+    const int64_t head = task / tasks_per_head;
+    const int64_t begin = task % tasks_per_head * kRowsPerTask;
+    const int64_t end = std::min(shape.rows, begin + kRowsPerTask);
+    for (int64_t row = begin; row < end; ++row) body(head, row);
+  });
+}
+
+void fill_normal(Tensor<float>& tensor, const Draw& draw, Purpose purpose) {
+  const int64_t dim = tensor.shape().dim;
+  for_each_row(tensor.shape(), [&](int64_t head, int64_t row) {
+    const RandomStream stream = draw.stream(purpose, head);
+    float* values = tensor.matrix(head).row(row);
+    for (int64_t column = 0; column < dim; ++column)
+      values[column] = static_cast<float>(stream.normal(static_cast<uint64_t>(row * dim + column)));
+  });
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,65 @@
+#include "experiments/language_model/json_file.h"
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/error.h"
+#include "core/memory.h"
+
+namespace hyperattn {
+
+using nlohmann::json;
+
+void require_regular_file(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) fail_input("there is no file " + path);
+  if (!std::filesystem::is_regular_file(status)) fail_input(path + " is not a regular file");
+}
+
+std::string read_whole_file(const std::string& path) {
+  require_regular_file(path);
+  std::ifstream stream(path, std::ios::binary);
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  if (!stream || error) fail_input(path + " cannot be opened for reading");
+  require_memory(static_cast<double>(bytes), path.c_str());
+  std::string text(bytes, '\0');
+  if (!stream.read(text.data(), static_cast<std::streamsize>(bytes)))
+    fail_input(path + " cannot be read to its end");
+  return text;
+}
+
+json parse_json_object(const std::string& text, const std::string& what) {
+  std::set<std::string> keys;
+  std::string repeated;
+  const auto watch_keys = [&](int depth, json::parse_event_t event, json& parsed) {
+    if (event == json::parse_event_t::key && depth == 1 && !keys.insert(parsed.get<std::string>()).second)
+      repeated = parsed.get<std::string>();
+    return true;
+  };
+  json document;
+  try {
+    document = json::parse(text, watch_keys);
+  } catch (const json::exception& error) {
+    fail_input(what + " is not valid JSON: " + error.what());
+  }
+  if (!document.is_object()) fail_input(what + " must be a JSON object, but is " + excerpt(document));
+  if (!repeated.empty()) fail_input(what + " has the key '" + repeated + "' twice");
+  return document;
+}
+
+json read_json_object(const std::string& path) {
+  return parse_json_object(read_whole_file(path), path);
+}
+
+std::string excerpt(const json& value) {
+  constexpr size_t kMaxBytes = 80;
+  // `replace`: the value may be text that is not UTF-8.
+  const std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
+  return text.size() <= kMaxBytes ? text : text.substr(0, kMaxBytes) + "...";
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,287 @@
+#include "experiments/language_model/safetensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/parameters.h"
+#include "experiments/language_model/json_file.h"
+
+namespace hyperattn {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int64_t kLengthBytes = 8;
+// The format's own limit; a real header has a few hundred bytes for each tensor.
+constexpr int64_t kMaxHeaderBytes = 100'000'000;
+
+const std::map<std::string, int64_t>& bytes_of_type() {
+  static const std::map<std::string, int64_t> bytes = {
+      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I16", 2}, {"U16", 2}, {"F16", 2},
+      {"BF16", 2}, {"I32", 4}, {"U32", 4}, {"F32", 4},     {"I64", 8},     {"U64", 8}, {"F64", 8}};
+  return bytes;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return to_string(ParameterValue{IntegerList(shape)});
+}
+
+int64_t little_endian(const unsigned char* bytes, int count) {
+  uint64_t value = 0;
+  for (int i = count - 1; i >= 0; --i) value = value << 8 | bytes[i];
+  return static_cast<int64_t>(value);
+}
+
+int64_t header_length(std::ifstream& stream, const std::string& file, int64_t file_bytes) {
+  if (file_bytes < kLengthBytes)
+    fail_input(file + " has only " + std::to_string(file_bytes) +
+               " bytes; a safetensors file begins with 8 bytes that hold its header's length");
+  unsigned char bytes[kLengthBytes];
+  if (!stream.read(reinterpret_cast<char*>(bytes), kLengthBytes)) fail_input(file + " cannot be read");
+  const int64_t length = little_endian(bytes, kLengthBytes);
+  if (length < 2 || length > kMaxHeaderBytes || length > file_bytes - kLengthBytes)
+    fail_input(file + " says that its header has " + std::to_string(static_cast<uint64_t>(length)) +
+               " bytes, but it must have between 2 and " +
+               std::to_string(std::min(kMaxHeaderBytes, file_bytes - kLengthBytes)) + " in a file of " +
+               std::to_string(file_bytes) + " bytes (is the file truncated?)");
+  return length;
+}
+
+// A number of the header, which must be a non-negative integer that int64 can hold.
+int64_t count_of(const json& value, const std::string& where) {
+  if (!value.is_number_unsigned() ||
+      value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+    fail_input(where + " must hold non-negative integers, but holds " + excerpt(value));
+  return value.get<int64_t>();
+}
+
+const json& member(const json& object, const char* key, const std::string& where) {
+  const auto found = object.find(key);
+  if (found == object.end()) fail_input(where + " has no '" + key + "'");
+  return *found;
+}
+
+void check_size(const TensorEntry& entry, const std::string& where) {
+  const auto found = bytes_of_type().find(entry.type);
+  if (found == bytes_of_type().end())
+    fail_input(where + " has the type '" + entry.type + "', which the safetensors format does not define");
+  int64_t bytes = found->second;
+  const bool empty = std::find(entry.shape.begin(), entry.shape.end(), 0) != entry.shape.end();
+  bool overflow = false;
+  for (int64_t extent : entry.shape)
+    overflow = overflow || (!empty && __builtin_mul_overflow(bytes, extent, &bytes));
+  if (empty) bytes = 0;
+  if (overflow || bytes != entry.end - entry.begin)
+    fail_input(where + " is " + entry.type + " of shape " + shape_text(entry.shape) + ", which takes " +
+               (overflow ? "more than 2^63" : std::to_string(bytes)) + " bytes, but its data_offsets hold " +
+               std::to_string(entry.end - entry.begin));
+}
+
+TensorEntry parse_entry(const json& value, const std::string& file, const std::string& where,
+                        int64_t data_begin, int64_t data_bytes) {
+  if (!value.is_object()) fail_input(where + " must be an object, but is " + excerpt(value));
+  TensorEntry entry;
+  entry.file = file;
+  const json& type = member(value, "dtype", where);
+  const json& shape = member(value, "shape", where);
+  const json& offsets = member(value, "data_offsets", where);
+  if (!type.is_string()) fail_input(where + ": 'dtype' must be text, but is " + excerpt(type));
+  if (!shape.is_array()) fail_input(where + ": 'shape' must be a list, but is " + excerpt(shape));
+  if (!offsets.is_array() || offsets.size() != 2)
+    fail_input(where + ": 'data_offsets' must be a list of two, but is " + excerpt(offsets));
+  entry.type = type.get<std::string>();
+  for (const json& extent : shape) entry.shape.push_back(count_of(extent, where + ": 'shape'"));
+  const int64_t begin = count_of(offsets[0], where + ": 'data_offsets'");
+  const int64_t end = count_of(offsets[1], where + ": 'data_offsets'");
+  if (begin > end || end > data_bytes)
+    fail_input(where + ": 'data_offsets' are [" + std::to_string(begin) + ", " + std::to_string(end) +
+               "], but the file holds " + std::to_string(data_bytes) +
+               " bytes of data (is the file truncated?)");
+  entry.begin = data_begin + begin;
+  entry.end = data_begin + end;
+  check_size(entry, where);
+  return entry;
+}
+
+// The format wants the data covered exactly once; a file that does not is damaged or forged.
+void check_coverage(const std::map<std::string, TensorEntry>& entries, const std::string& file,
+                    int64_t data_begin, int64_t file_bytes) {
+  std::vector<const std::pair<const std::string, TensorEntry>*> order;
+  for (const auto& entry : entries) order.push_back(&entry);
+  std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
+    return std::pair(a->second.begin, a->second.end) < std::pair(b->second.begin, b->second.end);
+  });
+  int64_t covered = data_begin;
+  for (const auto* entry : order) {
+    if (entry->second.begin != covered)
+      fail_input(file + ": tensor '" + entry->first + "' begins at byte " +
+                 std::to_string(entry->second.begin - data_begin) + " of the data, but must begin at " +
+                 std::to_string(covered - data_begin) + ", where the one before it ends: " +
+                 (entry->second.begin < covered ? "they overlap" : "there is a hole"));
+    covered = entry->second.end;
+  }
+  if (covered != file_bytes)
+    fail_input(file + " holds " + std::to_string(file_bytes - data_begin) +
+               " bytes of data, but its tensors take only " + std::to_string(covered - data_begin));
+}
+
+std::map<std::string, TensorEntry> read_header(const std::string& file) {
+  require_regular_file(file);
+  std::ifstream stream(file, std::ios::binary);
+  std::error_code error;
+  const auto file_bytes = static_cast<int64_t>(fs::file_size(file, error));
+  if (!stream || error) fail_input(file + " cannot be opened for reading");
+  const int64_t length = header_length(stream, file, file_bytes);
+  std::string text(static_cast<size_t>(length), '\0');
+  if (!stream.read(text.data(), length)) fail_input(file + " ends inside its header");
+  const json header = parse_json_object(text, "the header of " + file);
+  const int64_t data_begin = kLengthBytes + length;
+  std::map<std::string, TensorEntry> entries;
+  for (const auto& [name, value] : header.items()) {
+    if (name == "__metadata__") continue;
+    const std::string where = file + ": tensor '" + name + "'";
+    entries[name] = parse_entry(value, file, where, data_begin, file_bytes - data_begin);
+  }
+  check_coverage(entries, file, data_begin, file_bytes);
+  return entries;
+}
+
+// An index is untrusted, too: a shard lies in the folder of the index, nowhere else.
+std::string shard_path(const fs::path& index, const std::string& tensor, const json& name) {
+  const std::string where = index.string() + ": the shard of tensor '" + tensor + "'";
+  if (!name.is_string()) fail_input(where + " must be text, but is " + excerpt(name));
+  const auto file = name.get<std::string>();
+  if (file.empty() || file == "." || file == ".." || file.find('/') != std::string::npos ||
+      file.find('\0') != std::string::npos)
+    fail_input(where + " must be the name of a file in the same folder, but is " + excerpt(name));
+  return (index.parent_path() / file).string();
+}
+
+float half_to_float(uint16_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
+  const uint32_t exponent = bits >> 10 & 0x1f;
+  const uint32_t fraction = bits & 0x3ff;
+  if (exponent == 0) {  // zero or subnormal: fraction · 2^-24
+    const float magnitude = std::ldexp(static_cast<float>(fraction), -24);
+    return sign != 0 ? -magnitude : magnitude;
+  }
+  const uint32_t widened = exponent == 0x1f ? 0xff : exponent + 127 - 15;
+  return std::bit_cast<float>(sign | widened << 23 | fraction << 13);
+}
+
+float bfloat_to_float(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
+Buffer<float> to_float(const std::vector<unsigned char>& bytes, const std::string& type) {
+  const int width = type == "F32" ? 4 : 2;
+  const auto count = static_cast<int64_t>(bytes.size()) / width;
+  Buffer<float> values(count);
+  for (int64_t i = 0; i < count; ++i) {
+    const auto bits = static_cast<uint32_t>(little_endian(bytes.data() + i * width, width));
+    if (type == "F32")
+      values[i] = std::bit_cast<float>(bits);
+    else
+      values[i] = type == "F16" ? half_to_float(static_cast<uint16_t>(bits))
+                                : bfloat_to_float(static_cast<uint16_t>(bits));
+  }
+  return values;
+}
+
+std::vector<unsigned char> read_bytes(const TensorEntry& entry, const std::string& where) {
+  require_memory(static_cast<double>(entry.end - entry.begin), where.c_str());
+  std::vector<unsigned char> bytes(static_cast<size_t>(entry.end - entry.begin));
+  std::ifstream stream(entry.file, std::ios::binary);
+  stream.seekg(entry.begin);
+  if (!stream.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size())))
+    fail_input(where + " cannot be read in full: the file became shorter or unreadable");
+  return bytes;
+}
+
+void check_finite_values(const Buffer<float>& values, const std::string& where) {
+  for (int64_t i = 0; i < values.size(); ++i)
+    if (!std::isfinite(values[i]))
+      fail_input(where + " holds a non-finite value (" + std::to_string(values[i]) + ") at flat position " +
+                 std::to_string(i) + "; all weights must be finite");
+}
+
+}  // namespace
+
+int64_t TensorEntry::size() const {
+  int64_t elements = 1;
+  for (int64_t extent : shape) elements *= extent;
+  return elements;
+}
+
+TensorArchive TensorArchive::open_file(const std::string& file) {
+  TensorArchive archive;
+  archive.origin_ = file;
+  archive.entries_ = read_header(file);
+  return archive;
+}
+
+TensorArchive TensorArchive::open(const std::string& folder) {
+  const fs::path single = fs::path(folder) / "model.safetensors";
+  const fs::path index = fs::path(folder) / "model.safetensors.index.json";
+  std::error_code error;  // a folder that cannot be looked into counts as empty
+  if (fs::exists(single, error)) return open_file(single.string());
+  if (!fs::exists(index, error))
+    fail_input("the model folder " + folder +
+               " has neither model.safetensors nor model.safetensors.index.json");
+  const json document = read_json_object(index.string());
+  const json& weight_map = member(document, "weight_map", index.string());
+  if (!weight_map.is_object())
+    fail_input(index.string() + ": 'weight_map' must be an object, but is " + excerpt(weight_map));
+  TensorArchive archive;
+  archive.origin_ = index.string();
+  std::map<std::string, std::map<std::string, TensorEntry>> shards;
+  for (const auto& [name, file] : weight_map.items()) {
+    const std::string path = shard_path(index, name, file);
+    if (shards.count(path) == 0) shards[path] = read_header(path);
+    const auto found = shards[path].find(name);
+    if (found == shards[path].end())
+      fail_input(index.string() + " says that tensor '" + name + "' lies in " + path +
+                 ", but it is not there");
+    archive.entries_[name] = found->second;
+  }
+  return archive;
+}
+
+const TensorEntry* TensorArchive::find(const std::string& name) const {
+  const auto found = entries_.find(name);
+  return found == entries_.end() ? nullptr : &found->second;
+}
+
+std::vector<std::string> TensorArchive::names() const {
+  std::vector<std::string> names;
+  for (const auto& entry : entries_) names.push_back(entry.first);
+  return names;
+}
+
+Buffer<float> TensorArchive::read(const std::string& name, const std::vector<int64_t>& shape) const {
+  const TensorEntry* entry = find(name);
+  if (entry == nullptr) {
+    const std::string nearest = nearest_name(name, names());
+    fail_input(origin_ + " has no tensor '" + name + "'" +
+               (nearest.empty() ? "" : " (the nearest name is '" + nearest + "')"));
+  }
+  const std::string where = entry->file + ": tensor '" + name + "'";
+  if (entry->shape != shape)
+    fail_input(where + " has the shape " + shape_text(entry->shape) + ", but the model's configuration " +
+               "needs " + shape_text(shape));
+  if (entry->type != "F32" && entry->type != "F16" && entry->type != "BF16")
+    fail_input(where + " has the type " + entry->type + ", but weights must be F32, F16 or BF16");
+  Buffer<float> values = to_float(read_bytes(*entry, where), entry->type);
+  check_finite_values(values, where);
+  return values;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,51 @@
+// Reads the safetensors format of Hugging Face: 8 bytes (little-endian) with the length of a JSON header, the
+// header, then the tensors' bytes. Files are untrusted: everything the header says is checked against the
+// file before anything is allocated or read.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/memory.h"
+
+namespace hyperattn {
+
+/// Where a tensor lies and what it is.
+struct TensorEntry {
+  std::string file;            ///< path of the file that holds it
+  std::string type;            ///< as the format spells it: "F32", "F16", "BF16", "I64", …
+  std::vector<int64_t> shape;  ///< row-major; empty: a scalar
+  int64_t begin = 0;           ///< bytes [begin, end) of the file
+  int64_t end = 0;
+
+  [[nodiscard]] int64_t size() const;  ///< number of elements
+};
+
+/// The tensors of a model folder: `model.safetensors`, or the shards that `model.safetensors.index.json`
+/// lists.
+class TensorArchive {
+ public:
+  /// Reads and checks all headers; no tensor is read. Error(input): neither file is there, a file is too
+  /// short, a header that is not JSON or names a tensor twice, an unknown type, offsets that leave the file,
+  /// overlap or leave holes, a size that does not fit shape and type, an index whose tensors are not where it
+  /// says.
+  static TensorArchive open(const std::string& folder);
+  /// One file.
+  static TensorArchive open_file(const std::string& file);
+
+  /// Null if there is none of that name.
+  [[nodiscard]] const TensorEntry* find(const std::string& name) const;
+  [[nodiscard]] std::vector<std::string> names() const;
+
+  /// The tensor's values as float32, row-major. Error(input): no such tensor, another shape than `shape`,
+  /// a type other than F32, F16 and BF16, a non-finite value, or a file that became shorter.
+  [[nodiscard]] Buffer<float> read(const std::string& name, const std::vector<int64_t>& shape) const;
+
+ private:
+  std::string origin_;  ///< the file or the index, for messages
+  std::map<std::string, TensorEntry> entries_;
+};
+
+}  // namespace hyperattn

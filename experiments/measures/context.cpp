@@ -1,0 +1,121 @@
+#include "experiments/measures/context.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "algorithms/backends/exact.h"
+#include "algorithms/engine/engine.h"
+#include "experiments/measures/softmax_operator.h"
+
+namespace hyperattn {
+namespace {
+
+// The value that `slot` keeps, computed the first time.
+template <class T, class Compute>
+const T& once(std::optional<T>& slot, const Compute& compute) {
+  if (!slot) slot = compute();
+  return *slot;
+}
+
+}  // namespace
+
+struct ExactQuantities::Head {
+  std::optional<SoftmaxSums> sums;
+  std::optional<OperatorNorm> softmax_norm;
+  std::optional<double> value_norm;
+  std::optional<double> value_frobenius;
+  std::optional<double> output_norm;
+  std::optional<double> output_frobenius;
+};
+
+ExactQuantities::ExactQuantities(const AttentionProblem& problem, uint64_t seed, uint32_t trial)
+    : problem_(problem), seed_(seed), trial_(trial), heads_(static_cast<size_t>(problem.heads())) {}
+
+ExactQuantities::~ExactQuantities() = default;
+
+ExactQuantities::Head& ExactQuantities::cache(int64_t head) {
+  return heads_[static_cast<size_t>(head)];
+}
+
+const AttentionResult& ExactQuantities::attention() {
+  if (!attention_)
+    attention_ = std::make_unique<AttentionResult>(run_forward(problem_, exact_plan(problem_)));
+  return *attention_;
+}
+
+const float* ExactQuantities::lse(int64_t head) {
+  return attention().lse.matrix(head).data;
+}
+
+RowMajorMatrix<double> ExactQuantities::output(int64_t head) {
+  return as_eigen(attention().out.matrix(head)).cast<double>();
+}
+
+const SoftmaxSums& ExactQuantities::sums(int64_t head) {
+  return once(cache(head).sums, [&] {
+    const AttentionProblem problem = head_problem(problem_, head);
+    return SoftmaxSums{log_column_sums(problem, lse(head), 1), log_column_sums(problem, lse(head), 2),
+                       log_row_square_sums(problem, lse(head))};
+  });
+}
+
+const OperatorNorm& ExactQuantities::softmax_norm(int64_t head) {
+  return once(cache(head).softmax_norm, [&] {
+    return nonnegative_norm(softmax_operator(head_problem(problem_, head), lse(head)), head);
+  });
+}
+
+OperatorNorm ExactQuantities::nonnegative_norm(const LinearOperator& a, int64_t head) {
+  const RandomStream stream(seed_, Purpose::operator_start, trial_, static_cast<uint32_t>(head));
+  OperatorNormOptions options;
+  options.start = sums(head).log_column_sum.array().exp();
+  for (int64_t j = 0; j < a.cols; ++j) (*options.start)[j] *= 0.5 + stream.uniform(static_cast<uint64_t>(j));
+  return operator_norm(a, stream, options);
+}
+
+double ExactQuantities::softmax_norm_upper(int64_t head) {
+  return std::exp(sums(head).log_column_sum.maxCoeff<Eigen::PropagateNaN>() / 2);
+}
+
+double ExactQuantities::softmax_frobenius(int64_t head) {
+  return std::sqrt(sums(head).log_row_square_sum.array().exp().sum());
+}
+
+double ExactQuantities::value_norm(int64_t head) {
+  return once(cache(head).value_norm, [&] { return direct_norm(value(head)).value; });
+}
+
+double ExactQuantities::value_frobenius(int64_t head) {
+  return once(cache(head).value_frobenius, [&] { return frobenius_norm(value(head)); });
+}
+
+double ExactQuantities::output_norm(int64_t head) {
+  return once(cache(head).output_norm, [&] { return direct_norm(output(head)).value; });
+}
+
+double ExactQuantities::output_frobenius(int64_t head) {
+  return once(cache(head).output_frobenius, [&] { return frobenius_norm(output(head)); });
+}
+
+RowMajorMatrix<double> ExactQuantities::value(int64_t head) const {
+  return as_eigen(problem_.value.matrix(head)).cast<double>();
+}
+
+MeasureContext::MeasureContext(const Backend& backend_used, const CallContext& call_made,
+                               const ForwardState& answer, ExactQuantities& exact_quantities)
+    : backend(backend_used),
+      call(call_made),
+      forward(answer),
+      exact(exact_quantities),
+      worst_norms_(static_cast<size_t>(exact_quantities.problem().heads())) {}
+
+MeasureContext::~MeasureContext() = default;
+
+void MeasureContext::add_norm(int64_t head, const OperatorNorm& norm) {
+  OperatorNorm& worst = worst_norms_[static_cast<size_t>(head)];
+  worst.status = std::max(worst.status, norm.status);
+  if (!(norm.residual <= worst.residual)) worst.residual = norm.residual;  // NaN stays
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,111 @@
+// What measures work from: one trial's problem and result, and quantities that several measures or several
+// backends need, computed when first asked for and kept.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "algorithms/backend.h"
+#include "algorithms/problem.h"
+#include "core/operator_norm.h"
+#include "core/tensor.h"
+
+namespace hyperattn {
+
+/// Row and column sums of the softmax matrix P of one head, natural logarithms.
+struct SoftmaxSums {
+  Eigen::VectorXd log_column_sum;         ///< (n_k): log Σ_i P_ij
+  Eigen::VectorXd log_column_square_sum;  ///< (n_k): log Σ_i P_ij²
+  Eigen::VectorXd log_row_square_sum;     ///< (n_q): log Σ_j P_ij²
+};
+
+/// Figures of the exact attention of one input: they depend on Q, K, V, scale and mask of causality only, so
+/// that all backends and parameters that are compared on this input share one object. Every getter computes
+/// on first use. Not thread-safe (each getter is parallel inside).
+class ExactQuantities {
+ public:
+  /// The tensors behind `problem` must outlive this. `seed` and `trial` key the start vectors of Lanczos.
+  ExactQuantities(const AttentionProblem& problem, uint64_t seed, uint32_t trial);
+  ~ExactQuantities();
+  ExactQuantities(const ExactQuantities&) = delete;
+  ExactQuantities& operator=(const ExactQuantities&) = delete;
+
+  [[nodiscard]] const AttentionProblem& problem() const { return problem_; }
+  [[nodiscard]] uint64_t seed() const { return seed_; }
+  [[nodiscard]] uint32_t trial() const { return trial_; }
+
+  /// out = PV and lse of the exact plan (fp32 engine). One exact forward pass.
+  [[nodiscard]] const AttentionResult& attention();
+
+  /// Log-sum-exps of one head, (n_q).
+  [[nodiscard]] const float* lse(int64_t head);
+  /// PV of one head in double, (n_q, d_v).
+  [[nodiscard]] RowMajorMatrix<double> output(int64_t head);
+
+  /// Three passes over the scores, without values.
+  [[nodiscard]] const SoftmaxSums& sums(int64_t head);
+  /// ‖P‖_op by Lanczos: a lower bound to a relative 1e-3. About 15 to 45 applications of PᵀP, two passes
+  /// each.
+  [[nodiscard]] const OperatorNorm& softmax_norm(int64_t head);
+  /// The norm, in the same way, of a matrix without negative entries whose zero columns are P's.
+  [[nodiscard]] OperatorNorm nonnegative_norm(const LinearOperator& a, int64_t head);
+  /// √(largest column sum) ≥ ‖P‖_op, since P's rows sum to 1.
+  [[nodiscard]] double softmax_norm_upper(int64_t head);
+  /// ‖P‖_F.
+  [[nodiscard]] double softmax_frobenius(int64_t head);
+  [[nodiscard]] double value_norm(int64_t head);        ///< ‖V‖_op
+  [[nodiscard]] double value_frobenius(int64_t head);   ///< ‖V‖_F
+  [[nodiscard]] double output_norm(int64_t head);       ///< ‖PV‖_op
+  [[nodiscard]] double output_frobenius(int64_t head);  ///< ‖PV‖_F
+
+ private:
+  struct Head;
+  Head& cache(int64_t head);
+  [[nodiscard]] RowMajorMatrix<double> value(int64_t head) const;
+
+  AttentionProblem problem_;
+  uint64_t seed_;
+  uint32_t trial_;
+  std::unique_ptr<AttentionResult> attention_;
+  std::vector<Head> heads_;
+};
+
+/// Log-sum-exps over the backend's mask M^H and over its complement, of all heads: (batch·heads·n_q), natural
+/// logarithm, −∞ for a row without such entries.
+struct MaskSums {
+  Tensor<float> masked;
+  Tensor<float> unmasked;
+};
+
+/// One backend's answer to one input. Build one for each case and hand it to all of its measures.
+struct MeasureContext {
+  /// All four must outlive this; `exact.problem()` is the problem that `forward` answers.
+  MeasureContext(const Backend& backend_used, const CallContext& call_made, const ForwardState& answer,
+                 ExactQuantities& exact_quantities);
+  ~MeasureContext();
+
+  const Backend& backend;
+  const CallContext& call;
+  const ForwardState& forward;
+  ExactQuantities& exact;
+
+  [[nodiscard]] const AttentionProblem& problem() const { return exact.problem(); }
+  /// Null for a backend without a mask. Two passes over the scores, without values.
+  [[nodiscard]] const MaskSums* mask_sums();
+
+  /// Takes note of a norm that a head's figures rest on.
+  void add_norm(int64_t head, const OperatorNorm& norm);
+  /// The worst status and the largest residual of a head's norms so far.
+  [[nodiscard]] const OperatorNorm& worst_norm(int64_t head) const {
+    return worst_norms_[static_cast<size_t>(head)];
+  }
+
+ private:
+  std::vector<OperatorNorm> worst_norms_;
+  bool mask_asked_ = false;
+  std::unique_ptr<MaskSums> mask_sums_;
+};
+
+}  // namespace hyperattn

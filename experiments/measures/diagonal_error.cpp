@@ -1,0 +1,64 @@
+// The error of the denominators against the paper's inequality (2).
+#include <cmath>
+
+#include "experiments/measures/described_measure.h"
+#include "experiments/measures/measures.h"
+#include "experiments/measures/softmax_operator.h"
+
+namespace hyperattn {
+namespace {
+
+// lse − l̃se of every row: log of D̃⁻¹D.
+Eigen::ArrayXd log_ratio(MeasureContext& context, int64_t head) {
+  const int64_t rows = context.problem().query_count();
+  const Eigen::Map<const Eigen::ArrayXf> exact(context.exact.lse(head), rows);
+  const Eigen::Map<const Eigen::ArrayXf> approximate(context.forward.result.lse.matrix(head).data, rows);
+  return exact.cast<double>() - approximate.cast<double>();
+}
+
+// ‖diag(weights)·P‖_op. Signs of rows do not change a norm, so the weights are made positive, which lets
+// Lanczos start from a positive vector.
+OperatorNorm scaled_softmax_norm(MeasureContext& context, int64_t head, const Eigen::VectorXd& weights) {
+  const double largest = weights.cwiseAbs().maxCoeff<Eigen::PropagateNaN>();
+  if (!std::isfinite(largest)) return {largest, NormStatus::not_finite, 0, NAN};
+  if (largest == 0) return {};
+  const AttentionProblem problem = head_problem(context.problem(), head);
+  const LinearOperator p = softmax_operator(problem, context.exact.lse(head));
+  OperatorNorm norm = context.exact.nonnegative_norm(scale_rows(p, weights.cwiseAbs() / largest), head);
+  norm.value *= largest;
+  return norm;
+}
+
+void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {
+  const Eigen::ArrayXd ratio = log_ratio(context, head);
+  const OperatorNorm difference =
+      scaled_softmax_norm(context, head, ratio.unaryExpr([](double x) { return std::expm1(x); }));
+  const OperatorNorm& softmax_norm = context.exact.softmax_norm(head);
+  context.add_norm(head, difference);
+  context.add_norm(head, softmax_norm);
+  row.figures["epsilon_diagonal"] = difference.value / softmax_norm.value;
+  row.figures["error_lse"] = ratio.abs().maxCoeff<Eigen::PropagateNaN>();
+  set_norm_figures(context, head, row);
+}
+
+std::vector<FigureRow> compute(MeasureContext& context, const Parameters&) {
+  return rows_of_heads(context, [&](int64_t head, FigureRow& row) { fill_head(context, head, row); });
+}
+
+}  // namespace
+
+const Measure& diagonal_error_measure() {
+  static const DescribedMeasure measure({
+      "diagonal_error",
+      "the error of the softmax denominators against the paper's inequality (2)",
+      {},
+      {{"epsilon_diagonal", "‖(D̃⁻¹ − D⁻¹)A‖_op/‖P‖_op: inequality (2); ∞ where it overflows"},
+       {"error_lse", "largest |l̃se_i − lse_i|"},
+       {"norm_status", "whether the norms converged: converged, not_converged or not_finite"},
+       {"norm_residual", "largest relative residual of the norms"}},
+      compute,
+  });
+  return measure;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,19 @@
+#include "experiments/measures/measure.h"
+
+#include "experiments/measures/measures.h"
+
+namespace hyperattn {
+
+const std::vector<const Measure*>& all_measures() {
+  static const std::vector<const Measure*> measures = {&timing_measure(), &spectral_error_measure(),
+                                                       &diagonal_error_measure(), &product_error_measure()};
+  return measures;
+}
+
+const Measure* find_measure(const std::string& name) {
+  for (const Measure* measure : all_measures())
+    if (measure->name() == name) return measure;
+  return nullptr;
+}
+
+}  // namespace hyperattn

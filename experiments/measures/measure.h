@@ -1,0 +1,49 @@
+// What is measured of a trial. Adding a measure is a file in this folder and a line in measure.cpp.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "algorithms/backend.h"
+#include "core/parameters.h"
+
+namespace hyperattn {
+
+/// One column of the results that a measure fills.
+struct FigureSpec {
+  std::string name;     ///< column name, fixed by docs/results-format.md
+  std::string meaning;  ///< one line, with unit
+};
+
+/// Figures of one head (flat index) or, where `level` ≥ 0, of one level of the causal recursion; `head` −1 is
+/// the whole trial (the maximum over heads unless the name says otherwise).
+struct FigureRow {
+  int64_t head = -1;
+  int64_t level = -1;
+  std::map<std::string, double> figures;
+  std::map<std::string, std::string> texts;  ///< such as norm_status
+};
+
+struct MeasureContext;  // measures/context.h: problem, backend, its output, and exact quantities computed
+                        // once and shared
+
+class Measure {
+ public:
+  virtual ~Measure() = default;
+
+  [[nodiscard]] virtual const std::string& name() const = 0;
+  [[nodiscard]] virtual const std::string& meaning() const = 0;
+  [[nodiscard]] virtual const std::vector<ParameterSpec>& parameters() const = 0;
+  [[nodiscard]] virtual const std::vector<FigureSpec>& figures() const = 0;
+
+  /// One row for the trial (head −1), then one per head, then, for causal problems, one per level.
+  [[nodiscard]] virtual std::vector<FigureRow> compute(MeasureContext& context,
+                                                       const Parameters& parameters) const = 0;
+};
+
+[[nodiscard]] const std::vector<const Measure*>& all_measures();
+[[nodiscard]] const Measure* find_measure(const std::string& name);
+
+}  // namespace hyperattn

@@ -1,0 +1,53 @@
+// The error of the sampled product under the approximate denominators: the paper's inequality (3).
+#include <cmath>
+
+#include "experiments/measures/described_measure.h"
+#include "experiments/measures/measures.h"
+
+namespace hyperattn {
+namespace {
+
+// ‖P̃V − D̃⁻¹AV‖_op with D̃⁻¹A = diag(exp(lse − l̃se))·P.
+OperatorNorm product_difference(MeasureContext& context, int64_t head) {
+  const float* exact_lse = context.exact.lse(head);
+  const float* lse = context.forward.result.lse.matrix(head).data;
+  const RowMajorMatrix<double> output = context.exact.output(head);
+  RowMajorMatrix<double> difference = as_eigen(context.forward.result.out.matrix(head)).cast<double>();
+  for (int64_t i = 0; i < output.rows(); ++i) {
+    const double factor = std::exp(static_cast<double>(exact_lse[i]) - static_cast<double>(lse[i]));
+    if (!std::isfinite(factor)) return {factor, NormStatus::not_finite, 0, NAN};
+    difference.row(i) -= factor * output.row(i);
+  }
+  return direct_norm(difference);
+}
+
+void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {
+  const OperatorNorm difference = product_difference(context, head);
+  const OperatorNorm& softmax_norm = context.exact.softmax_norm(head);
+  context.add_norm(head, difference);
+  context.add_norm(head, softmax_norm);
+  row.figures["epsilon_product"] =
+      smallest_factor(difference.value, softmax_norm.value * context.exact.value_norm(head));
+  set_norm_figures(context, head, row);
+}
+
+std::vector<FigureRow> compute(MeasureContext& context, const Parameters&) {
+  return rows_of_heads(context, [&](int64_t head, FigureRow& row) { fill_head(context, head, row); });
+}
+
+}  // namespace
+
+const Measure& product_error_measure() {
+  static const DescribedMeasure measure({
+      "product_error",
+      "the error of the sampled product against the paper's inequality (3)",
+      {},
+      {{"epsilon_product", "‖P̃V − diag(exp(lse − l̃se))PV‖_op/(‖P‖‖V‖): inequality (3); ∞ where it overflows"},
+       {"norm_status", "whether the norms converged: converged, not_converged or not_finite"},
+       {"norm_residual", "largest relative residual of the norms"}},
+      compute,
+  });
+  return measure;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,123 @@
+#include "experiments/measures/softmax_operator.h"
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "algorithms/backends/exact.h"
+#include "algorithms/engine/engine.h"
+#include "algorithms/plan.h"
+
+namespace hyperattn {
+namespace {
+
+using Block = LinearOperator::Block;
+
+template <class T>
+TensorView<T> head_view(TensorView<T> tensor, int64_t head) {
+  return {tensor.matrix(head).data, {1, 1, tensor.shape.rows, tensor.shape.dim}};
+}
+
+Tensor<float> to_tensor(const Block& block) {
+  Tensor<float> tensor({1, 1, block.rows(), block.cols()});
+  as_eigen(tensor.matrix(0)) = block.cast<float>();
+  return tensor;
+}
+
+Block to_block(const Tensor<float>& tensor) {
+  return as_eigen(tensor.matrix(0)).cast<double>();
+}
+
+Eigen::VectorXd to_vector(const Tensor<float>& lse) {
+  return Eigen::Map<const Eigen::VectorXf>(lse.data(), lse.shape().size()).cast<double>();
+}
+
+// out_i = Σ_j w_ij exp(s_ij − normaliser_i) x_j.
+Block weighted_sums(AttentionProblem problem, const Plan& plan, const float* normaliser, const Block& x) {
+  const Tensor<float> values = to_tensor(x);
+  problem.value = values.view();
+  EngineOptions options;
+  options.row_normaliser = normaliser;
+  return to_block(run_forward(problem, plan, options).out);
+}
+
+Eigen::VectorXd log_sums(const AttentionProblem& problem, const Plan& plan) {
+  EngineOptions options;
+  options.values = false;
+  return to_vector(run_forward(problem, plan, options).lse);
+}
+
+// Keys attend to queries.
+AttentionProblem exchanged(const AttentionProblem& problem) {
+  AttentionProblem other = problem;
+  std::swap(other.query, other.key);
+  other.value = other.key;  // a place holder of the right length
+  return other;
+}
+
+RowOrder reversed_rows(int64_t count) {
+  std::vector<int32_t> rows(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) rows[static_cast<size_t>(i)] = static_cast<int32_t>(count - 1 - i);
+  return RowOrder::list(std::move(rows));
+}
+
+// Every entry of the exchanged problem, query i with weight exp(−power · lse_i).
+Plan exchanged_plan(const AttentionProblem& problem, const float* lse, int power) {
+  const int64_t queries = problem.query_count();
+  const int64_t keys = problem.key_count();
+  Pass pass;
+  pass.triangular = problem.causal;
+  pass.queries = problem.causal ? reversed_rows(keys) : RowOrder::run(0, keys);
+  KeyList list;
+  list.order = problem.causal ? reversed_rows(queries) : RowOrder::run(0, queries);
+  std::vector<float> log_weight(static_cast<size_t>(queries));
+  for (int64_t rank = 0; rank < queries; ++rank)
+    log_weight[static_cast<size_t>(rank)] = -static_cast<float>(power) * lse[list.order[rank]];
+  list.log_weight = std::make_shared<const std::vector<float>>(std::move(log_weight));
+  pass.lists.push_back(std::move(list));
+  pass.groups.push_back({0, keys, 0, 1});
+  pass.visits.push_back({0, 0, queries, 0, 0});
+  Plan plan;
+  plan.phases.emplace_back();
+  plan.phases[0].passes.push_back(std::move(pass));
+  return plan;
+}
+
+}  // namespace
+
+AttentionProblem head_problem(const AttentionProblem& problem, int64_t head) {
+  AttentionProblem one = problem;
+  one.query = head_view(problem.query, head);
+  one.key = head_view(problem.key, head);
+  one.value = head_view(problem.value, head);
+  return one;
+}
+
+LinearOperator softmax_operator(const AttentionProblem& problem, const float* lse) {
+  LinearOperator p;
+  p.rows = problem.query_count();
+  p.cols = problem.key_count();
+  const auto plan = std::make_shared<const Plan>(exact_plan(problem));
+  p.apply = [problem, plan, lse](const Block& x) { return weighted_sums(problem, *plan, lse, x); };
+  const auto transposed = std::make_shared<const Plan>(exchanged_plan(problem, lse, 1));
+  const auto zeros = std::make_shared<const std::vector<float>>(static_cast<size_t>(p.cols), 0.0F);
+  p.apply_transposed = [problem = exchanged(problem), transposed, zeros](const Block& y) {
+    return weighted_sums(problem, *transposed, zeros->data(), y);
+  };
+  return p;
+}
+
+Eigen::VectorXd log_column_sums(const AttentionProblem& problem, const float* lse, int power) {
+  AttentionProblem other = exchanged(problem);
+  other.scale *= static_cast<float>(power);
+  return log_sums(other, exchanged_plan(problem, lse, power));
+}
+
+Eigen::VectorXd log_row_square_sums(const AttentionProblem& problem, const float* lse) {
+  AttentionProblem doubled = problem;
+  doubled.scale *= 2;
+  const Eigen::VectorXd log_sum = log_sums(doubled, exact_plan(problem));
+  return log_sum - 2 * Eigen::Map<const Eigen::VectorXf>(lse, log_sum.size()).cast<double>();
+}
+
+}  // namespace hyperattn

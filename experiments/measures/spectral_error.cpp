@@ -1,0 +1,56 @@
+// The error E = PV − P̃V against the paper's inequality (1).
+#include <cmath>
+
+#include "experiments/measures/described_measure.h"
+#include "experiments/measures/measures.h"
+
+namespace hyperattn {
+namespace {
+
+void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {
+  ExactQuantities& exact = context.exact;
+  const RowMajorMatrix<double> output = exact.output(head);
+  const RowMajorMatrix<double> error =
+      output - as_eigen(context.forward.result.out.matrix(head)).cast<double>();
+  const OperatorNorm error_norm = direct_norm(error);
+  const OperatorNorm& softmax_norm = exact.softmax_norm(head);
+  context.add_norm(head, error_norm);
+  context.add_norm(head, softmax_norm);
+  row.figures["error_op"] = error_norm.value;
+  row.figures["norm_softmax"] = softmax_norm.value;
+  row.figures["norm_softmax_upper"] = exact.softmax_norm_upper(head);
+  row.figures["norm_value"] = exact.value_norm(head);
+  row.figures["epsilon"] = smallest_factor(error_norm.value, softmax_norm.value * exact.value_norm(head));
+  row.figures["error_op_rel"] = smallest_factor(error_norm.value, exact.output_norm(head));
+  row.figures["error_fro_rel"] = smallest_factor(frobenius_norm(error), exact.output_frobenius(head));
+  row.figures["error_max"] = error.cwiseAbs().maxCoeff<Eigen::PropagateNaN>();
+  set_norm_figures(context, head, row);
+}
+
+std::vector<FigureRow> compute(MeasureContext& context, const Parameters&) {
+  return rows_of_heads(context, [&](int64_t head, FigureRow& row) { fill_head(context, head, row); });
+}
+
+}  // namespace
+
+const Measure& spectral_error_measure() {
+  static const DescribedMeasure measure({
+      "spectral_error",
+      "the output's error in operator norm against the paper's inequality (1)",
+      {},
+      {{"error_op", "‖E‖_op, E = PV − P̃V"},
+       {"norm_softmax", "‖P‖_op, a lower bound to a relative 1e-3"},
+       {"norm_softmax_upper", "√(largest column sum of P), a rigorous upper bound of ‖P‖_op"},
+       {"norm_value", "‖V‖_op"},
+       {"epsilon", "‖E‖/(‖P‖‖V‖): the paper's inequality (1)"},
+       {"error_op_rel", "‖E‖_op/‖PV‖_op"},
+       {"error_fro_rel", "‖E‖_F/‖PV‖_F"},
+       {"error_max", "largest |E_ij|"},
+       {"norm_status", "whether the norms converged: converged, not_converged or not_finite"},
+       {"norm_residual", "largest relative residual of the norms"}},
+      compute,
+  });
+  return measure;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,44 @@
+#include "experiments/pinning.h"
+
+#include <omp.h>
+#include <sched.h>
+
+#include <atomic>
+#include <vector>
+
+#include "core/error.h"
+
+namespace hyperattn {
+namespace {
+
+std::vector<int> usable_processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0)
+    fail_environment("--pin: the operating system does not tell which processors may be used");
+  std::vector<int> processors;
+  for (int i = 0; i < CPU_SETSIZE; ++i)
+    if (CPU_ISSET(i, &set)) processors.push_back(i);
+  return processors;
+}
+
+bool bind_this_thread(int processor) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  return sched_setaffinity(0, sizeof set, &set) == 0;
+}
+
+}  // namespace
+
+void pin_threads() {
+  const std::vector<int> processors = usable_processors();
+  std::atomic<bool> failed{false};
+  // OpenMP keeps its threads from one parallel region to the next.
+#pragma omp parallel
+  if (!bind_this_thread(processors[static_cast<size_t>(omp_get_thread_num()) % processors.size()]))
+    failed = true;
+  if (failed) fail_environment("--pin: the operating system refuses to bind threads to processors");
+}
+
+}  // namespace hyperattn

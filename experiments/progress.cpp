@@ -1,0 +1,89 @@
+#include "experiments/progress.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+namespace hyperattn {
+namespace {
+
+constexpr int kBarWidth = 24;
+
+size_t terminal_width() {
+  winsize size{};
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
+}
+
+}  // namespace
+
+std::string duration_text(double seconds) {
+  char text[64];
+  const auto whole = static_cast<int64_t>(std::llround(std::max(0.0, std::min(seconds, 1e12))));
+  if (whole >= 3600)
+    std::snprintf(text, sizeof text, "%ld h %02ld min", static_cast<long>(whole / 3600),
+                  static_cast<long>(whole / 60 % 60));
+  else if (whole >= 60)
+    std::snprintf(text, sizeof text, "%ld min %02ld s", static_cast<long>(whole / 60),
+                  static_cast<long>(whole % 60));
+  else
+    std::snprintf(text, sizeof text, "%ld s", static_cast<long>(whole));
+  return text;
+}
+
+Progress::Progress(int64_t total, double total_weight)
+    : total_(total), total_weight_(total_weight), terminal_(isatty(STDERR_FILENO) != 0) {
+  draw();
+}
+
+Progress::~Progress() {
+  clear();
+}
+
+void Progress::doing(const std::string& what) {
+  doing_ = what;
+  draw();
+}
+
+void Progress::advance(double weight) {
+  weight_ += weight;
+  draw();
+}
+
+void Progress::row_done(const std::string& line) {
+  ++rows_;
+  if (!terminal_)
+    std::fprintf(stderr, "[%ld/%ld] %s\n", static_cast<long>(rows_), static_cast<long>(total_), line.c_str());
+  draw();
+}
+
+void Progress::message(const std::string& text) {
+  clear();
+  std::fprintf(stderr, "%s\n", text.c_str());
+  draw();
+}
+
+void Progress::draw() {
+  if (!terminal_) return;
+  const double share = total_weight_ > 0 ? std::min(1.0, weight_ / total_weight_) : 0;
+  const int filled = static_cast<int>(share * kBarWidth);
+  std::string line = "[" + std::string(static_cast<size_t>(filled), '=') +
+                     std::string(static_cast<size_t>(kBarWidth - filled), ' ') + "] " +
+                     std::to_string(rows_) + "/" + std::to_string(total_);
+  if (share > 0) line += ", " + duration_text(watch_.seconds() * (1 - share) / share) + " left";
+  if (!doing_.empty()) line += "  " + doing_;
+  const size_t width = terminal_width() - 1;
+  if (line.size() > width) line.resize(width);
+  std::fprintf(stderr, "\r\033[K%s", line.c_str());
+  std::fflush(stderr);
+}
+
+void Progress::clear() {
+  if (!terminal_) return;
+  std::fprintf(stderr, "\r\033[K");
+  std::fflush(stderr);
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,108 @@
+#include "experiments/replay_file.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr int64_t kMaxProjections = 30;
+const std::string kSamplesPrefix = "samples_rows_";
+
+[[noreturn]] void misfit(const Hdf5File& file, const std::string& dataset, const std::string& problem) {
+  fail_input(dataset + " of '" + file.path() + "' " + problem);
+}
+
+RowMajorMatrix<double> read_projections(const Hdf5File& file, int64_t head_dim, int64_t bucket_count) {
+  const std::string dataset = "/replay/projections";
+  const DoubleArray array = file.read_doubles(dataset);
+  const int64_t bits = array.shape.size() == 2 ? array.shape[1] : -1;
+  if (bits < 0 || bits > kMaxProjections || array.shape[0] != head_dim ||
+      (int64_t{1} << bits) != bucket_count)
+    misfit(file, dataset,
+           "must have shape (head_dim, log2 of bucket_count) with head_dim " + std::to_string(head_dim) +
+               " and bucket_count " + std::to_string(bucket_count) + ", but has shape " +
+               shape_text(array.shape));
+  if (!std::all_of(array.values.begin(), array.values.end(), [](double x) { return std::isfinite(x); }))
+    misfit(file, dataset, "holds a non-finite value");
+  return Eigen::Map<const RowMajorMatrix<double>>(array.values.data(), head_dim, bits);
+}
+
+/// `row_limit`: sampled rows must be below it.
+Replay::Samples read_samples(const Hdf5File& file, const std::string& dataset, const TensorShape& query,
+                             int64_t sample_size, bool causal, int64_t row_limit) {
+  const IntegerArray array = file.read_integers(dataset);
+  const std::vector<int64_t>& shape = array.shape;
+  if (shape.size() != 4 || shape[0] != query.batch || shape[1] != query.heads || shape[3] != sample_size ||
+      shape[2] < 1 || (!causal && shape[2] != 1))
+    misfit(file, dataset,
+           "must have shape (" + std::to_string(query.batch) + ", " + std::to_string(query.heads) + ", " +
+               (causal ? "nodes" : "1") + ", sample_size " + std::to_string(sample_size) +
+               "), but has shape " + shape_text(shape));
+  Replay::Samples samples;
+  samples.nodes = shape[2];
+  samples.count = shape[3];
+  samples.rows.reserve(array.values.size());
+  for (int64_t row : array.values) {
+    if (row < 0 || row >= row_limit)
+      misfit(file, dataset,
+             "holds row " + std::to_string(row) + ", but the node's key rows are 0 to " +
+                 std::to_string(row_limit - 1));
+    samples.rows.push_back(static_cast<int32_t>(row));
+  }
+  return samples;
+}
+
+/// N of "samples_rows_N", or −1.
+int64_t node_rows(const std::string& name) {
+  if (name.compare(0, kSamplesPrefix.size(), kSamplesPrefix) != 0) return -1;
+  int64_t rows = -1;
+  const char* end = name.data() + name.size();
+  const auto parsed = std::from_chars(name.data() + kSamplesPrefix.size(), end, rows);
+  return parsed.ec == std::errc() && parsed.ptr == end && rows > 0 ? rows : -1;
+}
+
+}  // namespace
+
+std::map<std::string, ParameterValue> replay_parameters(const Hdf5File& file) {
+  std::map<std::string, ParameterValue> values;
+  for (const char* name : {"block_size", "sample_size", "min_seq_len"})
+    if (file.has_attribute("/", name)) values[name] = file.integer_attribute("/", name);
+  if (file.has_attribute("/", "num_projections")) {
+    const int64_t bits = file.integer_attribute("/", "num_projections");
+    if (bits < 0 || bits > kMaxProjections)
+      fail_input("attribute num_projections of '" + file.path() + "' must be between 0 and " +
+                 std::to_string(kMaxProjections) + ", but is " + std::to_string(bits));
+    values["bucket_count"] = int64_t{1} << bits;
+  }
+  if (file.has_attribute("/", "causal")) values["causal"] = file.boolean_attribute("/", "causal");
+  if (file.has_attribute("/", "scale")) values["scale"] = file.number_attribute("/", "scale");
+  if (file.has_attribute("/", "bucket_order"))
+    values["bucket_order"] = file.text_attribute("/", "bucket_order");
+  return values;
+}
+
+Replay read_replay(const Hdf5File& file, const TensorShape& query, const TensorShape& key, bool causal,
+                   const Parameters& parameters) {
+  if (!file.exists("/replay")) fail_input("'" + file.path() + "' has no /replay");
+  Replay replay;
+  if (parameters.has("bucket_count"))
+    replay.projections = read_projections(file, query.dim, parameters.integer("bucket_count"));
+  const int64_t sample_size = parameters.has("sample_size") ? parameters.integer("sample_size") : 0;
+  if (sample_size == 0) return replay;
+  for (const std::string& name : file.children("/replay")) {
+    const int64_t rows = node_rows(name);
+    if (rows < 0) continue;
+    const int64_t row_limit = causal ? std::min(rows, key.rows) : key.rows;
+    replay.samples[rows] = read_samples(file, "/replay/" + name, query, sample_size, causal, row_limit);
+  }
+  if (!causal && replay.samples.count(query.rows) == 0)
+    fail_input("'" + file.path() + "' has no /replay/" + kSamplesPrefix + std::to_string(query.rows) +
+               ", which sample_size " + std::to_string(sample_size) + " needs");
+  return replay;
+}
+
+}  // namespace hyperattn

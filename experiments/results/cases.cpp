@@ -1,0 +1,81 @@
+#include "experiments/results/cases.h"
+
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "experiments/results/text_table.h"
+
+namespace hyperattn {
+
+std::string value_text(const RowValues& row, const ColumnSpec& column) {
+  if (column.kind == ColumnKind::text) return row.text(column.name);
+  if (column.kind == ColumnKind::number) return figure_text(row.number(column.name), 6);
+  const int64_t value = row.integer(column.name);
+  return value == -1 ? "" : std::to_string(value);
+}
+
+std::vector<ColumnSpec> varying_parameters(const ResultsFile& results) {
+  std::vector<ColumnSpec> varying;
+  for (const ColumnSpec& column : trial_columns()) {
+    if (column.role != ColumnRole::parameter) continue;
+    std::set<std::string> values;
+    for (const TrialRecord& record : results.trials) {
+      values.insert(value_text(record.row, column));
+      if (values.size() > 1) break;
+    }
+    if (values.size() > 1 || column.name == "backend") varying.push_back(column);
+  }
+  return varying;
+}
+
+std::string label_of(const RowValues& row, const std::vector<ColumnSpec>& columns) {
+  std::string label;
+  for (const ColumnSpec& column : columns) {
+    const std::string value = value_text(row, column);
+    if (value.empty()) continue;
+    label += (label.empty() ? "" : " ") + (column.name == "backend" ? value : column.name + "=" + value);
+  }
+  return printable(label);
+}
+
+int64_t CaseTrials::ok_count() const {
+  int64_t count = 0;
+  for (const TrialRecord* record : trials) count += record->ok() ? 1 : 0;
+  return count;
+}
+
+std::vector<double> CaseTrials::values(const std::string& column) const {
+  std::vector<double> values;
+  for (const TrialRecord* record : trials)
+    if (record->ok() && !std::isnan(record->row.number(column))) values.push_back(record->row.number(column));
+  return values;
+}
+
+std::vector<double> CaseTrials::repeats() const {
+  std::vector<double> seconds;
+  for (const TrialRecord* record : trials) {
+    if (!record->ok()) continue;
+    for (const TimingRow& timing : record->timings)
+      if (timing.stage == kTotalStage && !std::isnan(timing.seconds)) seconds.push_back(timing.seconds);
+  }
+  return seconds;
+}
+
+std::vector<CaseTrials> trials_by_case(const ResultsFile& results) {
+  std::vector<CaseTrials> all;
+  std::map<std::string, size_t> places;
+  for (const CaseEntry& entry : results.cases) {
+    places.emplace(entry.case_id, all.size());
+    all.push_back({entry.case_id, {}});
+  }
+  for (const TrialRecord& record : results.trials)
+    if (const auto place = places.find(record.row.text("case_id")); place != places.end())
+      all[place->second].trials.push_back(&record);
+  std::vector<CaseTrials> present;
+  for (CaseTrials& entry : all)
+    if (!entry.trials.empty()) present.push_back(std::move(entry));
+  return present;
+}
+
+}  // namespace hyperattn

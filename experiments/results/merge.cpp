@@ -1,0 +1,76 @@
+#include <filesystem>
+#include <map>
+
+#include "core/error.h"
+#include "experiments/results/durable_file.h"
+#include "experiments/results/reports.h"
+#include "experiments/results/text_diff.h"
+
+namespace hyperattn {
+namespace {
+
+void check_target(const std::string& path, bool replace) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) return;
+  if (!std::filesystem::is_regular_file(status))
+    fail_usage("the output '" + path + "' exists and is not a regular file; name another");
+  if (!replace) fail_usage("the output '" + path + "' exists; replace it with --force, or name another");
+}
+
+void check_same_plan(const ResultsFile& first, const ResultsFile& other) {
+  const std::string both = "'" + first.path + "' and '" + other.path + "' can't be merged: ";
+  if (first.config != other.config)
+    fail_usage(both + "their configurations differ (- in the first, + in the second):\n" +
+               text_diff(first.config, other.config));
+  if (first.cases != other.cases || first.trials_per_case != other.trials_per_case)
+    fail_usage(both +
+               "their configurations agree, but their cases differ, so versions of the program that plan " +
+               "differently made them");
+}
+
+/// An `ok` row stands; of others, any. Two `ok` rows must agree.
+void add_trial(const TrialRecord& record, const std::string& path, std::map<TrialKey, size_t>& places,
+               ResultsFile& merged) {
+  const auto [place, is_new] = places.try_emplace(record.key(), merged.trials.size());
+  if (is_new) {
+    merged.trials.push_back(record);
+    return;
+  }
+  TrialRecord& there = merged.trials[place->second];
+  if (there.ok() && record.ok() && !there.same_as(record))
+    fail_input("'" + path + "' holds another result for trial " + std::to_string(record.key().trial) +
+               " of case '" + record.key().case_id + "' than the files before it; leave one of them out");
+  if (!there.ok()) there = record;
+}
+
+}  // namespace
+
+ResultsFile merge_results(const std::string& path, const std::vector<std::string>& inputs, bool replace) {
+  if (inputs.empty()) fail_usage("there is nothing to merge: name at least one results file");
+  check_target(path, replace);
+  ResultsFile merged;
+  std::map<TrialKey, size_t> places;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const ResultsFile results = read_results(inputs[i]);
+    if (i == 0) {
+      merged = results;
+      merged.trials.clear();
+      merged.provenance.clear();
+    }
+    check_same_plan(merged, results);
+    merged.provenance.insert(merged.provenance.end(), results.provenance.begin(), results.provenance.end());
+    merged.created = std::min(merged.created, results.created);
+    merged.finished = std::max(merged.finished, results.finished);
+    for (const TrialRecord& record : results.trials) add_trial(record, inputs[i], places, merged);
+  }
+  merged.path = path;
+  merged.run_id = new_run_id();
+  merged.shard.clear();
+  merged.complete = merged.missing().empty();
+  make_parent_folder(path);
+  write_results(path, merged);
+  return merged;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,28 @@
+// What `hyperattn show`, `show --compare` and `merge` do with results files.
+#pragma once
+
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "experiments/results/results_file.h"
+
+namespace hyperattn {
+
+/// A summary for a terminal of 110 columns: the run, one line per case (median over its trials), failures.
+void show_results(const ResultsFile& results, std::ostream& out);
+
+/// What changed from `a` to `b` in speed and error, case by case, with a two-sided Mann-Whitney test over the
+/// raw repeats (speed) and the trials (errors) at 1 %. Cases match by case_id, else by their parameters.
+void compare_results(const ResultsFile& a, const ResultsFile& b, std::ostream& out);
+
+/// Writes the union of `inputs` to `path`, and returns it (`missing()` names what no input holds).
+/// Error(usage): another configuration or plan, no inputs, or `path` exists and `replace` is false.
+/// Error(input): one trial with two different results.
+ResultsFile merge_results(const std::string& path, const std::vector<std::string>& inputs, bool replace);
+
+/// "hyper seq_len=4096 sample_size=128": how a case is named for people, by those of its parameters that vary
+/// in the file.
+[[nodiscard]] std::string case_label(const ResultsFile& results, const TrialRecord& record);
+
+}  // namespace hyperattn

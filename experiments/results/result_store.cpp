@@ -1,0 +1,218 @@
+#include "experiments/results/result_store.h"
+
+#include <filesystem>
+#include <map>
+#include <stdexcept>
+
+#include "core/error.h"
+#include "core/timing.h"
+#include "experiments/results/durable_file.h"
+#include "experiments/results/record_text.h"
+#include "experiments/results/text_diff.h"
+
+namespace hyperattn {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The file is rebuilt when this many times the duration of the last rebuild has gone by: at most about 5 % of
+// the time goes into it, however large it grows.
+constexpr double kRebuildSpacing = 20;
+
+/// The file that `path` names, through a symbolic link: renaming must not replace the link.
+std::string resolved(const std::string& path) {
+  std::error_code error;
+  if (fs::is_symlink(path, error)) {
+    const fs::path target = fs::canonical(path, error);
+    if (!error) return target.string();
+  }
+  return path;
+}
+
+void check_target(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::exists(status) && !fs::is_regular_file(status))
+    fail_usage("the output '" + path + "' exists and is not a regular file; name another");
+}
+
+ResultsFile new_results(const std::string& path, const RunDescription& run) {
+  ResultsFile results;
+  results.path = path;
+  results.run_id = new_run_id();
+  results.name = run.name;
+  results.created = utc_now();
+  results.trials_per_case = run.trials_per_case;
+  results.shard = run.shard;
+  results.config = run.config;
+  results.provenance = {run.provenance};
+  results.cases = run.cases;
+  return results;
+}
+
+void check_same_run(const ResultsFile& found, const RunDescription& run) {
+  const std::string where = "'" + found.path + "' can't be resumed: ";
+  const std::string cure = "resume with the configuration it was made with, or choose another output with -o";
+  if (found.config != run.config)
+    fail_usage(where + "its configuration is another; " + cure + " (- in the file, + now):\n" +
+               text_diff(found.config, run.config));
+  if (found.shard != run.shard)
+    fail_usage(where + "it holds shard '" + found.shard + "', but shard '" + run.shard + "' is asked for");
+  if (found.cases != run.cases || found.trials_per_case != run.trials_per_case)
+    fail_usage(where +
+               "the same configuration now gives other cases, so another version of the program made it; " +
+               "choose another output with -o, or replace it with --force");
+}
+
+}  // namespace
+
+struct ResultStore::Impl {
+  std::string path;
+  std::unique_ptr<Journal> journal;
+  ResultsFile results;
+  std::map<TrialKey, size_t> places;  ///< of the trials in `results`
+  std::set<std::string> case_ids;
+  bool outdated = false;  ///< the HDF5 file lacks something
+  bool finished = false;
+  double rebuild_seconds = 0;
+  Stopwatch since_rebuild;
+
+  void open(const RunDescription& run, Existing existing);
+  void load();
+  void index();
+  [[nodiscard]] std::string problem_of(const TrialRecord& record) const;
+  void put(const TrialRecord& record);
+  void rebuild();
+};
+
+/// Reads what an earlier run left: the file, and over it the journal's records if they belong to it. A
+/// journal of another run than the file's is the younger one: it is begun before its first file is written.
+void ResultStore::Impl::load() {
+  const std::string place = "'" + path + ".journal'";
+  const std::vector<std::string>& records = journal->records();
+  const bool has_file = fs::exists(path);
+  if (has_file) results = read_results(path);
+  if (!records.empty()) {
+    ResultsFile header = decode_header(records.front(), place + " record 1");
+    if (!has_file || header.run_id != results.run_id) results = std::move(header);
+  }
+  results.path = path;
+  index();
+  for (size_t i = 1; i < records.size(); ++i) {
+    const std::string here = place + " record " + std::to_string(i + 1);
+    const TrialRecord record = decode_record(records[i], here);
+    if (const std::string problem = problem_of(record); !problem.empty()) fail_input(here + " " + problem);
+    put(record);
+  }
+}
+
+void ResultStore::Impl::index() {
+  for (const CaseEntry& entry : results.cases) case_ids.insert(entry.case_id);
+  for (size_t i = 0; i < results.trials.size(); ++i) places[results.trials[i].key()] = i;
+}
+
+/// What makes a record impossible in this run, or nothing.
+std::string ResultStore::Impl::problem_of(const TrialRecord& record) const {
+  const std::string& status = record.row.text("status");
+  if (case_ids.count(record.key().case_id) == 0)
+    return "belongs to case '" + record.key().case_id + "', which is not in the plan";
+  if (record.key().trial < 0) return "has no trial number";
+  if (status != "ok" && status != "failed" && status != "skipped") return "has status '" + status + "'";
+  return {};
+}
+
+void ResultStore::Impl::open(const RunDescription& run, Existing existing) {
+  const bool exists = fs::exists(path) || !journal->records().empty();
+  if (exists && existing == Existing::refuse)
+    fail_usage("the output '" + path +
+               "' exists; continue it with --resume, replace it with --force, or choose "
+               "another with -o");
+  if (exists && existing == Existing::resume) {
+    load();
+    check_same_run(results, run);
+    results.finished.clear();
+    results.complete = false;
+    results.provenance.push_back(run.provenance);
+    rebuild();  // before the journal is emptied: at every moment one of them holds each record
+    journal->clear();
+    journal->append(encode_header(results));
+    return;
+  }
+  results = new_results(path, run);
+  index();
+  journal->clear();
+  journal->append(encode_header(results));
+  rebuild();
+}
+
+void ResultStore::Impl::put(const TrialRecord& record) {
+  const auto [place, is_new] = places.try_emplace(record.key(), results.trials.size());
+  if (is_new)
+    results.trials.push_back(record);
+  else
+    results.trials[place->second] = record;
+  outdated = true;
+}
+
+void ResultStore::Impl::rebuild() {
+  const Stopwatch watch;
+  write_results(path, results);
+  outdated = false;
+  rebuild_seconds = watch.seconds();
+  since_rebuild.restart();
+}
+
+ResultStore::ResultStore(const std::string& path, const RunDescription& run, Existing existing)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->path = resolved(path);
+  check_target(impl_->path);
+  make_parent_folder(impl_->path);
+  impl_->journal = std::make_unique<Journal>(impl_->path + ".journal");
+  try {
+    impl_->open(run, existing);
+  } catch (const Error&) {
+    if (!impl_->journal->existed()) impl_->journal->remove();
+    throw;
+  }
+}
+
+ResultStore::ResultStore(ResultStore&&) noexcept = default;
+ResultStore& ResultStore::operator=(ResultStore&&) noexcept = default;
+ResultStore::~ResultStore() = default;
+
+bool ResultStore::is_done(const TrialKey& key) const {
+  const auto place = impl_->places.find(key);
+  return place != impl_->places.end() && impl_->results.trials[place->second].ok();
+}
+
+void ResultStore::append(const TrialRecord& record) {
+  if (impl_->finished) throw std::logic_error("a record was appended to results that are finished");
+  if (const std::string problem = impl_->problem_of(record); !problem.empty())
+    throw std::logic_error("a record " + problem);
+  impl_->journal->append(encode_record(record));
+  impl_->put(record);
+  if (impl_->since_rebuild.seconds() >= kRebuildSpacing * impl_->rebuild_seconds) impl_->rebuild();
+}
+
+void ResultStore::flush() {
+  if (impl_->outdated) impl_->rebuild();
+}
+
+void ResultStore::set_provenance(const std::string& name, const AttributeValue& value) {
+  impl_->results.provenance.back()[name] = value;
+  impl_->outdated = true;
+}
+
+void ResultStore::finish(bool complete) {
+  impl_->results.finished = utc_now();
+  impl_->results.complete = complete;
+  impl_->rebuild();
+  impl_->journal->remove();
+  impl_->finished = true;
+}
+
+const ResultsFile& ResultStore::results() const {
+  return impl_->results;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,391 @@
+#include "experiments/results/results_file.h"
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <limits>
+#include <map>
+#include <random>
+#include <set>
+
+#include "core/error.h"
+#include "experiments/results/durable_file.h"
+
+namespace hyperattn {
+namespace {
+
+// ------------------------------------------------------------------------------------------- writing
+
+/// Columns that are filled row by row.
+class TableBuilder {
+ public:
+  void integers(const std::string& name) { columns_.push_back({name, std::vector<int64_t>{}}); }
+  void numbers(const std::string& name) { columns_.push_back({name, std::vector<double>{}}); }
+  void texts(const std::string& name) { columns_.push_back({name, std::vector<std::string>{}}); }
+  void column(const ColumnSpec& spec) {
+    if (spec.kind == ColumnKind::integer) integers(spec.name);
+    if (spec.kind == ColumnKind::number) numbers(spec.name);
+    if (spec.kind == ColumnKind::text) texts(spec.name);
+  }
+
+  void begin_row() { next_ = 0; }
+  void add(int64_t value) { std::get<std::vector<int64_t>>(columns_[next_++].values).push_back(value); }
+  void add(double value) { std::get<std::vector<double>>(columns_[next_++].values).push_back(value); }
+  void add(const std::string& value) {
+    std::get<std::vector<std::string>>(columns_[next_++].values).push_back(value);
+  }
+  void add(const RowValues& row, const ColumnSpec& spec) {
+    if (spec.kind == ColumnKind::integer) add(row.integer(spec.name));
+    if (spec.kind == ColumnKind::number) add(row.number(spec.name));
+    if (spec.kind == ColumnKind::text) add(row.text(spec.name));
+  }
+  [[nodiscard]] Table take() { return {std::move(columns_)}; }
+
+ private:
+  std::vector<TableColumn> columns_;
+  size_t next_ = 0;
+};
+
+std::vector<ColumnSpec> figure_columns() {
+  std::vector<ColumnSpec> figures;
+  for (const ColumnSpec& column : trial_columns())
+    if (column.role == ColumnRole::figure) figures.push_back(column);
+  return figures;
+}
+
+std::map<std::string, int64_t> case_places(const std::vector<CaseEntry>& cases) {
+  std::map<std::string, int64_t> places;
+  for (const CaseEntry& entry : cases) places.emplace(entry.case_id, static_cast<int64_t>(places.size()));
+  return places;
+}
+
+using Records = std::vector<const TrialRecord*>;
+
+/// The trials by case in the plan's order, then by trial.
+Records in_order(const ResultsFile& results) {
+  const std::map<std::string, int64_t> places = case_places(results.cases);
+  std::vector<std::pair<std::pair<int64_t, int64_t>, const TrialRecord*>> keyed;
+  for (const TrialRecord& record : results.trials)
+    keyed.push_back({{places.at(record.row.text("case_id")), record.row.integer("trial")}, &record});
+  std::sort(keyed.begin(), keyed.end());
+  Records records;
+  for (const auto& entry : keyed) records.push_back(entry.second);
+  return records;
+}
+
+Table cases_table(const std::vector<CaseEntry>& cases) {
+  TableBuilder table;
+  table.texts("case_id");
+  table.texts("parameters");
+  for (const CaseEntry& entry : cases) {
+    table.begin_row();
+    table.add(entry.case_id);
+    table.add(entry.parameters);
+  }
+  return table.take();
+}
+
+Table trials_table(const Records& records) {
+  TableBuilder table;
+  for (const ColumnSpec& column : trial_columns()) table.column(column);
+  for (const TrialRecord* record : records) {
+    table.begin_row();
+    for (const ColumnSpec& column : trial_columns()) table.add(record->row, column);
+  }
+  return table.take();
+}
+
+/// /heads or /levels.
+Table details_table(const Records& records, bool levels) {
+  const std::vector<ColumnSpec> figures = figure_columns();
+  TableBuilder table;
+  table.texts("case_id");
+  table.integers("trial");
+  table.integers("head");
+  if (levels) table.integers("level");
+  for (const ColumnSpec& column : figures) table.column(column);
+  for (const TrialRecord* record : records)
+    for (const DetailRow& detail : record->details) {
+      if ((detail.level >= 0) != levels) continue;
+      table.begin_row();
+      table.add(record->row.text("case_id"));
+      table.add(record->row.integer("trial"));
+      table.add(detail.head);
+      if (levels) table.add(detail.level);
+      for (const ColumnSpec& column : figures) table.add(detail.values, column);
+    }
+  return table.take();
+}
+
+Table timings_table(const Records& records) {
+  TableBuilder table;
+  table.texts("case_id");
+  table.integers("trial");
+  table.texts("stage");
+  table.integers("repeat");
+  table.numbers("seconds");
+  for (const TrialRecord* record : records)
+    for (const TimingRow& timing : record->timings) {
+      table.begin_row();
+      table.add(record->row.text("case_id"));
+      table.add(record->row.integer("trial"));
+      table.add(timing.stage);
+      table.add(timing.repeat);
+      table.add(timing.seconds);
+    }
+  return table.take();
+}
+
+void write_provenance(Hdf5File& file, const std::vector<AttributeMap>& sessions) {
+  file.make_group("/provenance");
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    const std::string group = i == 0 ? "/provenance" : "/provenance/" + std::to_string(i + 1);
+    file.make_group(group);
+    for (const auto& [name, value] : sessions[i]) file.write_attribute(group, name, value);
+  }
+}
+
+std::string results_image(const ResultsFile& results) {
+  Hdf5File file = Hdf5File::create_in_memory(results.path);
+  file.write_attribute("/", "schema", results.schema);
+  file.write_attribute("/", "run_id", results.run_id);
+  file.write_attribute("/", "name", results.name);
+  file.write_attribute("/", "created", results.created);
+  file.write_attribute("/", "finished", results.finished);
+  file.write_attribute("/", "complete", results.complete);
+  file.write_attribute("/", "trials_per_case", results.trials_per_case);
+  file.write_attribute("/", "shard", results.shard);
+  file.write_text("/config", results.config);
+  write_provenance(file, results.provenance);
+  const Records records = in_order(results);
+  file.write_table("/cases", cases_table(results.cases));
+  file.write_table("/trials", trials_table(records));
+  file.write_table("/heads", details_table(records, false));
+  file.write_table("/levels", details_table(records, true));
+  file.write_table("/timings", timings_table(records));
+  return file.image();
+}
+
+// ------------------------------------------------------------------------------------------- reading
+
+/// Reads rows of a table by column name, checking kinds; the table must outlive it.
+class TableReader {
+ public:
+  TableReader(const Hdf5File& file, const std::string& name)
+      : place_("'" + file.path() + "': '" + name + "'"), table_(file.read_table(name)) {}
+
+  [[nodiscard]] int64_t rows() const { return table_.rows(); }
+  [[nodiscard]] const std::vector<int64_t>& integers(const std::string& name) const {
+    return values<int64_t>(name, "integers");
+  }
+  [[nodiscard]] const std::vector<double>& numbers(const std::string& name) const {
+    return values<double>(name, "floating-point numbers");
+  }
+  [[nodiscard]] const std::vector<std::string>& texts(const std::string& name) const {
+    return values<std::string>(name, "texts");
+  }
+  [[nodiscard]] bool has(const std::string& name) const { return table_.find(name) != nullptr; }
+  [[noreturn]] void fail(const std::string& what) const { fail_input(place_ + " " + what); }
+
+  /// Fills those columns of `rows` that the table has (a file of an older version lacks some), where they
+  /// apply.
+  void fill(const std::vector<ColumnSpec>& columns, std::vector<RowValues>& rows) const {
+    for (const ColumnSpec& column : columns)
+      if (has(column.name)) fill_column(column, rows);
+  }
+
+ private:
+  template <class T>
+  [[nodiscard]] const std::vector<T>& values(const std::string& name, const char* kind) const {
+    const TableColumn* column = table_.find(name);
+    if (column == nullptr) fail("has no column '" + name + "'");
+    const auto* vector = std::get_if<std::vector<T>>(&column->values);
+    if (vector == nullptr) fail("must hold " + std::string(kind) + " in column '" + name + "', but does not");
+    return *vector;
+  }
+
+  void fill_column(const ColumnSpec& column, std::vector<RowValues>& rows) const {
+    const std::string& name = column.name;
+    if (column.kind == ColumnKind::integer) {
+      const std::vector<int64_t>& column_values = integers(name);
+      for (size_t i = 0; i < rows.size(); ++i)
+        if (column_values[i] != -1) rows[i].set_integer(name, column_values[i]);
+    } else if (column.kind == ColumnKind::number) {
+      const std::vector<double>& column_values = numbers(name);
+      for (size_t i = 0; i < rows.size(); ++i)
+        if (!std::isnan(column_values[i])) rows[i].set_number(name, column_values[i]);
+    } else {
+      const std::vector<std::string>& column_values = texts(name);
+      for (size_t i = 0; i < rows.size(); ++i)
+        if (!column_values[i].empty()) rows[i].set_text(name, column_values[i]);
+    }
+  }
+
+  std::string place_;
+  Table table_;
+};
+
+std::vector<CaseEntry> read_cases(const Hdf5File& file) {
+  const TableReader table(file, "/cases");
+  std::vector<CaseEntry> cases;
+  std::set<std::string> seen;
+  for (size_t i = 0; i < static_cast<size_t>(table.rows()); ++i) {
+    cases.push_back({table.texts("case_id")[i], table.texts("parameters")[i]});
+    if (cases.back().case_id.empty()) table.fail("has a case without case_id in row " + std::to_string(i));
+    if (!seen.insert(cases.back().case_id).second)
+      table.fail("holds case '" + cases.back().case_id + "' twice");
+  }
+  return cases;
+}
+
+void check_trial(const TableReader& table, const RowValues& row, size_t i,
+                 const std::map<std::string, int64_t>& places) {
+  const std::string where = " in row " + std::to_string(i);
+  if (places.count(row.text("case_id")) == 0)
+    table.fail("names case '" + row.text("case_id") + "', which is not in '/cases'," + where);
+  if (row.integer("trial") < 0)
+    table.fail("has trial " + std::to_string(row.integer("trial")) + where + "; it must be 0 or more");
+  const std::string& status = row.text("status");
+  if (status != "ok" && status != "failed" && status != "skipped")
+    table.fail("has status '" + status + "'" + where + "; it must be ok, failed or skipped");
+}
+
+std::vector<TrialRecord> read_trials(const Hdf5File& file, const std::vector<CaseEntry>& cases) {
+  const TableReader table(file, "/trials");
+  for (const std::string name : {"case_id", "status"}) (void)table.texts(name);
+  (void)table.integers("trial");
+  std::vector<RowValues> rows(static_cast<size_t>(table.rows()));
+  table.fill(trial_columns(), rows);
+  const std::map<std::string, int64_t> places = case_places(cases);
+  std::set<TrialKey> seen;
+  std::vector<TrialRecord> trials;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    check_trial(table, rows[i], i, places);
+    TrialRecord record;
+    record.row = std::move(rows[i]);
+    if (!seen.insert(record.key()).second)
+      table.fail("holds trial " + std::to_string(record.key().trial) + " of case '" + record.key().case_id +
+                 "' twice");
+    trials.push_back(std::move(record));
+  }
+  return trials;
+}
+
+/// Finds the trial that a row of another table belongs to.
+class TrialFinder {
+ public:
+  explicit TrialFinder(std::vector<TrialRecord>& trials) {
+    for (TrialRecord& record : trials) records_[record.key()] = &record;
+  }
+  TrialRecord& find(const TableReader& table, size_t i) const {
+    const TrialKey key{table.texts("case_id")[i], table.integers("trial")[i]};
+    const auto found = records_.find(key);
+    if (found == records_.end())
+      table.fail("has a row for trial " + std::to_string(key.trial) + " of case '" + key.case_id +
+                 "', which is not in '/trials'");
+    return *found->second;
+  }
+
+ private:
+  std::map<TrialKey, TrialRecord*> records_;
+};
+
+void read_details(const Hdf5File& file, bool levels, const TrialFinder& finder) {
+  const TableReader table(file, levels ? "/levels" : "/heads");
+  std::vector<RowValues> rows(static_cast<size_t>(table.rows()));
+  table.fill(figure_columns(), rows);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    DetailRow detail;
+    detail.head = table.integers("head")[i];
+    if (levels) detail.level = table.integers("level")[i];
+    detail.values = std::move(rows[i]);
+    if (levels ? detail.level < 0 : detail.head < 0)
+      table.fail("has a negative number of its head or level in row " + std::to_string(i));
+    finder.find(table, i).details.push_back(std::move(detail));
+  }
+}
+
+void read_timings(const Hdf5File& file, const TrialFinder& finder) {
+  const TableReader table(file, "/timings");
+  for (size_t i = 0; i < static_cast<size_t>(table.rows()); ++i)
+    finder.find(table, i).add_timing(table.texts("stage")[i], table.integers("repeat")[i],
+                                     table.numbers("seconds")[i]);
+}
+
+std::vector<AttributeMap> read_provenance(const Hdf5File& file) {
+  std::vector<AttributeMap> sessions{file.attributes("/provenance")};
+  for (int i = 2; file.exists("/provenance/" + std::to_string(i)); ++i)
+    sessions.push_back(file.attributes("/provenance/" + std::to_string(i)));
+  return sessions;
+}
+
+ResultsFile read_from(const Hdf5File& file) {
+  ResultsFile results;
+  results.path = file.path();
+  if (!file.has_attribute("/", "schema"))
+    fail_input("'" + file.path() + "' is an HDF5 file, but not a results file: it has no attribute 'schema'");
+  results.schema = file.text_attribute("/", "schema");
+  if (results.schema != kResultsSchema)
+    fail_input("'" + file.path() + "' has schema '" + results.schema + "', but this program reads '" +
+               kResultsSchema + "'");
+  results.run_id = file.text_attribute("/", "run_id");
+  results.name = file.text_attribute("/", "name");
+  results.created = file.text_attribute("/", "created");
+  results.finished = file.text_attribute("/", "finished");
+  results.complete = file.boolean_attribute("/", "complete");
+  results.trials_per_case = file.integer_attribute("/", "trials_per_case");
+  results.shard = file.text_attribute("/", "shard");
+  results.config = file.read_text("/config");
+  results.provenance = read_provenance(file);
+  results.cases = read_cases(file);
+  results.trials = read_trials(file, results.cases);
+  const TrialFinder finder(results.trials);
+  read_details(file, false, finder);
+  read_details(file, true, finder);
+  read_timings(file, finder);
+  return results;
+}
+
+}  // namespace
+
+std::vector<TrialKey> ResultsFile::missing() const {
+  std::set<TrialKey> done;
+  for (const TrialRecord& record : trials)
+    if (record.ok()) done.insert(record.key());
+  std::vector<TrialKey> keys;
+  for (const CaseEntry& entry : cases)
+    for (int64_t trial = 0; trial < trials_per_case; ++trial)
+      if (done.count({entry.case_id, trial}) == 0) keys.push_back({entry.case_id, trial});
+  return keys;
+}
+
+ResultsFile read_results(const std::string& path) {
+  return read_from(Hdf5File::open(path));
+}
+
+ResultsFile read_results_image(const std::string& bytes, const std::string& name) {
+  return read_from(Hdf5File::open_image(bytes, name));
+}
+
+void write_results(const std::string& path, const ResultsFile& results) {
+  write_file_durably(path, results_image(results));
+}
+
+std::string new_run_id() {
+  std::random_device device;
+  static const char* const kDigits = "0123456789abcdef";
+  std::string id;
+  for (int i = 0; i < 16; ++i) id += kDigits[device() % 16];
+  return id;
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,43 @@
+// The columns of the results file: the one place where they are declared. The writer, the reader, `hyperattn
+// show` and the test that checks docs/results-format.md read this list; adding a column is one line in
+// schema.cpp.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hyperattn {
+
+inline constexpr const char* kResultsSchema = "hyperattn.results/1";
+/// The stage of /timings that is the whole call.
+inline constexpr const char* kTotalStage = "total";
+
+enum class ColumnKind {
+  integer,  ///< int64; −1 where it does not apply
+  number,   ///< float64; NaN where it does not apply
+  text,     ///< fixed-length UTF-8; empty where it does not apply
+};
+
+enum class ColumnRole {
+  identity,   ///< which row this is
+  parameter,  ///< what was asked for: two cases with equal parameters are the same problem and method
+  outcome,    ///< what happened, and how long it took
+  figure,     ///< what a measure found; also a column of /heads and /levels
+};
+
+struct ColumnSpec {
+  std::string name;
+  ColumnKind kind = ColumnKind::number;
+  ColumnRole role = ColumnRole::figure;
+  std::string meaning;  ///< one line, with unit
+};
+
+/// The columns of /trials in the file's order.
+[[nodiscard]] const std::vector<ColumnSpec>& trial_columns();
+/// Its place in trial_columns(), or −1.
+[[nodiscard]] int trial_column_index(const std::string& name);
+/// The column of /trials of that name, or null.
+[[nodiscard]] const ColumnSpec* find_trial_column(const std::string& name);
+
+}  // namespace hyperattn

@@ -1,0 +1,148 @@
+#include <map>
+
+#include "experiments/repeat_statistics.h"
+#include "experiments/results/cases.h"
+#include "experiments/results/reports.h"
+#include "experiments/results/text_table.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr size_t kMaxFailuresNamed = 20;
+
+std::string attribute_text(const AttributeMap& attributes, const std::string& name) {
+  const auto found = attributes.find(name);
+  if (found == attributes.end()) return {};
+  if (const auto* text = std::get_if<std::string>(&found->second)) return printable(*text);
+  if (const auto* integer = std::get_if<int64_t>(&found->second)) return std::to_string(*integer);
+  if (const auto* number = std::get_if<double>(&found->second)) return figure_text(*number);
+  return std::get<bool>(found->second) ? "true" : "false";
+}
+
+void print_heading(const ResultsFile& results, std::ostream& out) {
+  out << printable(results.name) << "  (" << results.path << ")\n";
+  out << "begun " << printable(results.created);
+  if (!results.finished.empty()) out << ", ended " << printable(results.finished);
+  if (!results.shard.empty()) out << ", shard " << printable(results.shard);
+  out << (results.complete ? ", complete\n" : ", NOT complete\n");
+  const AttributeMap& run = results.provenance.front();
+  std::string machine;
+  for (const auto& [name, before, after] : {std::tuple{"processor", "", ""},
+                                            {"threads", "", " threads"},
+                                            {"instruction_set", "", ""},
+                                            {"version", "hyperattn ", ""},
+                                            {"commit", "commit ", ""},
+                                            {"compiler", "", ""}})
+    if (const std::string value = attribute_text(run, name); !value.empty())
+      machine += (machine.empty() ? "" : ", ") + (before + value) + after;
+  if (!machine.empty()) out << machine << '\n';
+  if (results.provenance.size() > 1)
+    out << results.provenance.size() << " sessions or merged files wrote these results\n";
+  for (const AttributeMap& session : results.provenance)
+    if (const std::string warnings = attribute_text(session, "warnings"); !warnings.empty())
+      out << "warning: " << warnings << '\n';
+}
+
+void print_counts(const ResultsFile& results, std::ostream& out) {
+  std::map<std::string, int64_t> by_status;
+  for (const TrialRecord& record : results.trials) ++by_status[record.row.text("status")];
+  out << '\n' << results.cases.size() << " cases, " << results.trials.size() << " trials";
+  for (const auto& [status, count] : by_status) out << ", " << count << ' ' << status;
+  const size_t missing = results.missing().size();
+  if (missing > 0) out << "; " << missing << " without a result";
+  out << '\n';
+}
+
+/// Figures that some trial has, in the schema's order.
+std::vector<ColumnSpec> present_figures(const std::vector<CaseTrials>& cases) {
+  std::vector<ColumnSpec> present;
+  for (const ColumnSpec& column : trial_columns()) {
+    if (column.role != ColumnRole::figure || column.kind != ColumnKind::number) continue;
+    for (const CaseTrials& entry : cases)
+      if (!entry.values(column.name).empty()) {
+        present.push_back(column);
+        break;
+      }
+  }
+  return present;
+}
+
+double median_peak(const CaseTrials& entry) {
+  std::vector<double> values;
+  for (const TrialRecord* record : entry.trials)
+    if (record->ok() && record->row.integer("peak_bytes") >= 0)
+      values.push_back(static_cast<double>(record->row.integer("peak_bytes")));
+  return values.empty() ? -1 : median(values);
+}
+
+void print_cases(const ResultsFile& results, std::ostream& out) {
+  const std::vector<CaseTrials> cases = trials_by_case(results);
+  const std::vector<ColumnSpec> keys = varying_parameters(results);
+  const std::vector<ColumnSpec> figures = present_figures(cases);
+  using Align = TextTable::Align;
+  TextTable table;
+  for (const ColumnSpec& key : keys)
+    table.add_key_column(key.name, key.kind == ColumnKind::text ? Align::left : Align::right);
+  for (const std::string title : {"ok", "time", "± MAD", "speedup", "GFLOP/s", "peak"})
+    table.add_column(title, Align::right);
+  for (const ColumnSpec& figure : figures) table.add_column(figure.name, Align::right);
+  for (const CaseTrials& entry : cases) {
+    std::vector<std::string> cells;
+    for (const ColumnSpec& key : keys) cells.push_back(value_text(entry.first(), key));
+    cells.push_back(std::to_string(entry.ok_count()) + "/" + std::to_string(results.trials_per_case));
+    cells.push_back(seconds_text(median(entry.values("seconds"))));
+    cells.push_back(seconds_text(median(entry.values("seconds_mad"))));
+    cells.push_back(figure_text(median(entry.values("speedup")), 3));
+    cells.push_back(figure_text(median(entry.values("gflops")), 3));
+    cells.push_back(bytes_text(median_peak(entry)));
+    for (const ColumnSpec& figure : figures) cells.push_back(figure_text(median(entry.values(figure.name))));
+    table.add_row(std::move(cells));
+  }
+  if (table.empty()) return;
+  out << "\nMedians over the trials of each case; speedup is over the faster of exact and dense.\n\n";
+  table.print(out);
+}
+
+void print_norm_status(const ResultsFile& results, std::ostream& out) {
+  std::map<std::string, int64_t> counts;
+  for (const TrialRecord& record : results.trials)
+    if (!record.row.text("norm_status").empty()) ++counts[record.row.text("norm_status")];
+  if (counts.empty()) return;
+  out << "\nnorms:";
+  std::string separator = " ";
+  for (const auto& [status, count] : counts) {
+    out << separator << printable(status) << " in " << count << " trials";
+    separator = ", ";
+  }
+  out << '\n';
+}
+
+void print_failures(const ResultsFile& results, std::ostream& out) {
+  const std::vector<ColumnSpec> keys = varying_parameters(results);
+  size_t named = 0;
+  size_t all = 0;
+  for (const TrialRecord& record : results.trials) {
+    if (record.ok()) continue;
+    if (all++ == 0) out << "\nWithout a result:\n";
+    if (++named <= kMaxFailuresNamed)
+      out << "  " << label_of(record.row, keys) << ", trial " << record.row.integer("trial") << ", "
+          << record.row.text("status") << ": " << printable(record.row.text("message")) << '\n';
+  }
+  if (all > kMaxFailuresNamed) out << "  … and " << all - kMaxFailuresNamed << " more\n";
+}
+
+}  // namespace
+
+void show_results(const ResultsFile& results, std::ostream& out) {
+  print_heading(results, out);
+  print_counts(results, out);
+  print_cases(results, out);
+  print_norm_status(results, out);
+  print_failures(results, out);
+}
+
+std::string case_label(const ResultsFile& results, const TrialRecord& record) {
+  return label_of(record.row, varying_parameters(results));
+}
+
+}  // namespace hyperattn

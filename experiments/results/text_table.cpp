@@ -1,0 +1,121 @@
+#include "experiments/results/text_table.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <stdexcept>
+#include <utility>
+
+namespace hyperattn {
+namespace {
+
+constexpr size_t kGap = 2;
+
+std::string formatted(double value, int digits, const char* unit) {
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), "%.*g%s", digits, value, unit);
+  return text.data();
+}
+
+/// `value` with three significant digits and without an exponent, below 1000.
+std::string three_digits(double value, const char* unit) {
+  std::array<char, 64> text{};
+  const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  std::snprintf(text.data(), text.size(), "%.*f %s", decimals, value, unit);
+  return text.data();
+}
+
+}  // namespace
+
+size_t text_width(const std::string& text) {
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+std::string printable(const std::string& text) {
+  std::string result = text;
+  for (char& c : result)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  return result;
+}
+
+void TextTable::add_key_column(const std::string& title, Align align) {
+  if (keys_ != columns_.size()) throw std::logic_error("key columns come first");
+  add_column(title, align);
+  ++keys_;
+}
+
+void TextTable::add_column(const std::string& title, Align align) {
+  columns_.push_back({title, align, text_width(title)});
+}
+
+void TextTable::add_row(std::vector<std::string> cells) {
+  if (cells.size() != columns_.size()) throw std::logic_error("a row must have as many cells as columns");
+  for (size_t c = 0; c < cells.size(); ++c) {
+    cells[c] = printable(cells[c]);
+    columns_[c].width = std::max(columns_[c].width, text_width(cells[c]));
+  }
+  rows_.push_back(std::move(cells));
+}
+
+void TextTable::print(std::ostream& out, size_t width) const {
+  std::vector<size_t> keys;
+  size_t key_width = 0;
+  for (size_t c = 0; c < keys_; ++c) {
+    keys.push_back(c);
+    key_width += columns_[c].width + kGap;
+  }
+  size_t next = keys_;
+  do {
+    std::vector<size_t> block = keys;
+    size_t used = key_width;
+    while (next < columns_.size() && (block.size() == keys_ || used + columns_[next].width <= width)) {
+      used += columns_[next].width + kGap;
+      block.push_back(next++);
+    }
+    if (block.size() != keys_ + (next - keys_)) out << '\n';  // not the first block
+    print_block(out, block);
+  } while (next < columns_.size());
+}
+
+void TextTable::print_block(std::ostream& out, const std::vector<size_t>& columns) const {
+  const auto print_line = [&](const auto& cell) {
+    std::string line;
+    for (size_t c : columns) {
+      const std::string text = cell(c);
+      const std::string padding(columns_[c].width - text_width(text), ' ');
+      if (c != columns.front()) line += std::string(kGap, ' ');
+      line += columns_[c].align == Align::left ? text + padding : padding + text;
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    out << line << '\n';
+  };
+  print_line([&](size_t c) { return columns_[c].title; });
+  for (const std::vector<std::string>& row : rows_) print_line([&](size_t c) { return row[c]; });
+}
+
+std::string figure_text(double value, int digits) {
+  return std::isnan(value) ? "" : formatted(value, digits, "");
+}
+
+std::string seconds_text(double seconds) {
+  if (std::isnan(seconds)) return "";
+  if (!(seconds < 999.5)) return formatted(seconds, 4, " s");
+  if (seconds >= 0.9995) return three_digits(seconds, "s");
+  if (seconds >= 0.9995e-3) return three_digits(seconds * 1e3, "ms");
+  return three_digits(seconds * 1e6, "µs");
+}
+
+std::string bytes_text(double bytes) {
+  if (!(bytes >= 0)) return "";
+  const std::array<const char*, 5> units{" B", " KiB", " MiB", " GiB", " TiB"};
+  size_t unit = 0;
+  while (bytes >= 1023.5 && unit + 1 < units.size()) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return formatted(bytes, bytes < 999.5 ? 3 : 4, units[unit]);
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace hyperattn {
+
+/// A plain-text table for a terminal: aligned columns, and, where they are too many for the width, several
+/// blocks of them, each beginning with the same key columns.
+class TextTable {
+ public:
+  enum class Align { left, right };
+
+  /// Key columns come first; they are repeated in every block.
+  void add_key_column(const std::string& title, Align align);
+  void add_column(const std::string& title, Align align);
+  /// As many cells as there are columns.
+  void add_row(std::vector<std::string> cells);
+
+  [[nodiscard]] bool empty() const { return rows_.empty(); }
+  void print(std::ostream& out, size_t width = 110) const;
+
+ private:
+  struct Column {
+    std::string title;
+    Align align = Align::left;
+    size_t width = 0;
+  };
+  void print_block(std::ostream& out, const std::vector<size_t>& columns) const;
+
+  std::vector<Column> columns_;
+  size_t keys_ = 0;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+/// Characters on a terminal (UTF-8 code points).
+[[nodiscard]] size_t text_width(const std::string& text);
+/// Without control characters, which an untrusted file could use to drive the terminal.
+[[nodiscard]] std::string printable(const std::string& text);
+
+/// "0.0123", "1.23e+10": `digits` significant digits; "" for NaN.
+[[nodiscard]] std::string figure_text(double value, int digits = 4);
+/// "12.3 ms"; "" for NaN.
+[[nodiscard]] std::string seconds_text(double seconds);
+/// "1.5 GiB"; "" for a negative number.
+[[nodiscard]] std::string bytes_text(double bytes);
+
+}  // namespace hyperattn

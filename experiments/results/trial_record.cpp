@@ -1,0 +1,146 @@
+#include "experiments/results/trial_record.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+namespace hyperattn {
+namespace {
+
+constexpr size_t kMaxText = 1000;
+
+int index_of(const std::string& column, ColumnKind kind) {
+  const int index = trial_column_index(column);
+  if (index < 0) throw std::logic_error("results column '" + column + "' is not in the schema");
+  if (trial_columns()[static_cast<size_t>(index)].kind != kind)
+    throw std::logic_error("results column '" + column + "' is of another kind");
+  return index;
+}
+
+template <class T>
+auto place_of(T& values, int index) {
+  return std::lower_bound(values.begin(), values.end(), index,
+                          [](const auto& entry, int i) { return entry.first < i; });
+}
+
+template <class T>
+void put(std::vector<std::pair<int, T>>& values, int index, T value) {
+  const auto place = place_of(values, index);
+  if (place != values.end() && place->first == index)
+    place->second = std::move(value);
+  else
+    values.emplace(place, index, std::move(value));
+}
+
+/// The value of a column, or null.
+template <class T>
+const T* get(const std::vector<std::pair<int, T>>& values, int index) {
+  const auto place = place_of(values, index);
+  return place != values.end() && place->first == index ? &place->second : nullptr;
+}
+
+std::string cut(const std::string& text) {
+  if (text.size() <= kMaxText) return text;
+  size_t end = kMaxText;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
+bool same_number(double a, double b) {
+  return a == b || (std::isnan(a) && std::isnan(b));
+}
+
+}  // namespace
+
+void RowValues::set_integer(const std::string& column, int64_t value) {
+  put(integers_, index_of(column, ColumnKind::integer), value);
+}
+
+void RowValues::set_number(const std::string& column, double value) {
+  put(numbers_, index_of(column, ColumnKind::number), value);
+}
+
+void RowValues::set_text(const std::string& column, const std::string& value) {
+  put(texts_, index_of(column, ColumnKind::text), cut(value));
+}
+
+int64_t RowValues::integer(const std::string& column) const {
+  const int64_t* value = get(integers_, index_of(column, ColumnKind::integer));
+  return value == nullptr ? -1 : *value;
+}
+
+double RowValues::number(const std::string& column) const {
+  const double* value = get(numbers_, index_of(column, ColumnKind::number));
+  return value == nullptr ? std::numeric_limits<double>::quiet_NaN() : *value;
+}
+
+const std::string& RowValues::text(const std::string& column) const {
+  static const std::string kAbsent;
+  const std::string* value = get(texts_, index_of(column, ColumnKind::text));
+  return value == nullptr ? kAbsent : *value;
+}
+
+bool RowValues::has(const std::string& column) const {
+  const int index = trial_column_index(column);
+  return get(integers_, index) != nullptr || get(numbers_, index) != nullptr || get(texts_, index) != nullptr;
+}
+
+bool RowValues::same_as(const RowValues& other) const {
+  for (const ColumnSpec& column : trial_columns()) {
+    if (column.kind == ColumnKind::integer && integer(column.name) != other.integer(column.name))
+      return false;
+    if (column.kind == ColumnKind::number && !same_number(number(column.name), other.number(column.name)))
+      return false;
+    if (column.kind == ColumnKind::text && text(column.name) != other.text(column.name)) return false;
+  }
+  return true;
+}
+
+void TrialRecord::set_parameters(const Parameters& parameters) {
+  for (const auto& [name, value] : parameters.all()) {
+    const ColumnSpec* column = find_trial_column(name);
+    if (column == nullptr) continue;
+    if (column->kind == ColumnKind::text) row.set_text(name, to_string(value));
+    if (column->kind == ColumnKind::integer) {
+      if (const auto* integer = std::get_if<int64_t>(&value)) row.set_integer(name, *integer);
+      if (const auto* truth = std::get_if<bool>(&value)) row.set_integer(name, *truth ? 1 : 0);
+    }
+    if (column->kind == ColumnKind::number && !parameters.is_text(name))
+      row.set_number(name, parameters.number(name));
+  }
+}
+
+void TrialRecord::add(const FigureRow& figures) {
+  RowValues* values = &row;
+  if (figures.head >= 0 || figures.level >= 0) {
+    values = nullptr;
+    for (DetailRow& detail : details)
+      if (detail.head == figures.head && detail.level == figures.level) values = &detail.values;
+    if (values == nullptr) {
+      details.push_back({figures.head, figures.level, {}});
+      values = &details.back().values;
+    }
+  }
+  for (const auto& [name, value] : figures.figures) values->set_number(name, value);
+  for (const auto& [name, value] : figures.texts) values->set_text(name, value);
+}
+
+bool TrialRecord::same_as(const TrialRecord& other) const {
+  if (!row.same_as(other.row) || details.size() != other.details.size() ||
+      timings.size() != other.timings.size())
+    return false;
+  for (size_t i = 0; i < details.size(); ++i) {
+    const DetailRow& a = details[i];
+    const DetailRow& b = other.details[i];
+    if (a.head != b.head || a.level != b.level || !a.values.same_as(b.values)) return false;
+  }
+  for (size_t i = 0; i < timings.size(); ++i) {
+    const TimingRow& a = timings[i];
+    const TimingRow& b = other.timings[i];
+    if (a.stage != b.stage || a.repeat != b.repeat || !same_number(a.seconds, b.seconds)) return false;
+  }
+  return true;
+}
+
+}  // namespace hyperattn

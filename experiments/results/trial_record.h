@@ -1,0 +1,88 @@
+// One row of the results, with everything that hangs on it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/parameters.h"
+#include "experiments/measures/measure.h"
+#include "experiments/results/schema.h"
+
+namespace hyperattn {
+
+/// A row of columns of `trial_columns()`; all start as "does not apply". Names and kinds are checked: a wrong
+/// one is a mistake of ours and throws std::logic_error.
+class RowValues {
+ public:
+  void set_integer(const std::string& column, int64_t value);
+  void set_number(const std::string& column, double value);
+  /// Texts are cut at 1000 bytes, between UTF-8 characters.
+  void set_text(const std::string& column, const std::string& value);
+
+  [[nodiscard]] int64_t integer(const std::string& column) const;          ///< −1 if never set
+  [[nodiscard]] double number(const std::string& column) const;            ///< NaN if never set
+  [[nodiscard]] const std::string& text(const std::string& column) const;  ///< empty if never set
+
+  /// Whether the column was ever set.
+  [[nodiscard]] bool has(const std::string& column) const;
+
+  /// Equal in every column; NaN equals NaN.
+  [[nodiscard]] bool same_as(const RowValues& other) const;
+
+ private:
+  /// (index in trial_columns(), value), by index: most rows set few of the columns.
+  template <class T>
+  using Sparse = std::vector<std::pair<int, T>>;
+
+  Sparse<int64_t> integers_;
+  Sparse<double> numbers_;
+  Sparse<std::string> texts_;
+};
+
+/// Figures of one head, or of one level of the causal recursion.
+struct DetailRow {
+  int64_t head = -1;   ///< flat index; −1 in a level's row: over all heads
+  int64_t level = -1;  ///< −1: not a level's row
+  RowValues values;
+};
+
+struct TimingRow {
+  std::string stage;  ///< kTotalStage: the whole call
+  int64_t repeat = 0;
+  double seconds = 0;
+};
+
+/// What identifies a trial within a file.
+struct TrialKey {
+  std::string case_id;
+  int64_t trial = 0;
+
+  auto operator<=>(const TrialKey&) const = default;
+};
+
+class TrialRecord {
+ public:
+  RowValues row;
+  std::vector<DetailRow> details;  ///< one per (head, level)
+  std::vector<TimingRow> timings;
+
+  [[nodiscard]] TrialKey key() const { return {row.text("case_id"), row.integer("trial")}; }
+  [[nodiscard]] bool ok() const { return row.text("status") == "ok"; }
+
+  /// Sets every column that has a parameter of the same name; truth values become 0 and 1, and a word in a
+  /// column of numbers (`auto`) stays NaN.
+  void set_parameters(const Parameters& parameters);
+  /// Puts a measure's row where it belongs: the trial's own columns, or the head's or level's, which are
+  /// completed when several measures fill the same one.
+  void add(const FigureRow& figures);
+  void add_timing(const std::string& stage, int64_t repeat, double seconds) {
+    timings.push_back({stage, repeat, seconds});
+  }
+
+  /// Equal in every value, details and timings included.
+  [[nodiscard]] bool same_as(const TrialRecord& other) const;
+};
+
+}  // namespace hyperattn

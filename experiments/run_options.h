@@ -1,0 +1,36 @@
+// How a sweep is run, as opposed to what: nothing here changes a result's identity.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace hyperattn {
+
+/// Takes the input points whose position, modulo `count`, is `index`.
+struct Shard {
+  int64_t index = 0;
+  int64_t count = 1;
+};
+
+struct RunOptions {
+  std::string config;
+  std::vector<std::string> overrides;  ///< KEY=VALUE
+  std::string output;                  ///< empty: the configuration's, with the shard's number in its name
+  bool resume = false;
+  bool force = false;
+  bool dry_run = false;
+  bool fail_fast = false;
+  bool pin = false;
+  double case_timeout = std::numeric_limits<double>::infinity();  ///< seconds for one trial of one case
+  Shard shard;
+  int threads = 0;           ///< 0: OpenMP's default
+  std::string command_line;  ///< for the provenance
+};
+
+/// "I/N" with 0 ≤ I ≤ N ≤ 100000 and N ≥ 1; N/N is 0/N, so that counting from 1 works as well. Throws
+/// Error(usage).
+[[nodiscard]] Shard parse_shard(const std::string& text);
+
+}  // namespace hyperattn

@@ -1,0 +1,212 @@
+#include "experiments/runner.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <set>
+
+#include "algorithms/engine/engine.h"
+#include "core/cancel.h"
+#include "core/error.h"
+#include "core/machine.h"
+#include "core/memory.h"
+#include "core/parallel.h"
+#include "experiments/config/config.h"
+#include "experiments/config/grid.h"
+#include "experiments/inputs/mask_file.h"
+#include "experiments/pinning.h"
+#include "experiments/progress.h"
+#include "experiments/results/result_store.h"
+#include "experiments/run_plan.h"
+#include "experiments/trial_runner.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr int kDone = 0;
+constexpr int kSomeFailed = 4;
+constexpr int kInterrupted = 130;
+constexpr size_t kFailuresShown = 10;
+
+bool never_done(const TrialKey&) {
+  return false;
+}
+
+void check_mask_file(const InputPoint& point, const Case& grid_case) {
+  const Parameters& parameters = grid_case.parameters;
+  if (!parameters.has("mask") || parameters.text("mask") != "file") return;
+  static_cast<void>(read_mask_file(parameters.text("mask_path"), point.shapes->query.matrices(),
+                                   point.shapes->query.rows, point.shapes->key.rows));
+}
+
+/// Reads input and mask files whole, so that a bad value in one is found before anything runs.
+void check_files(const ExperimentConfig& config, const Grid& grid, const RunOptions& options) {
+  std::set<const InputPoint*> checked;
+  for (const TrialPlan& plan : plan_trials(config, grid, options, never_done)) {
+    if (!checked.insert(plan.point).second) continue;
+    plan.point->source->check_contents(plan.point->parameters);
+    for (const Case* grid_case : plan.cases) check_mask_file(*plan.point, *grid_case);
+  }
+}
+
+AttributeMap describe_session(const RunOptions& options) {
+  const MachineInfo machine = describe_machine();
+  AttributeMap provenance;
+  for (const auto& [name, text] : provenance_of(machine, build_info())) provenance[name] = text;
+  provenance["instruction_set"] = instruction_set();
+  provenance["threads"] = static_cast<int64_t>(thread_count());
+  provenance["pinned"] = options.pin;
+  provenance["fma_peak_gflops"] = measure_fma_peak_gflops(thread_count());
+  provenance["command_line"] = options.command_line;
+  std::string warnings;
+  for (const std::string& warning : noise_warnings(machine, build_info(), thread_count())) {
+    spdlog::warn("{}", warning);
+    warnings += (warnings.empty() ? "" : "\n") + warning;
+  }
+  provenance["warnings"] = warnings;
+  return provenance;
+}
+
+ResultStore open_store(const ExperimentConfig& config, const Grid& grid, const RunOptions& options,
+                       const std::string& output) {
+  RunDescription run;
+  run.name = config.name;
+  run.config = config.resolved_yaml;
+  run.trials_per_case = config.trials;
+  if (options.shard.count > 1)
+    run.shard = std::to_string(options.shard.index) + "/" + std::to_string(options.shard.count);
+  run.provenance = describe_session(options);
+  for (const Case& grid_case : grid.cases)
+    run.cases.push_back({grid_case.id, case_parameters_json(config, grid, grid_case)});
+  const Existing existing = options.resume  ? Existing::resume
+                            : options.force ? Existing::replace
+                                            : Existing::refuse;
+  return {output, run, existing};
+}
+
+std::string milliseconds(double seconds) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g ms", 1e3 * seconds);
+  return text;
+}
+
+/// "hyper block_size=64 on gaussian seq_len=4096, trial 0: 12.3 ms, 3.4 x exact, epsilon 0.012".
+std::string row_line(const InputPoint& point, const Case& grid_case, const TrialRecord& record) {
+  const RowValues& row = record.row;
+  std::string line =
+      describe_case(point, grid_case) + ", trial " + std::to_string(row.integer("trial")) + ":";
+  if (!record.ok()) return line + " failed: " + row.text("message");
+  char text[64];
+  if (row.has("seconds")) line += " " + milliseconds(row.number("seconds"));
+  if (row.has("speedup")) {
+    std::snprintf(text, sizeof text, ", %.3g x %s", row.number("speedup"),
+                  row.text("baseline_backend").c_str());
+    line += text;
+  }
+  if (row.has("epsilon")) {
+    std::snprintf(text, sizeof text, ", epsilon %.3g", row.number("epsilon"));
+    line += text;
+  }
+  return line;
+}
+
+struct Outcome {
+  int64_t stored = 0;
+  std::vector<std::string> failures;
+  bool interrupted = false;
+  bool stopped = false;  ///< by --fail-fast
+};
+
+/// Stores the rows of one trial; each is durable before it is reported.
+void store_rows(const TrialPlan& plan, const std::vector<TrialRecord>& records, ResultStore& store,
+                Progress& progress, Outcome& outcome) {
+  for (size_t i = 0; i < records.size(); ++i) {
+    store.append(records[i]);
+    ++outcome.stored;
+    const std::string line = row_line(*plan.point, *plan.cases[i], records[i]);
+    if (!records[i].ok()) {
+      progress.message(line);
+      outcome.failures.push_back(line);
+    }
+    progress.row_done(line);
+  }
+}
+
+/// The sweep itself.
+Outcome run_trials(const RunOptions& options, const std::vector<TrialPlan>& plans, ResultStore& store) {
+  int64_t rows = 0;
+  double weight = 0;
+  for (const TrialPlan& plan : plans) {
+    rows += static_cast<int64_t>(plan.cases.size());
+    weight += trial_weight(plan);
+  }
+  Outcome outcome;
+  Progress progress(rows, weight);
+  try {
+    for (const TrialPlan& plan : plans) {
+      const auto on_step = [&](const Case& grid_case, const std::string& step) {
+        progress.doing(step + ": " + describe_case(*plan.point, grid_case));
+      };
+      store_rows(plan, run_trial(plan, on_step), store, progress, outcome);
+      progress.advance(trial_weight(plan));
+      outcome.stopped = options.fail_fast && !outcome.failures.empty();
+      if (outcome.stopped) break;
+      throw_if_cancelled();
+    }
+  } catch (const Cancelled&) {
+    outcome.interrupted = true;
+  }
+  return outcome;
+}
+
+/// The same call with --resume in place of --force.
+std::string resume_command(const RunOptions& options) {
+  std::string command = options.command_line;
+  for (const char* flag : {" --force", " --resume"})
+    if (const size_t at = command.find(flag); at != std::string::npos)
+      command.erase(at, std::string(flag).size());
+  return command + " --resume";
+}
+
+void print_failures(const std::vector<std::string>& failures) {
+  std::cerr << failures.size() << (failures.size() == 1 ? " trial" : " trials") << " failed:\n";
+  for (size_t i = 0; i < failures.size() && i < kFailuresShown; ++i) std::cerr << "  " << failures[i] << "\n";
+  if (failures.size() > kFailuresShown)
+    std::cerr << "  and " << failures.size() - kFailuresShown << " more (hyperattn show lists them)\n";
+}
+
+int report(const RunOptions& options, const std::string& output, const Outcome& outcome) {
+  std::cout << outcome.stored << (outcome.stored == 1 ? " trial" : " trials") << " stored in " << output
+            << "\n";
+  if (!outcome.failures.empty()) print_failures(outcome.failures);
+  if (outcome.interrupted || outcome.stopped)
+    std::cerr << (outcome.interrupted ? "Interrupted" : "Stopped at the first failure (--fail-fast)")
+              << "; go on with: " << resume_command(options) << "\n";
+  if (outcome.interrupted) return kInterrupted;
+  return outcome.failures.empty() ? kDone : kSomeFailed;
+}
+
+}  // namespace
+
+int run_experiment(const RunOptions& options) {
+  const ExperimentConfig config = read_config(options.config, options.overrides);
+  const Grid grid = expand_grid(config);
+  validate_cases(config, grid);
+  if (options.dry_run) {
+    print_plan(config, grid, options);
+    return kDone;
+  }
+  check_files(config, grid, options);
+  const std::string output = output_path(options, config);
+  ResultStore store = open_store(config, grid, options, output);
+  if (options.pin) pin_threads();
+  const std::vector<TrialPlan> plans =
+      plan_trials(config, grid, options, [&](const TrialKey& key) { return store.is_done(key); });
+  const Outcome outcome = run_trials(options, plans, store);
+  store.finish(!outcome.interrupted && !outcome.stopped);
+  return report(options, output, outcome);
+}
+
+}  // namespace hyperattn

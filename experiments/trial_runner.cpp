@@ -1,0 +1,331 @@
+#include "experiments/trial_runner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <new>
+#include <optional>
+
+#include "algorithms/backend.h"
+#include "core/cancel.h"
+#include "core/error.h"
+#include "core/memory.h"
+#include "core/parallel.h"
+#include "core/timing.h"
+#include "experiments/estimates.h"
+#include "experiments/inputs/generators.h"
+#include "experiments/inputs/mask_file.h"
+#include "experiments/measures/context.h"
+#include "experiments/repeat_statistics.h"
+#include "experiments/time_limit.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+/// What all cases of the trial share.
+struct SharedProblem {
+  AttentionInputs inputs;
+  Tensor<float> output_gradient;  ///< empty unless gradients are timed
+  AttentionProblem problem;
+};
+
+/// A case on its way to a row.
+struct Job {
+  const Case* grid_case = nullptr;
+  bool recorded = true;
+  CallContext context;
+  std::optional<HeavyMask> mask;
+  TrialRecord record;
+  std::vector<double> seconds;  ///< by repeat
+  double spent = 0;             ///< of the case's time limit
+  double entries = kNaN;
+  bool failed = false;
+};
+
+struct CallResult {
+  ForwardState state;
+  std::optional<AttentionGradients> gradients;
+  double seconds = 0;
+};
+
+bool times_backward(const Job& job) {
+  return job.grid_case->pass == PassKind::forward_backward;
+}
+
+void fail(Job& job, const std::string& message) {
+  job.failed = true;
+  job.record.row.set_text("status", "failed");
+  job.record.row.set_text("message", message);
+}
+
+/// Runs `work` within what is left of the case's time; what it throws makes the job a failed one.
+template <class Work>
+void attempt(Job& job, double time_limit, const Work& work) {
+  const Stopwatch watch;
+  try {
+    const TimeLimit limit(time_limit - job.spent);
+    throw_if_cancelled();
+    work();
+  } catch (const Cancelled& cancelled) {
+    if (cancelled.cause() == CancelCause::interrupt) throw;
+    fail(job, "took longer than the limit of " + to_string(ParameterValue(time_limit)) +
+                  " s for one trial (--case-timeout)");
+  } catch (const Error& error) {
+    fail(job, error.what());
+  } catch (const std::bad_alloc&) {
+    fail(job, "not enough memory");
+  }
+  job.spent += watch.seconds();
+}
+
+/// `wanted` beyond what is held already.
+void require_available(double wanted) {
+  const auto available = static_cast<double>(available_memory_bytes());
+  if (wanted > available) require_memory(wanted, "the case");
+}
+
+SharedProblem make_problem(const TrialPlan& plan) {
+  const InputPoint& point = *plan.point;
+  SharedProblem shared;
+  require_memory(input_bytes(*point.shapes), "the inputs q, k and v");
+  shared.inputs = point.source->make(point.parameters, plan.config->seed, static_cast<uint32_t>(plan.trial));
+  AttentionProblem& problem = shared.problem;
+  problem.query = shared.inputs.query.view();
+  problem.key = shared.inputs.key.view();
+  problem.value = shared.inputs.value.view();
+  problem.scale = point.scale ? static_cast<float>(*point.scale) : default_scale(problem.head_dim());
+  problem.causal = point.causal;
+  check_problem(problem);
+  if (plan.config->timing.pass == PassKind::forward_backward) {
+    TensorShape shape = problem.query.shape;
+    shape.dim = problem.value_dim();
+    shared.output_gradient = Tensor<float>(shape);
+    fill_normal(shared.output_gradient, {plan.config->seed, static_cast<uint32_t>(plan.trial)},
+                Purpose::output_gradient);
+  }
+  return shared;
+}
+
+/// The columns that are known before anything runs.
+void describe(const TrialPlan& plan, const Case& grid_case, RowValues& row) {
+  const InputPoint& point = *plan.point;
+  row.set_text("case_id", grid_case.id);
+  row.set_text("backend", grid_case.backend->name());
+  row.set_text("source", point.source->name());
+  row.set_text("input_label", point.label);
+  row.set_text("pass", pass_name(grid_case.pass));
+  row.set_integer("seq_len", point.shapes->query.rows);
+  row.set_integer("key_len", point.shapes->key.rows);
+  row.set_integer("head_dim", point.shapes->query.dim);
+  row.set_integer("value_dim", point.shapes->value.dim);
+  row.set_integer("heads", point.shapes->query.heads);
+  row.set_integer("batch", point.shapes->query.batch);
+  row.set_integer("causal", point.causal ? 1 : 0);
+  row.set_integer("trial", plan.trial);
+  row.set_integer("seed", static_cast<int64_t>(plan.config->seed));
+  row.set_integer("threads", thread_count());
+}
+
+std::unique_ptr<Job> make_job(const TrialPlan& plan, const Case& grid_case, bool recorded) {
+  auto job = std::make_unique<Job>();
+  job->grid_case = &grid_case;
+  job->recorded = recorded;
+  job->context.parameters = grid_case.parameters;
+  job->context.seed = plan.config->seed;
+  job->context.trial = static_cast<uint32_t>(plan.trial);
+  job->record.set_parameters(plan.point->parameters);
+  job->record.set_parameters(grid_case.parameters);
+  describe(plan, grid_case, job->record.row);
+  job->record.row.set_text("status", "ok");
+  return job;
+}
+
+void read_mask(Job& job, const AttentionProblem& problem) {
+  const Parameters& parameters = job.context.parameters;
+  if (!parameters.has("mask") || parameters.text("mask") != "file") return;
+  job.mask = read_mask_file(parameters.text("mask_path"), problem.heads(), problem.query_count(),
+                            problem.key_count());
+  job.context.mask = &*job.mask;
+}
+
+/// The output must be finite; a log-sum-exp may also be −∞ (a row without keys).
+void check_result(const CallResult& call) {
+  check_finite(call.state.result.out.view(), "the output");
+  const Tensor<float>& lse = call.state.result.lse;
+  const bool valid = std::all_of(lse.data(), lse.data() + lse.shape().size(), [](float value) {
+    return !std::isnan(value) && value < std::numeric_limits<float>::infinity();
+  });
+  if (!valid) fail_input("the output's log-sum-exp holds a NaN or +infinity");
+  if (!call.gradients) return;
+  check_finite(call.gradients->dquery.view(), "the gradient of q");
+  check_finite(call.gradients->dkey.view(), "the gradient of k");
+  check_finite(call.gradients->dvalue.view(), "the gradient of v");
+}
+
+/// One call as it is timed, checked afterwards.
+CallResult call_backend(const Job& job, const SharedProblem& shared) {
+  const Backend& backend = *job.grid_case->backend;
+  CallResult call;
+  const Stopwatch watch;
+  call.state = backend.forward(shared.problem, job.context);
+  if (times_backward(job))
+    call.gradients = backend.backward(shared.problem, job.context, call.state, shared.output_gradient.view());
+  call.seconds = watch.seconds();
+  check_result(call);
+  return call;
+}
+
+void record_diagnostics(Job& job, const Diagnostics& diagnostics, int64_t peak_bytes) {
+  RowValues& row = job.record.row;
+  row.set_integer("peak_bytes", peak_bytes);
+  row.set_integer("entries", diagnostics.entries);
+  job.entries = static_cast<double>(diagnostics.entries);
+  const Parameters& parameters = job.context.parameters;
+  if (!parameters.has("estimator") || parameters.text("estimator") != "theory") return;
+  row.set_number("clipped_share", diagnostics.clipped_share);
+  row.set_number("floored_share", diagnostics.floored_share);
+}
+
+/// The first call, which is not timed: its result feeds the measures and its buffers are counted.
+void measure(const TrialPlan& plan, Job& job, const SharedProblem& shared, ExactQuantities& exact,
+             const OnStep& on_step) {
+  const auto inputs = static_cast<int64_t>(input_bytes(*plan.point->shapes));
+  read_mask(job, shared.problem);
+  require_available(estimate_case(*plan.point, *job.grid_case, plan.config->measures.size() > 1).bytes -
+                    static_cast<double>(inputs));
+  reset_peak_allocated_bytes();
+  const int64_t held_before = allocated_bytes();
+  on_step(*job.grid_case, "warm-up");
+  const CallResult call = call_backend(job, shared);
+  record_diagnostics(job, call.state.result.diagnostics, inputs + peak_allocated_bytes() - held_before);
+  if (!job.recorded) return;
+  MeasureContext context(*job.grid_case->backend, job.context, call.state, exact);
+  for (const MeasureEntry& entry : plan.config->measures) {
+    on_step(*job.grid_case, entry.measure->name());
+    for (const FigureRow& figures : entry.measure->compute(context, entry.parameters))
+      job.record.add(figures);
+  }
+}
+
+void time_once(Job& job, const SharedProblem& shared) {
+  const CallResult call = call_backend(job, shared);
+  const auto repeat = static_cast<int64_t>(job.seconds.size());
+  job.seconds.push_back(call.seconds);
+  job.record.add_timing(kTotalStage, repeat, call.seconds);
+  for (const auto& [stage, seconds] : call.state.result.diagnostics.stage_seconds)
+    job.record.add_timing(stage, repeat, seconds);
+  if (!call.gradients) return;
+  double backward = 0;
+  for (const auto& [stage, seconds] : call.gradients->diagnostics.stage_seconds) backward += seconds;
+  job.record.add_timing(stage_name(Stage::backward), repeat, backward);
+}
+
+bool wants_repeat(const TimingConfig& timing, const Job& job) {
+  const auto done = static_cast<int64_t>(job.seconds.size());
+  if (job.failed) return false;
+  if (!timing.adaptive) return done < timing.repeats;
+  if (done < timing.min_repeats) return true;
+  return done < timing.max_repeats && relative_error_of_median(job.seconds) > timing.relative_error;
+}
+
+/// Repeats in interleaved order, so that a slow change of the machine's speed meets all backends alike: round
+/// r begins with job r (modulo their number).
+void time_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, const SharedProblem& shared,
+               const OnStep& on_step) {
+  const TimingConfig& timing = plan.config->timing;
+  for (const auto& job : jobs)
+    for (int64_t call = 1; call < timing.warmup && !job->failed; ++call)
+      attempt(*job, plan.case_timeout, [&] { static_cast<void>(call_backend(*job, shared)); });
+  for (size_t round = 0;; ++round) {
+    bool any = false;
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      Job& job = *jobs[(i + round) % jobs.size()];
+      if (!wants_repeat(timing, job)) continue;
+      any = true;
+      on_step(*job.grid_case, "repeat " + std::to_string(round + 1));
+      attempt(job, plan.case_timeout, [&] { time_once(job, shared); });
+    }
+    if (!any) return;
+  }
+}
+
+const Job* fastest_baseline(const std::vector<std::unique_ptr<Job>>& jobs) {
+  const Job* best = nullptr;
+  for (const auto& job : jobs)
+    if (is_baseline(*job->grid_case) && !job->failed && !job->seconds.empty() &&
+        (best == nullptr || median(job->seconds) < median(best->seconds)))
+      best = job.get();
+  return best;
+}
+
+void record_times(Job& job, const InputShapes& shapes, const Job* baseline) {
+  if (job.failed || job.seconds.empty()) return;
+  RowValues& row = job.record.row;
+  const double seconds = median(job.seconds);
+  row.set_number("seconds", seconds);
+  row.set_number("seconds_mad", median_absolute_deviation(job.seconds));
+  row.set_number("gflops", counted_flops(job.entries, shapes, job.grid_case->pass) / seconds / 1e9);
+  if (baseline == nullptr) return;
+  row.set_text("baseline_backend", baseline->grid_case->backend->name());
+  row.set_number("baseline_seconds", median(baseline->seconds));
+  row.set_number("speedup", median(baseline->seconds) / seconds);
+}
+
+/// A failed case keeps no figure and no timing: nothing of it can be trusted.
+void clear_outcome(const TrialPlan& plan, Job& job) {
+  const std::string message = job.record.row.text("message");
+  TrialRecord record;
+  record.set_parameters(plan.point->parameters);
+  record.set_parameters(job.grid_case->parameters);
+  describe(plan, *job.grid_case, record.row);
+  job.record = std::move(record);
+  fail(job, message);
+}
+
+bool is_timing(const MeasureEntry& entry) {
+  return entry.measure->name() == "timing";
+}
+
+void run_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, const OnStep& on_step) {
+  SharedProblem shared;
+  Job inputs;  // stands for the making of the inputs, which no case is charged for
+  attempt(inputs, std::numeric_limits<double>::infinity(), [&] { shared = make_problem(plan); });
+  if (inputs.failed) {
+    for (const auto& job : jobs) fail(*job, inputs.record.row.text("message"));
+    return;
+  }
+  {
+    ExactQuantities exact(shared.problem, plan.config->seed, static_cast<uint32_t>(plan.trial));
+    for (const auto& job : jobs)
+      attempt(*job, plan.case_timeout, [&] { measure(plan, *job, shared, exact, on_step); });
+  }
+  if (std::any_of(plan.config->measures.begin(), plan.config->measures.end(), is_timing))
+    time_jobs(plan, jobs, shared, on_step);
+  const Job* baseline = fastest_baseline(jobs);
+  for (const auto& job : jobs) record_times(*job, *plan.point->shapes, baseline);
+}
+
+}  // namespace
+
+bool is_baseline(const Case& grid_case) {
+  return grid_case.backend->name() == "exact" || grid_case.backend->name() == "dense";
+}
+
+std::vector<TrialRecord> run_trial(const TrialPlan& plan, const OnStep& on_step) {
+  std::vector<std::unique_ptr<Job>> jobs;
+  for (const Case* grid_case : plan.cases) jobs.push_back(make_job(plan, *grid_case, true));
+  for (const Case* grid_case : plan.baselines) jobs.push_back(make_job(plan, *grid_case, false));
+  run_jobs(plan, jobs, on_step);
+  std::vector<TrialRecord> records;
+  for (const auto& job : jobs) {
+    if (!job->recorded) continue;
+    if (job->failed) clear_outcome(plan, *job);
+    records.push_back(std::move(job->record));
+  }
+  return records;
+}
+
+}  // namespace hyperattn
