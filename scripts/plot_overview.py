@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""A sweep at one glance: error and speedup against the sample size on one input, and speedup against length on the input
+that has several lengths.
+
+    plot_overview.py RESULTS.h5 … -o DIR [--input "captured heads"]
+"""
+
+import hyperattn_results as hr
+import plot_style as style
+
+
+def choose_input(trials, wanted):
+    """The wanted input; else the first that is read from a file (real attention), else the first."""
+    names = list(dict.fromkeys(trials["input"]))
+    if wanted:
+        if wanted not in names:
+            raise hr.ResultsError(f"--input {wanted}: the results have no such input; they have {', '.join(names)}.", hr.EXIT_CALL)
+        return wanted
+    real = trials[trials["source"].isin(["file", "language_model"])]
+    return real["input"].iloc[0] if len(real) else names[0]
+
+
+def pictures(results, wanted_input=None, title=None):
+    """Yields (name, figure). Raises ResultsError where there is nothing to plot."""
+    trials = hr.finished(results).assign(input=hr.input_names)
+    figure = hr.choose_figure(hr.approximate(trials))
+    trials = trials[~trials["backend"].isin(hr.EXACT_BACKENDS)]
+    if not hr.distinct(trials, "sample_size"):
+        raise hr.ResultsError("the results hold no sample size to plot against.")
+    # One bucket count, so that the picture stays readable: the others are in the pictures of their own.
+    buckets = hr.distinct(trials, "bucket_count")
+    if len(buckets) > 1:
+        trials = trials[(trials["bucket_count"] == buckets[-1]) | ~hr.applies(trials["bucket_count"])]
+    name = choose_input(trials, wanted_input)
+    mine = trials[trials["input"] == name]
+    mine = mine[mine["seq_len"] == mine["seq_len"].max()]
+    lengths = trials.groupby("input")["seq_len"].nunique()
+    panels = [
+        (mine, "sample_size", figure, f"{name}, n = {mine['seq_len'].iloc[0]}: error"),
+        (mine, "sample_size", "speedup", f"{name}, n = {mine['seq_len'].iloc[0]}: speedup"),
+    ]
+    if lengths.max() > 1:
+        longest = lengths.idxmax()
+        sizes = hr.distinct(trials, "sample_size")
+        size = sizes[len(sizes) // 2]
+        rows = trials[(trials["input"] == longest) & ((trials["sample_size"] == size) | ~hr.applies(trials["sample_size"]))]
+        panels.append((rows, "seq_len", "speedup", f"{longest}: speedup, m = {size}"))
+
+    picture, axes = style.panel_grid(len(panels))
+    labels = {}
+    for one, (rows, x, y, head) in zip(axes, panels):
+        rows, styles, _ = style.with_series(rows, exclude=(x,))
+        found, drawn = style.draw_lines(one, rows, x, y, styles)
+        if y == "speedup":
+            one.axhline(1.0, color="#000000", linewidth=0.9)
+        style.measured_axis(one, drawn + ([1.0] if y == "speedup" else []))
+        labels.update({label: look for label, look in found.items() if label not in labels})
+        one.set_ylabel("speedup over exact" if y == "speedup" else style.figure_name(y))
+        one.set_title(head, loc="left")
+    note = hr.spread_note(trials)
+    style.finish(picture, title or "Approximate attention: error and speed", hr.caption(trials, results, note, skip=("seq_len", "key_len", "sample_size", "heads")), style.legend_handles(labels))
+    yield "overview", picture
+
+
+def run():
+    parser = hr.arguments(__doc__, input=dict(help="the input of the first two panels (default: the first one that is real)"))
+    arguments = parser.parse_args()
+    hr.save_pictures(pictures(hr.load_all(arguments.results), arguments.input, arguments.title), arguments.output)
+
+
+if __name__ == "__main__":
+    hr.main(run)
