@@ -1,0 +1,373 @@
+#include "algorithms/parts/approx_d.h"
+
+#include <Eigen/Dense>
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "algorithms/backends/reference.h"
+#include "algorithms/parts/theory_estimator.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "plan_checks.h"
+
+namespace hyperattn::testing {
+namespace {
+
+using Matrix = RowMajorMatrix<double>;
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+SparseOptions options_for(MaskKind mask, int64_t sample_size) {
+  SparseOptions options;
+  options.mask = mask;
+  options.bucket_count = 4;
+  options.block_size = 16;
+  options.band_width = 6;
+  options.min_seq_len = 32;
+  options.sample_size = sample_size;
+  return options;
+}
+
+// exp(scores) of one head relative to exp(shift).
+Matrix scores_of(const AttentionProblem& problem, int64_t head) {
+  const Matrix q = as_eigen(problem.query.matrix(head)).cast<double>();
+  const Matrix k = as_eigen(problem.key.matrix(head)).cast<double>();
+  return static_cast<double>(problem.scale) * q * k.transpose();
+}
+
+struct Expected {
+  Eigen::VectorXd denominators;
+  int64_t clipped = 0;
+  int64_t floored = 0;
+};
+
+// Algorithm 2 of one node as the formulas say it, on the dense matrix.
+Expected algorithm_two(const Matrix& scores, const Matrix& mask, const ApproxDNode& node,
+                       const ApproxDOptions& options) {
+  const Matrix a = scores.array().exp();
+  const Eigen::VectorXd masked = (mask.array() * a.array()).matrix().rowwise().sum();
+  const Eigen::VectorXd unmasked = ((1 - mask.array()) * a.array()).matrix().rowwise().sum();
+  double tau = 0;
+  double smallest = kInf;
+  for (const int32_t row : node.test_rows) {
+    const double sum = unmasked(row - node.place.node.query_begin);
+    tau = std::max(tau, sum);
+    smallest = std::min(smallest, sum);
+  }
+  const double floor = options.kappa ? tau / *options.kappa : smallest;
+  const auto n = static_cast<double>(scores.cols());
+  const auto m = static_cast<double>(node.sample.rows.size());
+  Expected expected;
+  expected.denominators.resize(scores.rows());
+  for (int64_t i = 0; i < scores.rows(); ++i) {
+    const double clip = options.clip_constant > 0 && n > 1
+                            ? options.clip_constant * options.epsilon * options.epsilon * m /
+                                  (n * std::log(n)) * (masked(i) + floor)
+                            : kInf;
+    double d = 0;
+    for (const int32_t l : node.sample.rows) {
+      if (mask(i, l) != 0) continue;
+      d += n / m * std::min(a(i, l), clip);
+      expected.clipped += a(i, l) > clip ? 1 : 0;
+    }
+    expected.floored += d < floor ? 1 : 0;
+    expected.denominators(i) = masked(i) + std::max(d, floor);
+  }
+  return expected;
+}
+
+TEST_CASE("ApproxD is Algorithm 2, formula by formula") {
+  const ApproxDOptions variants[] = {{std::nullopt, 0.5, 1}, {10.0, 0.5, 1}, {1.0, 0.9, 4},
+                                     {kInf, 0.5, 1},         {kInf, 0.5, 0}, {std::nullopt, 0.3, 0},
+                                     {1e6, 2.0, 100}};
+  for (const ProblemSize& size :
+       {ProblemSize{70, 70, 5, 3, 1, 2}, ProblemSize{33, 90, 5, 3}, ProblemSize{90, 33, 5, 3},
+        ProblemSize{4, 1, 5, 3}, ProblemSize{1, 20, 5, 3}})
+    for (const MaskKind kind : {MaskKind::sort_lsh, MaskKind::band, MaskKind::none})
+      for (const ApproxDOptions& approx : variants) {
+        RandomProblem p(size, 3, 2.0);
+        const SparseOptions options = options_for(kind, std::min<int64_t>(size.keys, 20));
+        const NodeTree tree = nodes_of(p.problem, options.min_seq_len);
+        const auto places = approximated_nodes(tree, p.problem.heads());
+        const auto masks = build_masks(p.problem, {}, options, places, nullptr);
+        const auto nodes = draw_approx_d({}, options.sample_size, places, masks);
+        const ApproxDResult seen = approx_d(p.problem, nodes, approx);
+        int64_t clipped = 0;
+        int64_t floored = 0;
+        double largest = 0;
+        for (const ApproxDNode& node : nodes) {
+          Plan mask;
+          mask.phases.push_back({{mask_pass(node.place.head, node.place.node, *node.mask)}, 0});
+          const Expected expected =
+              algorithm_two(scores_of(p.problem, node.place.head),
+                            dense_weights(mask, node.place.head, size.queries, size.keys), node, approx);
+          clipped += expected.clipped;
+          floored += expected.floored;
+          for (int64_t i = 0; i < size.queries; ++i) {
+            const double log_seen =
+                seen.log_denominators[static_cast<size_t>(node.place.head * size.queries + i)];
+            const double log_expected = std::log(expected.denominators(i));
+            if (log_seen != log_expected) largest = std::max(largest, std::abs(log_seen - log_expected));
+          }
+        }
+        INFO(to_string(size) << ", mask " << static_cast<int>(kind) << ", kappa "
+                             << (approx.kappa ? std::to_string(*approx.kappa) : "auto") << ", clip "
+                             << approx.clip_constant);
+        CHECK(largest < 1e-5);
+        CHECK(seen.clipped_entries == clipped);
+        CHECK(seen.floored_rows == floored);
+        CHECK(seen.rows == size.queries * p.problem.heads());
+      }
+}
+
+TEST_CASE("T has min(m, n_q) distinct rows and the sample m keys") {
+  RandomProblem p({30, 90, 5, 3});
+  for (const int64_t m : {1, 29, 30, 31, 90}) {
+    const SparseOptions options = options_for(MaskKind::none, m);
+    const auto places = approximated_nodes(nodes_of(p.problem, 1), 1);
+    const auto masks = build_masks(p.problem, {}, options, places, nullptr);
+    const auto nodes = draw_approx_d({}, m, places, masks);
+    CHECK(static_cast<int64_t>(nodes[0].test_rows.size()) == std::min<int64_t>(m, 30));
+    CHECK(static_cast<int64_t>(nodes[0].sample.rows.size()) == m);
+  }
+}
+
+TEST_CASE("without clip and floor ApproxD is the uniform estimate, and unbiased (|z| < 4.5)") {
+  constexpr int kSeeds = 500;
+  const int64_t n_q = 20;
+  const int64_t n_k = 50;
+  RandomProblem p({n_q, n_k, 4, 2});
+  const DoubleResult exact = attention_in_double(p.problem);
+  SparseOptions options = options_for(MaskKind::sort_lsh, 10);
+  options.sampling = Sampling::uniform_iid;
+  std::vector<double> sum(static_cast<size_t>(n_q), 0);
+  std::vector<double> squares(static_cast<size_t>(n_q), 0);
+  double largest = 0;
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    CallContext context;
+    context.seed = static_cast<uint64_t>(seed);
+    const auto places = approximated_nodes(nodes_of(p.problem, 1), 1);
+    const auto masks = build_masks(p.problem, context, options, places, nullptr);
+    const ApproxDResult d = approx_d(p.problem, draw_approx_d(context, 10, places, masks), {kInf, 0.5, 0});
+    // The residual estimator with the same i.i.d. keys has the same denominators.
+    const DoubleResult residual = run_plan_in_double(p.problem, sparse_plan(p.problem, context, options));
+    for (size_t i = 0; i < static_cast<size_t>(n_q); ++i) {
+      const double value = std::exp(d.log_denominators[i]);
+      sum[i] += value;
+      squares[i] += value * value;
+      largest = std::max(largest, std::abs(d.log_denominators[i] - residual.lse.data()[i]));
+    }
+    CHECK(d.clipped_entries == 0);
+    CHECK(d.floored_rows == 0);
+  }
+  CHECK(largest < 1e-5);
+  double worst = 0;
+  for (size_t i = 0; i < static_cast<size_t>(n_q); ++i) {
+    const double mean = sum[i] / kSeeds;
+    const double error = std::sqrt((squares[i] / kSeeds - mean * mean) / (kSeeds - 1));
+    worst = std::max(worst, std::abs(mean - std::exp(exact.lse.data()[i])) / error);
+  }
+  INFO("largest |z| " << worst);
+  CHECK(worst < 4.5);
+}
+
+Settings theory_settings(int64_t sample_size) {
+  return {{"estimator", std::string("theory")},
+          {"sample_size", sample_size},
+          {"block_size", int64_t{16}},
+          {"bucket_count", int64_t{4}},
+          {"min_seq_len", int64_t{32}}};
+}
+
+TEST_CASE("the theory estimator is D~^-1 A S^T S V with the denominators that it reports") {
+  for (const ProblemSize& size : {ProblemSize{70, 90, 5, 3, 1, 2}, ProblemSize{200, 200, 5, 7, 1, 2, true}}) {
+    RandomProblem p(size, 2, 1.5);
+    const Settings settings = theory_settings(25);
+    const ForwardState state = run_backend("hyper", p.problem, settings);
+    for (int64_t head = 0; head < p.problem.heads(); ++head) {
+      const Matrix weights = dense_weights(*state.plan, head, size.queries, size.keys);
+      const Matrix a = (scores_of(p.problem, head).array().exp() * weights.array()).matrix();
+      Matrix out = a * as_eigen(p.problem.value.matrix(head)).cast<double>();
+      for (int64_t i = 0; i < size.queries; ++i)
+        out.row(i) /= std::exp(static_cast<double>(state.result.lse.matrix(head).row(i)[0]));
+      const double error =
+          (out - as_eigen(state.result.out.matrix(head)).cast<double>()).cwiseAbs().maxCoeff();
+      INFO(to_string(size) << ", head " << head);
+      CHECK(error < 1e-4 * (1 + out.cwiseAbs().maxCoeff()));
+    }
+    const Diagnostics& diagnostics = state.result.diagnostics;
+    CHECK(diagnostics.clipped_share >= 0);
+    CHECK(diagnostics.clipped_share <= 1);
+    CHECK(diagnostics.floored_share >= 0);
+    CHECK(diagnostics.floored_share <= 1);
+    CHECK(diagnostics.stage_seconds.count("approx_d") == 1);
+  }
+}
+
+TEST_CASE("causal theory: denominators are leaves plus ApproxD of every node, products likewise") {
+  const int64_t n = 150;
+  RandomProblem p({n, n, 5, 3, 1, 2, true});
+  SparseOptions options = options_for(MaskKind::sort_lsh, 12);
+  options.min_seq_len = 20;
+  const ApproxDOptions approx;
+  CallContext context;
+  context.seed = 5;
+  const ForwardState state = theory_attention(p.problem, context, options, approx);
+  const int64_t head = 1;
+  const Matrix a = scores_of(p.problem, head).array().exp();
+  const NodeTree tree = nodes_of(p.problem, options.min_seq_len);
+  Eigen::VectorXd denominators = Eigen::VectorXd::Zero(n);
+  Matrix weights = Matrix::Zero(n, n);
+  for (const CausalLeaf& leaf : tree.leaves)
+    for (int64_t i = leaf.begin; i < leaf.end; ++i)
+      weights.row(i).segment(leaf.begin, i - leaf.begin + 1).setOnes();
+  for (const auto& level : tree.levels)
+    for (const AttentionNode& node : level)
+      if (node.exact)
+        weights.block(node.query_begin, node.key_begin, node.query_count(), node.key_count()).setOnes();
+  denominators = (weights.array() * a.array()).matrix().rowwise().sum();
+  const std::vector<double> norms = squared_row_norms(p.problem.value.matrix(head));
+  int approximated = 0;
+  for (const auto& level : tree.levels)
+    for (const AttentionNode& node : level) {
+      if (node.exact) continue;
+      ++approximated;
+      const std::vector<HeadNode> places = {{head, node}};
+      const auto masks = build_masks(p.problem, context, options, places, nullptr);
+      const auto nodes = draw_approx_d(context, options.sample_size, places, masks);
+      Plan mask;
+      mask.phases.push_back({{mask_pass(head, node, masks[0])}, 0});
+      const Matrix dense = dense_weights(mask, head, n, n);
+      const auto part = [&](const Matrix& x) -> Matrix {
+        return x.block(node.query_begin, node.key_begin, node.query_count(), node.key_count());
+      };
+      const Expected expected =
+          algorithm_two(part(scores_of(p.problem, head)), part(dense), nodes[0], approx);
+      denominators.segment(node.query_begin, node.query_count()) += expected.denominators;
+      const ColumnSample sample = draw_by_norm(12, node.key_count(), norms.data() + node.key_begin, 0,
+                                               RandomStream(5, Purpose::value_sample, 0, head, node.stream));
+      for (size_t r = 0; r < sample.rows.size(); ++r)
+        weights.block(node.query_begin, node.key_begin + sample.rows[r], node.query_count(), 1).array() +=
+            std::exp(static_cast<double>(sample.log_weights[r]));
+    }
+  CHECK(approximated >= 3);
+  const Matrix out = denominators.cwiseInverse().asDiagonal() * (weights.array() * a.array()).matrix() *
+                     as_eigen(p.problem.value.matrix(head)).cast<double>();
+  double lse_error = 0;
+  for (int64_t i = 0; i < n; ++i)
+    lse_error =
+        std::max(lse_error, std::abs(state.result.lse.matrix(head).row(i)[0] - std::log(denominators(i))));
+  CHECK(lse_error < 1e-5);
+  CHECK((out - as_eigen(state.result.out.matrix(head)).cast<double>()).cwiseAbs().maxCoeff() < 1e-4);
+}
+
+TEST_CASE("scores of +-80 and beyond give finite outputs in every variant") {
+  RandomProblem p({60, 64, 2, 3});
+  p.problem.scale = 1;
+  for (int64_t i = 0; i < p.query.shape().size(); ++i) p.query.data()[i] *= 40;  // scores up to about ±300
+  for (const ParameterValue& kappa :
+       {ParameterValue(std::string("auto")), ParameterValue(10.0), ParameterValue(kInf)})
+    for (const double clip : {0.0, 1.0}) {
+      Settings settings = theory_settings(16);
+      settings.emplace_back("approx_kappa", kappa);
+      settings.emplace_back("clip_constant", clip);
+      const ForwardState state = run_backend("hyper", p.problem, settings);
+      INFO("kappa " << hyperattn::to_string(kappa) << ", clip " << clip);
+      bool finite = true;
+      for (int64_t i = 0; i < state.result.out.shape().size(); ++i)
+        finite = finite && std::isfinite(state.result.out.data()[i]);
+      CHECK(finite);
+      for (int64_t i = 0; i < 60; ++i) finite = finite && std::isfinite(state.result.lse.data()[i]);
+      CHECK(finite);
+    }
+}
+
+TEST_CASE("theory: a value matrix of zeros, rows wholly in the mask, and rows without any mask entry") {
+  RandomProblem p({40, 40, 4, 3});
+  std::fill_n(p.value.data(), p.value.shape().size(), 0.0F);
+  const ForwardState zeros = run_backend("hyper", p.problem, theory_settings(10));
+  CHECK(largest_entry(zeros.result.out) == 0);
+  // One block holds everything: nothing is unmasked, so D~ is exact and no row is lifted or clipped.
+  RandomProblem q({40, 40, 4, 3});
+  Settings one_block = theory_settings(10);
+  one_block.emplace_back("block_size", int64_t{40});
+  const ForwardState all = run_backend("hyper", q.problem, one_block);
+  CHECK(largest_difference(all.result.lse, attention_in_double(q.problem).lse) < 1e-5);
+  CHECK(all.result.diagnostics.clipped_share == 0);
+  CHECK(all.result.diagnostics.floored_share == 0);
+  // Rows without mask entries under a clip and no floor: every entry is clipped to 0, which is defined.
+  const HeavyMask half({HeavyMask::Pattern{{{0, 20, 0, 40}}, {}, {}}});
+  Settings file = theory_settings(10);
+  file.emplace_back("mask", std::string("file"));
+  file.emplace_back("approx_kappa", kInf);
+  CallContext context = context_for("hyper", file);
+  context.mask = &half;
+  const ForwardState state = backend_named("hyper").forward(q.problem, context);
+  CHECK(state.result.lse.data()[30] == -kInf);
+  CHECK(state.result.out.data()[30 * 3] == 0);
+  CHECK(std::isfinite(state.result.lse.data()[0]));
+}
+
+TEST_CASE("theory gives the same bits for any number of threads, and refuses what it cannot do") {
+  RandomProblem p({900, 900, 8, 8, 1, 2, true});
+  const int before = thread_count();
+  set_thread_count(1);
+  Settings settings = theory_settings(40);
+  const ForwardState one = run_backend("hyper", p.problem, settings);
+  for (const int threads : {2, 3, 8}) {
+    set_thread_count(threads);
+    const ForwardState many = run_backend("hyper", p.problem, settings);
+    INFO(threads << " threads");
+    CHECK(largest_difference(one.result.out, many.result.out) == 0);
+    CHECK(largest_difference(one.result.lse, many.result.lse) == 0);
+    CHECK(one.result.diagnostics.clipped_share == many.result.diagnostics.clipped_share);
+  }
+  set_thread_count(before);
+  const Backend& hyper = backend_named("hyper");
+  CHECK_THROWS_WITH(hyper.backward(p.problem, context_for("hyper", settings), one, p.dout.view()),
+                    Catch::Contains("theory") && Catch::Contains("gradient"));
+  Replay replay;
+  CallContext replayed = context_for("hyper", settings);
+  replayed.replay = &replay;
+  CHECK_THROWS_WITH(hyper.forward(p.problem, replayed), Catch::Contains("replay"));
+  const auto refusal = [&](const Settings& changed) {
+    Settings all = theory_settings(40);
+    all.insert(all.end(), changed.begin(), changed.end());
+    return hyper.check(p.problem.query.shape, p.problem.key.shape, p.problem.value.shape, true,
+                       context_for("hyper", all).parameters);
+  };
+  CHECK(refusal({}).empty());
+  CHECK_THAT(refusal({{"sample_size", int64_t{0}}}), Catch::Contains("sample_size"));
+  CHECK_THAT(refusal({{"mask", std::string("none")}, {"approx_kappa", kInf}}),
+             Catch::Contains("approx_kappa"));
+  CHECK(refusal({{"mask", std::string("none")}, {"approx_kappa", kInf}, {"clip_constant", 0.0}}).empty());
+  for (const ParameterSpec& spec : hyper.parameters()) {
+    if (spec.name == "approx_kappa") {
+      CHECK_THAT(check_parameter(spec, 0.5), Catch::Contains("0.5"));
+      CHECK_THAT(check_parameter(spec, std::string("automatic")), Catch::Contains("auto"));
+      CHECK(check_parameter(spec, kInf).empty());
+    }
+    if (spec.name == "approx_epsilon") CHECK_THAT(check_parameter(spec, 0.0), Catch::Contains("but is 0"));
+    if (spec.name == "clip_constant") CHECK_THAT(check_parameter(spec, -1.0), Catch::Contains("-1"));
+  }
+}
+
+TEST_CASE("causal theory never depends on a later key or value") {
+  const int64_t n = 300;
+  RandomProblem p({n, n, 8, 8, 1, 1, true});
+  const ForwardState before = run_backend("hyper", p.problem, theory_settings(20));
+  for (const int64_t first : {1, 151, 299}) {
+    RandomProblem changed({n, n, 8, 8, 1, 1, true});
+    for (int64_t i = first * 8; i < n * 8; ++i) {
+      changed.key.data()[i] *= -1.5F;
+      changed.value.data()[i] += 1;
+    }
+    const ForwardState after = run_backend("hyper", changed.problem, theory_settings(20));
+    INFO("changed from row " << first);
+    CHECK(
+        std::equal(before.result.out.data(), before.result.out.data() + first * 8, after.result.out.data()));
+    CHECK(std::equal(before.result.lse.data(), before.result.lse.data() + first, after.result.lse.data()));
+  }
+}
+
+}  // namespace
+}  // namespace hyperattn::testing

@@ -1,0 +1,173 @@
+#include "algorithms/parts/causal.h"
+
+#include <Eigen/Dense>
+#include <catch2/catch.hpp>
+#include <set>
+
+#include "algorithms/parts/sparse_plan.h"
+#include "plan_checks.h"
+
+namespace hyperattn::testing {
+namespace {
+
+using Matrix = RowMajorMatrix<double>;
+
+TEST_CASE("leaves and cross nodes hold every entry on or below the diagonal exactly once") {
+  for (const int64_t n : {1, 2, 3, 7, 8, 9, 64, 97, 100})
+    for (const int64_t leaf_rows : {1, 2, 3, 8, 1000}) {
+      INFO("n " << n << ", min_seq_len " << leaf_rows);
+      const CausalTree tree = causal_tree(n, leaf_rows);
+      Matrix seen = Matrix::Zero(n, n);
+      int64_t next = 0;
+      for (const CausalLeaf& leaf : tree.leaves) {
+        REQUIRE(leaf.begin == next);
+        REQUIRE(leaf.end - leaf.begin <= leaf_rows);
+        next = leaf.end;
+        for (int64_t i = leaf.begin; i < leaf.end; ++i)
+          seen.row(i).segment(leaf.begin, i - leaf.begin + 1).array() += 1;
+      }
+      REQUIRE(next == n);
+      std::set<uint32_t> streams;
+      for (size_t l = 0; l < tree.levels.size(); ++l) {
+        REQUIRE_FALSE(tree.levels[l].empty());
+        int64_t last_query = 0;
+        for (size_t i = 0; i < tree.levels[l].size(); ++i) {
+          const AttentionNode& node = tree.levels[l][i];
+          REQUIRE(node.level == static_cast<int>(l) + 1);
+          REQUIRE(node.number == static_cast<int64_t>(i));
+          REQUIRE(streams.insert(node.stream).second);
+          REQUIRE(node.stream > 0);
+          REQUIRE(node.key_end == node.query_begin);
+          REQUIRE(node.key_count() == (node.key_count() + node.query_count()) / 2);
+          REQUIRE(node.exact == (node.query_count() < leaf_rows));
+          REQUIRE(node.key_begin >= last_query);  // nodes of a level touch disjoint rows
+          last_query = node.query_end;
+          seen.block(node.query_begin, node.key_begin, node.query_count(), node.key_count()).array() += 1;
+        }
+      }
+      const Matrix expected = Matrix::Ones(n, n).triangularView<Eigen::Lower>();
+      CHECK(seen == expected);
+    }
+}
+
+TEST_CASE("the whole problem is one node of level 0 and stream 0") {
+  const AttentionNode node = whole_problem(5, 9);
+  CHECK(node.query_count() == 5);
+  CHECK(node.key_count() == 9);
+  CHECK(node.level == 0);
+  CHECK(node.stream == 0);
+  CHECK_FALSE(node.exact);
+}
+
+TEST_CASE("in a causal plan every phase is one level, and rows see the sample of each of their nodes") {
+  RandomProblem p({200, 200, 5, 4, 1, 2, true});
+  SparseOptions options;
+  options.mask = MaskKind::none;
+  options.min_seq_len = 32;
+  options.sample_size = 10;
+  CallContext context;
+  context.seed = 3;
+  const Plan plan = sparse_plan(p.problem, context, options);
+  const CausalTree tree = causal_tree(200, 32);
+  Matrix expected = Matrix::Zero(200, 200);
+  for (const CausalLeaf& leaf : tree.leaves)
+    for (int64_t i = leaf.begin; i < leaf.end; ++i)
+      expected.row(i).segment(leaf.begin, i - leaf.begin + 1).array() = 1;
+  for (const auto& level : tree.levels)
+    for (const AttentionNode& node : level) {
+      const auto sample = sample_without_replacement(RandomStream(3, Purpose::key_sample, 0, 1, node.stream),
+                                                     node.key_count(), 10);
+      for (int64_t i = node.query_begin; i < node.query_end; ++i)
+        for (const int32_t j : sample)
+          expected(i, node.key_begin + j) = static_cast<double>(node.key_count()) / 10;
+    }
+  for (const auto& level : tree.levels)
+    for (const AttentionNode& node : level)
+      if (node.exact)
+        expected.block(node.query_begin, node.key_begin, node.query_count(), node.key_count()).setOnes();
+  CHECK((dense_weights(plan, 1, 200, 200) - expected).cwiseAbs().maxCoeff() < 1e-5);
+  REQUIRE(plan.phases.size() == tree.levels.size() + 1);
+  for (size_t i = 0; i < plan.phases.size(); ++i) CHECK(plan.phases[i].level == static_cast<int>(i));
+}
+
+TEST_CASE("a sample larger than a node's keys is clamped: the node is exact") {
+  RandomProblem p({64, 64, 5, 4, 1, 1, true});
+  SparseOptions options;
+  options.mask = MaskKind::none;
+  options.min_seq_len = 8;
+  options.sample_size = 40;
+  const Matrix weights = dense_weights(sparse_plan(p.problem, {}, options), 0, 64, 64);
+  const Matrix lower = Matrix::Ones(64, 64).triangularView<Eigen::Lower>();
+  CHECK((weights - lower).cwiseAbs().maxCoeff() < 1e-6);
+}
+
+// Replaces rows from `first` on with other numbers.
+void change_rows(Tensor<float>& tensor, int64_t first) {
+  for (int64_t head = 0; head < tensor.shape().matrices(); ++head)
+    for (int64_t i = first; i < tensor.shape().rows; ++i)
+      for (int64_t c = 0; c < tensor.shape().dim; ++c)
+        tensor.matrix(head).row(i)[c] = static_cast<float>((i * 31 + c * 17) % 23 - 11);
+}
+
+int64_t changed_rows_before(const Tensor<float>& a, const Tensor<float>& b, int64_t first) {
+  int64_t changed = 0;
+  for (int64_t head = 0; head < a.shape().matrices(); ++head)
+    for (int64_t i = 0; i < first; ++i) {
+      const bool same =
+          std::equal(a.matrix(head).row(i), a.matrix(head).row(i) + a.shape().dim, b.matrix(head).row(i));
+      changed += same ? 0 : 1;
+    }
+  return changed;
+}
+
+TEST_CASE("row i never depends on a later key or value: bits of earlier outputs stay") {
+  const int64_t n = 700;
+  const std::vector<std::pair<std::string, Settings>> calls = {
+      {"reference", {}},
+      {"dense", {}},
+      {"exact", {}},
+      {"lsh", {}},
+      {"lsh", {{"mask", std::string("band")}}},
+      {"hyper", {}},
+      {"hyper", {{"sampling", std::string("value_norm")}}},
+      {"hyper", {{"blocks", std::string("banded")}}},
+      {"hyper", {{"buckets", std::string("random")}}},
+  };
+  for (const auto& [name, extra] : calls) {
+    Settings settings = extra;
+    if (name == "lsh" || name == "hyper") {
+      settings.emplace_back("min_seq_len", int64_t{64});
+      settings.emplace_back("block_size", int64_t{32});
+    }
+    if (name == "hyper") settings.emplace_back("sample_size", int64_t{30});
+    RandomProblem p({n, n, 8, 8, 1, 2, true});
+    const ForwardState before = run_backend(name, p.problem, settings);
+    for (const int64_t first : {int64_t{1}, int64_t{64}, int64_t{351}, n - 1}) {
+      RandomProblem changed({n, n, 8, 8, 1, 2, true});
+      change_rows(changed.key, first);
+      change_rows(changed.value, first);
+      const ForwardState after = run_backend(name, changed.problem, settings);
+      INFO(name << (extra.empty() ? "" : " " + extra[0].first) << ", changed from row " << first);
+      CHECK(changed_rows_before(before.result.out, after.result.out, first) == 0);
+      CHECK(changed_rows_before(before.result.lse, after.result.lse, first) == 0);
+      CHECK(changed_rows_before(before.result.out, after.result.out, n) > 0);
+    }
+  }
+}
+
+TEST_CASE("a later query can move an earlier row to another block, and only within their nodes") {
+  const int64_t n = 512;
+  const Settings settings = {{"min_seq_len", int64_t{64}}, {"block_size", int64_t{32}}};
+  RandomProblem p({n, n, 8, 8, 1, 1, true});
+  RandomProblem changed({n, n, 8, 8, 1, 1, true});
+  change_rows(changed.query, 400);
+  const ForwardState before = run_backend("lsh", p.problem, settings);
+  const ForwardState after = run_backend("lsh", changed.problem, settings);
+  const int64_t moved = changed_rows_before(before.result.out, after.result.out, 400);
+  INFO(moved << " of 400 earlier rows changed");
+  CHECK(moved > 0);
+  CHECK(moved <= 400 - 256);  // rows before the root's middle share no node's queries with row 400
+}
+
+}  // namespace
+}  // namespace hyperattn::testing

@@ -1,0 +1,90 @@
+// Random attention problems that own their tensors, and the comparisons that the tests of this folder share.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "algorithms/parts/reference_plan.h"
+#include "algorithms/problem.h"
+#include "core/random.h"
+
+namespace hyperattn::testing {
+
+inline Tensor<float> gaussian(const TensorShape& shape, uint64_t seed, Purpose purpose, double factor = 1) {
+  Tensor<float> tensor(shape);
+  const RandomStream stream(seed, purpose);
+  for (int64_t i = 0; i < shape.size(); ++i)
+    tensor.data()[i] = static_cast<float>(factor * stream.normal(static_cast<uint64_t>(i)));
+  return tensor;
+}
+
+struct ProblemSize {
+  int64_t queries = 1;
+  int64_t keys = 1;
+  int64_t head_dim = 4;
+  int64_t value_dim = 4;
+  int64_t batch = 1;
+  int64_t heads = 1;
+  bool causal = false;
+};
+
+inline std::string to_string(const ProblemSize& s) {
+  return "n_q " + std::to_string(s.queries) + ", n_k " + std::to_string(s.keys) + ", d " +
+         std::to_string(s.head_dim) + ", d_v " + std::to_string(s.value_dim) + ", batch " +
+         std::to_string(s.batch) + ", heads " + std::to_string(s.heads) + (s.causal ? ", causal" : "");
+}
+
+/// Gaussian q, k, v and dout; `spread` multiplies the queries, so that larger values concentrate the softmax.
+struct RandomProblem {
+  Tensor<float> query, key, value, dout;
+  AttentionProblem problem;
+
+  explicit RandomProblem(const ProblemSize& s, uint64_t seed = 1, double spread = 1)
+      : query(gaussian({s.batch, s.heads, s.queries, s.head_dim}, seed, Purpose::query, spread)),
+        key(gaussian({s.batch, s.heads, s.keys, s.head_dim}, seed, Purpose::key)),
+        value(gaussian({s.batch, s.heads, s.keys, s.value_dim}, seed, Purpose::value)),
+        dout(gaussian({s.batch, s.heads, s.queries, s.value_dim}, seed, Purpose::output_gradient)),
+        problem{query.view(), key.view(), value.view(), default_scale(s.head_dim), s.causal} {}
+};
+
+/// Largest absolute difference; entries that are equal (also both −∞) differ by 0, NaN makes it NaN.
+template <class A, class B>
+double largest_difference(const Tensor<A>& a, const Tensor<B>& b) {
+  double largest = a.shape() == b.shape() ? 0 : INFINITY;
+  for (int64_t i = 0; i < a.shape().size() && a.shape() == b.shape(); ++i) {
+    const auto x = static_cast<double>(a.data()[i]);
+    const auto y = static_cast<double>(b.data()[i]);
+    if (x == y) continue;
+    const double difference = std::abs(x - y);
+    largest = std::isnan(difference) ? difference : std::max(largest, difference);
+  }
+  return largest;
+}
+
+template <class A>
+double largest_entry(const Tensor<A>& a) {
+  double largest = 0;
+  for (int64_t i = 0; i < a.shape().size(); ++i)
+    largest = std::max(largest, std::abs(static_cast<double>(a.data()[i])));
+  return largest;
+}
+
+/// The plan of exact attention: one group that sees every key (on or below the diagonal when causal).
+inline Plan exact_test_plan(const AttentionProblem& problem) {
+  Plan plan;
+  plan.phases.emplace_back();
+  for (int64_t head = 0; head < problem.heads(); ++head) {
+    Pass pass;
+    pass.head = head;
+    pass.triangular = problem.causal;
+    pass.queries = RowOrder::run(0, problem.query_count());
+    pass.lists.push_back({RowOrder::run(0, problem.key_count()), 0, nullptr, nullptr, Stage::exact});
+    pass.groups.push_back({0, problem.query_count(), 0, 1});
+    pass.visits.push_back({0, 0, problem.key_count(), 0, 0});
+    plan.phases[0].passes.push_back(std::move(pass));
+  }
+  return plan;
+}
+
+}  // namespace hyperattn::testing

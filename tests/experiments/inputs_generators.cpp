@@ -1,0 +1,265 @@
+// The generating input sources: gaussian, clustered, conditioned.
+#include <Eigen/SVD>
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "experiments/inputs/input_source.h"
+
+namespace hyperattn {
+namespace {
+
+Parameters parameters_of(const InputSource& source,
+                         const std::vector<std::pair<std::string, ParameterValue>>& values) {
+  Parameters parameters = default_parameters(source.parameters());
+  for (const auto& [name, value] : values) parameters.set(name, value);
+  return parameters;
+}
+
+const InputSource& source_of(const std::string& name) {
+  const InputSource* source = find_input_source(name);
+  REQUIRE(source != nullptr);
+  return *source;
+}
+
+bool same_bits(const Tensor<float>& a, const Tensor<float>& b) {
+  return a.shape() == b.shape() &&
+         std::memcmp(a.data(), b.data(), static_cast<size_t>(a.shape().size()) * sizeof(float)) == 0;
+}
+
+bool same_inputs(const AttentionInputs& a, const AttentionInputs& b) {
+  return same_bits(a.query, b.query) && same_bits(a.key, b.key) && same_bits(a.value, b.value);
+}
+
+struct ThreadCount {
+  explicit ThreadCount(int threads) : before(thread_count()) { set_thread_count(threads); }
+  ~ThreadCount() { set_thread_count(before); }
+  int before;
+};
+
+/// Row log-sum-exps of one head in double precision, plain loops.
+std::vector<double> row_lse(const AttentionInputs& inputs, int64_t head, double scale) {
+  const auto query = inputs.query.matrix(head);
+  const auto key = inputs.key.matrix(head);
+  std::vector<double> lse;
+  for (int64_t i = 0; i < query.rows; ++i) {
+    std::vector<double> scores;
+    for (int64_t j = 0; j < key.rows; ++j) {
+      double dot = 0;
+      for (int64_t c = 0; c < query.cols; ++c)
+        dot += static_cast<double>(query.row(i)[c]) * static_cast<double>(key.row(j)[c]);
+      scores.push_back(scale * dot);
+    }
+    const double largest = *std::max_element(scores.begin(), scores.end());
+    double sum = 0;
+    for (double score : scores) sum += std::exp(score - largest);
+    lse.push_back(largest + std::log(sum));
+  }
+  return lse;
+}
+
+double measured_kappa(const AttentionInputs& inputs, int64_t head, double scale) {
+  const std::vector<double> lse = row_lse(inputs, head, scale);
+  const auto [low, high] = std::minmax_element(lse.begin(), lse.end());
+  return std::exp(*high - *low);
+}
+
+struct Moments {
+  double mean = 0;
+  double variance = 0;
+};
+
+Moments moments(const Tensor<float>& tensor) {
+  const auto count = static_cast<double>(tensor.shape().size());
+  Moments m;
+  for (int64_t i = 0; i < tensor.shape().size(); ++i) m.mean += static_cast<double>(tensor.data()[i]) / count;
+  for (int64_t i = 0; i < tensor.shape().size(); ++i)
+    m.variance += std::pow(static_cast<double>(tensor.data()[i]) - m.mean, 2) / count;
+  return m;
+}
+
+TEST_CASE("inputs are bit-equal for any number of threads, and differ by seed, trial and head") {
+  const std::string name = GENERATE("gaussian", "clustered", "conditioned");
+  const InputSource& source = source_of(name);
+  Parameters parameters = parameters_of(source, {{"seq_len", int64_t{301}},
+                                                 {"key_len", int64_t{277}},
+                                                 {"head_dim", int64_t{7}},
+                                                 {"value_dim", int64_t{5}},
+                                                 {"heads", int64_t{2}},
+                                                 {"batch", int64_t{2}}});
+  if (name == "conditioned") parameters.set("condition_number", 10.0);
+  if (name == "gaussian") parameters.set("singular_value_ratio", 20.0);
+  const ThreadCount one(1);
+  const AttentionInputs expected = source.make(parameters, 5, 1);
+  CHECK(expected.query.shape() == TensorShape{2, 2, 301, 7});
+  CHECK(expected.key.shape() == TensorShape{2, 2, 277, 7});
+  CHECK(expected.value.shape() == TensorShape{2, 2, 277, 5});
+  for (int threads : {2, 3, 8}) {
+    const ThreadCount several(threads);
+    INFO(name << " with " << threads << " threads");
+    CHECK(same_inputs(source.make(parameters, 5, 1), expected));
+  }
+  CHECK_FALSE(same_bits(source.make(parameters, 6, 1).query, expected.query));
+  CHECK_FALSE(same_bits(source.make(parameters, 5, 2).key, expected.key));
+  CHECK(std::memcmp(expected.value.matrix(0).data, expected.value.matrix(3).data, 277 * 5 * 4) != 0);
+}
+
+TEST_CASE("gaussian entries have mean 0 and variance 1") {
+  const InputSource& source = source_of("gaussian");
+  const AttentionInputs inputs =
+      source.make(parameters_of(source, {{"seq_len", int64_t{4096}}, {"head_dim", int64_t{32}}}), 2024, 0);
+  const double count = 4096 * 32;
+  for (const Tensor<float>* tensor : {&inputs.query, &inputs.key, &inputs.value}) {
+    const Moments m = moments(*tensor);
+    // Standard errors 1/√N and √(2/N); z-bound 4.5 on each.
+    CHECK(std::abs(m.mean) < 4.5 / std::sqrt(count));
+    CHECK(std::abs(m.variance - 1) < 4.5 * std::sqrt(2 / count));
+  }
+}
+
+TEST_CASE("gaussian Q and K take the wanted ratio of singular values") {
+  const InputSource& source = source_of("gaussian");
+  const double ratio = GENERATE(1.0, 30.0, 1e4);
+  const Parameters parameters = parameters_of(
+      source, {{"seq_len", int64_t{200}}, {"head_dim", int64_t{16}}, {"singular_value_ratio", ratio}});
+  const AttentionInputs inputs = source.make(parameters, 1, 0);
+  for (const Tensor<float>* tensor : {&inputs.query, &inputs.key}) {
+    const RowMajorMatrix<double> x = as_eigen(tensor->matrix(0)).cast<double>();
+    const Eigen::VectorXd values = Eigen::JacobiSVD<Eigen::MatrixXd>(x).singularValues();
+    CHECK(values[0] / values[15] == Approx(ratio).epsilon(1e-3));
+    CHECK(x.squaredNorm() / (200 * 16) == Approx(1).margin(4.5 * std::sqrt(2.0 / (200 * 16))));
+  }
+}
+
+TEST_CASE("a clustered query's softmax mass lies on the keys of its cluster") {
+  const InputSource& source = source_of("clustered");
+  const int64_t dim = GENERATE(16, 64);
+  const AttentionInputs inputs = source.make(
+      parameters_of(source, {{"seq_len", int64_t{512}}, {"key_len", int64_t{1024}}, {"head_dim", dim}}), 3,
+      0);
+  const double scale = 1 / std::sqrt(static_cast<double>(dim));
+  const auto query = as_eigen(inputs.query.matrix(0)).cast<double>().eval();
+  const auto key = as_eigen(inputs.key.matrix(0)).cast<double>().eval();
+  double mean_mass = 0;  // of the 64 heaviest of 1024 keys; a cluster has 32 on average
+  for (int64_t i = 0; i < 512; ++i) {
+    Eigen::ArrayXd weights = (scale * (key * query.row(i).transpose())).array();
+    weights = (weights - weights.maxCoeff()).exp();
+    std::sort(weights.data(), weights.data() + weights.size(), std::greater<>());
+    mean_mass += weights.head(64).sum() / weights.sum() / 512;
+  }
+  INFO("share of the mass on the 64 heaviest keys of 1024: " << mean_mass);
+  CHECK(mean_mass > 0.85);
+}
+
+TEST_CASE("conditioned inputs have the wanted kappa in every head") {
+  const InputSource& source = source_of("conditioned");
+  const std::string construction = GENERATE("temperature", "shift");
+  const double kappa = GENERATE(1.0, 2.5, 100.0, 1e6);
+  struct Size {
+    int64_t queries, keys, dim;
+  };
+  const Size size = GENERATE(Size{128, 128, 64}, Size{37, 301, 3}, Size{200, 2, 2}, Size{2, 513, 16});
+  const Parameters parameters = parameters_of(source, {{"seq_len", size.queries},
+                                                       {"key_len", size.keys},
+                                                       {"head_dim", size.dim},
+                                                       {"heads", int64_t{2}},
+                                                       {"condition_number", kappa},
+                                                       {"construction", construction}});
+  const AttentionInputs inputs = source.make(parameters, 7, 0);
+  for (int64_t head = 0; head < 2; ++head) {
+    INFO(construction << ", " << size.queries << " queries, " << size.keys << " keys, d = " << size.dim);
+    CHECK(measured_kappa(inputs, head, 1 / std::sqrt(static_cast<double>(size.dim))) ==
+          Approx(kappa).epsilon(1e-3));
+  }
+}
+
+TEST_CASE("conditioned inputs meet kappa for the scale of the problem") {
+  const InputSource& source = source_of("conditioned");
+  const double scale = GENERATE(0.5, 1.0, -0.25);
+  const std::string construction = GENERATE("temperature", "shift");
+  const Parameters parameters = parameters_of(source, {{"seq_len", int64_t{100}},
+                                                       {"head_dim", int64_t{8}},
+                                                       {"scale", scale},
+                                                       {"condition_number", 50.0},
+                                                       {"construction", construction}});
+  const AttentionInputs inputs = source.make(parameters, 7, 0);
+  CHECK(measured_kappa(inputs, 0, scale) == Approx(50).epsilon(1e-3));
+}
+
+TEST_CASE("the temperature construction spaces the rows' log-sum-exps evenly") {
+  const InputSource& source = source_of("conditioned");
+  const AttentionInputs inputs = source.make(parameters_of(source, {{"seq_len", int64_t{101}},
+                                                                    {"key_len", int64_t{200}},
+                                                                    {"head_dim", int64_t{16}},
+                                                                    {"condition_number", 1000.0}}),
+                                             7, 0);
+  std::vector<double> lse = row_lse(inputs, 0, 0.25);
+  CHECK_FALSE(std::is_sorted(lse.begin(), lse.end()));  // the order of the rows is random
+  std::sort(lse.begin(), lse.end());
+  for (size_t i = 0; i < lse.size(); ++i)
+    CHECK(lse[i] ==
+          Approx(std::log(200.0) + 0.5 + std::log(1000.0) * static_cast<double>(i) / 100).margin(1e-4));
+}
+
+TEST_CASE("the shift construction leaves the softmax matrix as it is") {
+  const InputSource& source = source_of("conditioned");
+  const auto softmax = [&](double kappa) {
+    const AttentionInputs inputs =
+        source.make(parameters_of(source, {{"seq_len", int64_t{40}},
+                                           {"head_dim", int64_t{9}},
+                                           {"condition_number", kappa},
+                                           {"construction", std::string("shift")}}),
+                    7, 0);
+    RowMajorMatrix<double> p = (as_eigen(inputs.query.matrix(0)).cast<double>() *
+                                as_eigen(inputs.key.matrix(0)).cast<double>().transpose()) /
+                               3;
+    for (int64_t i = 0; i < p.rows(); ++i) {
+      p.row(i) = (p.row(i).array() - p.row(i).maxCoeff()).exp().matrix();
+      p.row(i) /= p.row(i).sum();
+    }
+    return p;
+  };
+  CHECK((softmax(1) - softmax(1e5)).cwiseAbs().maxCoeff() < 1e-5);
+}
+
+TEST_CASE("sources refuse what cannot be built, saying why") {
+  const auto message = [](const std::string& name,
+                          const std::vector<std::pair<std::string, ParameterValue>>& values) -> std::string {
+    const InputSource& source = source_of(name);
+    try {
+      static_cast<void>(source.shapes(parameters_of(source, values)));
+    } catch (const Error& error) {
+      CHECK(error.blame() == Blame::usage);
+      return error.what();
+    }
+    return "accepted";
+  };
+  CHECK_THAT(
+      message("conditioned", {{"seq_len", int64_t{9}}, {"key_len", int64_t{1}}, {"condition_number", 2.0}}),
+      Catch::Contains("at least 2 keys"));
+  CHECK_THAT(
+      message("conditioned", {{"seq_len", int64_t{1}}, {"key_len", int64_t{9}}, {"condition_number", 2.0}}),
+      Catch::Contains("must be 1 where seq_len is 1, but is 2"));
+  CHECK_THAT(message("conditioned", {{"seq_len", int64_t{9}},
+                                     {"head_dim", int64_t{1}},
+                                     {"condition_number", 2.0},
+                                     {"construction", std::string("shift")}}),
+             Catch::Contains("head_dim of at least 2"));
+  CHECK_THAT(message("gaussian", {{"seq_len", int64_t{9}}, {"singular_value_ratio", 2.0}}),
+             Catch::Contains("head_dim is 64 and there are 9 rows"));
+}
+
+TEST_CASE("inputs that cannot fit into memory are refused with their size") {
+  const InputSource& source = source_of("gaussian");
+  const Parameters parameters = parameters_of(
+      source, {{"seq_len", int64_t{2000000000}}, {"head_dim", int64_t{256}}, {"heads", int64_t{64}}});
+  CHECK(source.shapes(parameters).query.rows == 2000000000);
+  CHECK_THROWS_WITH(source.make(parameters, 0, 0), Catch::Contains("the inputs q, k and v would take"));
+}
+
+}  // namespace
+}  // namespace hyperattn

@@ -1,0 +1,173 @@
+// The decoder against a plain double-precision forward pass that shares no code with it.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <random>
+
+#include "core/parallel.h"
+#include "experiments/language_model/decoder.h"
+#include "experiments/language_model_fixture.h"
+
+using namespace hyperattn;
+using namespace hyperattn::testing;
+using Catch::Contains;
+
+namespace {
+
+std::vector<int32_t> random_ids(size_t count, int64_t vocabulary, unsigned seed) {
+  std::mt19937 engine(seed);
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < count; ++i)
+    ids.push_back(static_cast<int32_t>(engine() % static_cast<uint32_t>(vocabulary)));
+  return ids;
+}
+
+std::vector<LayerAttention> plain_attention(int64_t layers) {
+  static const PlainAttention backend;
+  return std::vector<LayerAttention>(static_cast<size_t>(layers), LayerAttention{&backend, {}});
+}
+
+double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  REQUIRE(a.size() == b.size());
+  double largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+  return largest;
+}
+
+void check_against_double(const TinyModelOptions& options, WeightType type, int shards, int64_t n) {
+  const TinyModel model(options, type, 7);
+  const TemporaryFolder folder;
+  model.write(folder.path(), shards);
+  const Decoder decoder(folder.path());
+  const std::vector<int32_t> ids = random_ids(static_cast<size_t>(n) + 1, options.vocabulary, 11);
+  const WindowResult result = decoder.evaluate(ids.data(), n, plain_attention(options.layers), {});
+  // Losses are of order 1 to 10; fp32 through three layers keeps about 5 digits.
+  CHECK(largest_difference(result.losses, model.losses(ids)) < 2e-4);
+  CHECK(result.attention_seconds.size() == static_cast<size_t>(options.layers));
+}
+
+}  // namespace
+
+TEST_CASE("decoder: agrees with a double-precision forward pass") {
+  TinyModelOptions options;
+  SECTION("grouped queries, untied head, biases; float32") {
+    check_against_double(options, WeightType::f32, 1, 150);  // more rows than a tile
+  }
+  SECTION("float16 in three shards") {
+    check_against_double(options, WeightType::f16, 3, 40);
+  }
+  SECTION("bfloat16 in two shards, tied head, no biases") {
+    options.tied = true;
+    options.attention_bias = false;
+    options.mlp_bias = false;
+    check_against_double(options, WeightType::bf16, 2, 40);
+  }
+  SECTION("one key head for all query heads, one row") {
+    options.key_heads = 1;
+    check_against_double(options, WeightType::f32, 1, 1);
+  }
+  SECTION("as many key heads as query heads, smallest head dimension") {
+    options.key_heads = 6;
+    options.head_dim = 2;
+    check_against_double(options, WeightType::f32, 1, 129);  // a last tile of one row
+  }
+}
+
+TEST_CASE("decoder: bits do not depend on the number of threads") {
+  const TinyModelOptions options;
+  const TinyModel model(options, WeightType::f32, 3);
+  const TemporaryFolder folder;
+  model.write(folder.path());
+  const Decoder decoder(folder.path());
+  const std::vector<int32_t> ids = random_ids(301, options.vocabulary, 5);
+  const int threads = thread_count();
+  std::vector<std::vector<double>> losses;
+  for (int count : {1, 3}) {
+    set_thread_count(count);
+    losses.push_back(decoder.evaluate(ids.data(), 300, plain_attention(options.layers), {}).losses);
+  }
+  set_thread_count(threads);
+  CHECK(losses[0] == losses[1]);
+}
+
+TEST_CASE("decoder: the observer sees the causal problem of each layer, and `observe` stops at the last") {
+  const TinyModelOptions options;
+  const TinyModel model(options, WeightType::f32, 4);
+  const TemporaryFolder folder;
+  model.write(folder.path());
+  const Decoder decoder(folder.path());
+  const std::vector<int32_t> ids = random_ids(21, options.vocabulary, 6);
+  std::vector<std::vector<float>> seen;
+  const auto keep = [&](int64_t, const AttentionProblem& problem) {
+    CHECK(problem.causal);
+    CHECK(problem.query.shape == TensorShape{1, 6, 20, 8});
+    CHECK(problem.key.shape == problem.query.shape);
+    // Query heads 0, 1, 2 share key head 0.
+    const int64_t head_size = 20 * 8;
+    CHECK(std::equal(problem.key.data, problem.key.data + head_size, problem.key.data + 2 * head_size));
+    CHECK_FALSE(std::equal(problem.key.data, problem.key.data + head_size, problem.key.data + 3 * head_size));
+    seen.emplace_back(problem.query.data, problem.query.data + problem.query.shape.size());
+  };
+  (void)decoder.evaluate(ids.data(), 20, plain_attention(options.layers), {}, keep);
+  REQUIRE(seen.size() == 3);
+  decoder.observe(ids.data(), 20, plain_attention(options.layers), {}, 1, keep);
+  REQUIRE(seen.size() == 5);
+  CHECK(seen[3] == seen[0]);
+  CHECK(seen[4] == seen[1]);
+}
+
+TEST_CASE("decoder: a model that does not fit its configuration is refused") {
+  const TinyModelOptions options;
+  const auto refusal = [&](const std::function<void(TinyModel&)>& change) {
+    TinyModel model(options, WeightType::f32, 1);
+    change(model);
+    const TemporaryFolder folder;
+    model.write(folder.path());
+    return input_error([&] { const Decoder decoder(folder.path()); });
+  };
+  CHECK(refusal([](TinyModel&) {}) == "no error");
+  CHECK_THAT(refusal([](TinyModel& m) { m.tensors.erase("model.layers.1.mlp.up_proj.weight"); }),
+             Contains("no tensor 'model.layers.1.mlp.up_proj.weight'"));
+  CHECK_THAT(refusal([](TinyModel& m) { m.tensors.erase("model.layers.2.self_attn.k_proj.bias"); }),
+             Contains("k_proj.bias"));
+  CHECK_THAT(refusal([](TinyModel& m) { m.tensors.erase("lm_head.weight"); }), Contains("lm_head.weight"));
+  CHECK_THAT(refusal([](TinyModel& m) {
+               m.tensors["model.norm.weight"].shape = {4, 6};
+             }),
+             Contains("model.norm.weight") && Contains("[4, 6]") && Contains("[24]"));
+  CHECK_THAT(refusal([](TinyModel& m) { m.tensors["model.norm.weight"].values[3] = std::nan(""); }),
+             Contains("model.norm.weight") && Contains("non-finite"));
+  CHECK_THAT(refusal([](TinyModel& m) { m.config_json.replace(m.config_json.find("Llama"), 5, "Gemma"); }),
+             Contains("GemmaForCausalLM"));
+  const TemporaryFolder empty;
+  CHECK_THAT(input_error([&] { const Decoder decoder(empty.path()); }), Contains("config.json"));
+}
+
+TEST_CASE("decoder: ids outside the vocabulary and windows beyond the model's positions are refused") {
+  const TinyModelOptions options;
+  const TinyModel model(options, WeightType::f32, 1);
+  const TemporaryFolder folder;
+  model.write(folder.path());
+  const Decoder decoder(folder.path());
+  const auto attention = plain_attention(options.layers);
+  std::vector<int32_t> ids = random_ids(600, options.vocabulary, 2);
+  ids[9] = 37;
+  CHECK_THAT(input_error([&] { (void)decoder.evaluate(ids.data(), 20, attention, {}); }),
+             Contains("token 9") && Contains("37") && Contains("between 0 and 36"));
+  ids[9] = -1;
+  CHECK_THAT(input_error([&] { (void)decoder.evaluate(ids.data(), 20, attention, {}); }), Contains("-1"));
+  ids[9] = 0;
+  CHECK_THAT(usage_error([&] { (void)decoder.evaluate(ids.data(), 513, attention, {}); }),
+             Contains("513") && Contains("512"));
+  CHECK_THAT(usage_error([&] { (void)decoder.evaluate(ids.data(), 0, attention, {}); }), Contains("holds 0"));
+}
+
+TEST_CASE("decoder: weights whose activations overflow are an error, not a NaN") {
+  TinyModel model(TinyModelOptions{}, WeightType::f32, 1);
+  for (double& weight : model.tensors["lm_head.weight"].values) weight *= 1e38;
+  const TemporaryFolder folder;
+  model.write(folder.path());
+  const Decoder decoder(folder.path());
+  const std::vector<int32_t> ids = random_ids(11, 37, 2);
+  CHECK_THAT(input_error([&] { (void)decoder.evaluate(ids.data(), 10, plain_attention(3), {}); }),
+             Contains("not finite"));
+}

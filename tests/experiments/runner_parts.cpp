@@ -1,0 +1,90 @@
+// The runner's parts that stand alone: statistics of repeats, time limits, shards, durations.
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <thread>
+
+#include "core/cancel.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "core/timing.h"
+#include "experiments/progress.h"
+#include "experiments/repeat_statistics.h"
+#include "experiments/run_options.h"
+#include "experiments/time_limit.h"
+
+namespace hyperattn {
+namespace {
+
+TEST_CASE("median and median absolute deviation") {
+  CHECK(median({3, 1, 2}) == 2);
+  CHECK(median({4, 1, 3, 2}) == 2.5);
+  CHECK(median({7}) == 7);
+  CHECK(std::isnan(median({})));
+  CHECK(median_absolute_deviation({1, 2, 3, 4, 100}) == 1);
+  CHECK(median_absolute_deviation({5}) == 0);
+  CHECK(std::isnan(median_absolute_deviation({})));
+}
+
+TEST_CASE("the median's relative error falls with the spread and with the square root of the count") {
+  CHECK(std::isinf(relative_error_of_median({1})));
+  CHECK(relative_error_of_median({2, 2, 2}) == 0);
+  const double few = relative_error_of_median({9, 10, 11, 9, 10, 11});
+  CHECK(few == Approx(1.2533 * 1.4826 * 1 / (std::sqrt(6.0) * 10)));
+  CHECK(relative_error_of_median({9, 10, 11, 9, 10, 11, 9, 10, 11, 9, 10, 11,
+                                  9, 10, 11, 9, 10, 11, 9, 10, 11, 9, 10, 11}) == Approx(few / 2));
+}
+
+TEST_CASE("a time limit stops parallel loops, and only those in its scope") {
+  const auto nap = [](int64_t, int) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); };
+  const Stopwatch watch;
+  {
+    const TimeLimit limit(0.05);
+    CHECK_THROWS_AS(parallel_for(100000, nap), Cancelled);
+  }
+  INFO("stopped after " << watch.seconds() << " s");
+  CHECK(watch.seconds() < 5);
+  CHECK_NOTHROW(parallel_for(2, nap));
+  {
+    const TimeLimit limit(std::numeric_limits<double>::infinity());
+    CHECK_NOTHROW(parallel_for(2, nap));
+  }
+  {
+    const TimeLimit limit(1e300);
+    CHECK_NOTHROW(parallel_for(2, nap));
+  }
+}
+
+TEST_CASE("a time limit does not hide an interrupt") {
+  {
+    const TimeLimit limit(0.01);
+    request_cancel(CancelCause::interrupt);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    CHECK(cancel_cause() == CancelCause::interrupt);
+  }
+  CHECK(cancel_cause() == CancelCause::interrupt);
+  clear_cancel();
+}
+
+TEST_CASE("shards are I/N, counted from 0 or from 1") {
+  CHECK(parse_shard("0/1").count == 1);
+  CHECK(parse_shard("2/3").index == 2);
+  CHECK(parse_shard("3/3").index == 0);
+  for (const char* wrong :
+       {"", "1", "/", "1/", "/2", "4/3", "-1/3", "1/0", "1/2/3", "a/b", "1 /2", "1/2 ", "0/1000000"}) {
+    INFO("--shard " << wrong);
+    CHECK_THROWS_WITH(parse_shard(wrong), Catch::Contains("--shard must be I/N"));
+  }
+}
+
+TEST_CASE("durations read well") {
+  CHECK(duration_text(0) == "0 s");
+  CHECK(duration_text(59.4) == "59 s");
+  CHECK(duration_text(200) == "3 min 20 s");
+  CHECK(duration_text(3900) == "1 h 05 min");
+  CHECK(duration_text(-1) == "0 s");
+}
+
+}  // namespace
+}  // namespace hyperattn

@@ -1,0 +1,111 @@
+"""The report, as a file; scripts/report_browser_test.sh tries it in a browser."""
+
+import html.parser
+import re
+import unittest
+
+import numpy as np
+
+import made_results as made
+from script_test import ScriptTest
+
+VOID = {"meta", "br", "link", "img"}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects ids, links within the page and whatever would be fetched; checks that elements nest."""
+
+    def __init__(self):
+        super().__init__()
+        self.ids, self.targets, self.fetched, self.open, self.problems = [], [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+        for key, value in attributes:
+            if key == "id":
+                self.ids.append(value)
+            if key in ("href", "xlink:href", "src"):
+                (self.targets if value.startswith("#") else self.fetched).append(value)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.problems.append(tag)
+
+
+class Report(ScriptTest):
+    def report(self, *paths):
+        out = self.directory / "report.html"
+        run = self.run_script("report.py", *paths, "-o", out)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        text = out.read_text(encoding="utf-8")
+        page = Page()
+        page.feed(text)
+        self.assertEqual(page.problems, [])
+        self.assertEqual(page.open, [])
+        self.assertEqual(page.fetched, [], "the page must need nothing from elsewhere")
+        self.assertEqual(len(page.ids), len(set(page.ids)), "ids must be unique")
+        self.assertLessEqual({target[1:] for target in page.targets}, set(page.ids), "links must lead somewhere")
+        return text
+
+    def test_a_sweep(self):
+        rows = made.sweep(seq_lens=(512, 1024))
+        text = self.report(self.write("sweep", rows, timings=made.stage_timings(rows)))
+        for heading in ("Speed", "Error", "Error against time", "Time by stage", "All cases", "Configuration and provenance"):
+            self.assertIn(f">{heading}</h2>", text)
+        self.assertNotIn("Causal recursion</h2>", text)
+        self.assertIn("the machine was busy", text)
+        self.assertIn("Made Processor 9000", text)
+        self.assertRegex(text, r"<title>hyper, 16 buckets, m = 64\n512: 0\.\d+")
+
+    def test_failures_are_listed_and_text_is_escaped(self):
+        rows = made.sweep(seq_lens=(512, 1024), trials=1)
+        rows[3].update(status="failed", message="<script>alert('x')</script> needs 3 TiB", seconds=np.nan)
+        text = self.report(self.write("failed", rows))
+        self.assertIn("1 of", text)
+        self.assertIn("&lt;script&gt;alert", text)
+        self.assertNotIn("<script>alert", text)
+
+    def test_nothing_finished(self):
+        rows = [made.trial(case_id="a", backend="hyper", seq_len=64, status="failed", message="no memory")]
+        text = self.report(self.write("nothing", rows))
+        self.assertIn("No trial finished", text)
+        self.assertIn("no memory", text)
+        self.assertIn("0 of 0", self.report(self.write("empty", [])))
+
+    def test_assumptions(self):
+        rows = made.sweep(seq_lens=(512,), trials=1)
+        for row in rows:
+            row.update(alpha=25600.0, log_kappa=12.5 if row["backend"] != "exact" else np.nan)
+        extra = [("alpha", "f8"), ("log_kappa", "f8")]
+        text = self.report(self.write("assumptions", rows, extra=extra))
+        self.assertIn("25600", re.sub("e\\+04", "00", text.replace("2.56e+04", "25600")))
+        self.assertIn("50 to 50 times n", text)
+        self.assertIn("12.5", text)
+
+    def test_language_model(self):
+        text = self.report(self.write("language_model", [], language_model=made.language_model_rows()))
+        self.assertIn("Language model</h2>", text)
+        self.assertIn("bits per byte", text)
+        self.assertNotIn("No trial finished", text)
+
+    def test_several_files(self):
+        first = self.write("first", made.sweep(seq_lens=(512,), trials=1))
+        second = self.write("second", made.sweep(seq_lens=(1024,), trials=1))
+        text = self.report(first, second)
+        self.assertIn("first.h5", text)
+        self.assertIn("second.h5", text)
+
+    def test_refusals(self):
+        self.assert_refused(self.run_script("report.py", self.directory / "none.h5"), 3, "no such file")
+        path = self.write("folder", [])
+        self.assert_refused(self.run_script("report.py", path, "-o", self.directory), 2, "is a folder")
+
+
+if __name__ == "__main__":
+    unittest.main()
