@@ -1,18 +1,10 @@
 #include "experiments/runner.h"
 
-#include <spdlog/spdlog.h>
-
-#include <algorithm>
 #include <cstdio>
-#include <iostream>
 #include <set>
 
-#include "algorithms/engine/engine.h"
 #include "core/cancel.h"
 #include "core/error.h"
-#include "core/machine.h"
-#include "core/memory.h"
-#include "core/parallel.h"
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
 #include "experiments/inputs/mask_file.h"
@@ -20,15 +12,11 @@
 #include "experiments/progress.h"
 #include "experiments/results/result_store.h"
 #include "experiments/run_plan.h"
+#include "experiments/session.h"
 #include "experiments/trial_runner.h"
 
 namespace hyperattn {
 namespace {
-
-constexpr int kDone = 0;
-constexpr int kSomeFailed = 4;
-constexpr int kInterrupted = 130;
-constexpr size_t kFailuresShown = 10;
 
 bool never_done(const TrialKey&) {
   return false;
@@ -51,24 +39,6 @@ void check_files(const ExperimentConfig& config, const Grid& grid, const RunOpti
   }
 }
 
-AttributeMap describe_session(const RunOptions& options) {
-  const MachineInfo machine = describe_machine();
-  AttributeMap provenance;
-  for (const auto& [name, text] : provenance_of(machine, build_info())) provenance[name] = text;
-  provenance["instruction_set"] = instruction_set();
-  provenance["threads"] = static_cast<int64_t>(thread_count());
-  provenance["pinned"] = options.pin;
-  provenance["fma_peak_gflops"] = measure_fma_peak_gflops(thread_count());
-  provenance["command_line"] = options.command_line;
-  std::string warnings;
-  for (const std::string& warning : noise_warnings(machine, build_info(), thread_count())) {
-    spdlog::warn("{}", warning);
-    warnings += (warnings.empty() ? "" : "\n") + warning;
-  }
-  provenance["warnings"] = warnings;
-  return provenance;
-}
-
 ResultStore open_store(const ExperimentConfig& config, const Grid& grid, const RunOptions& options,
                        const std::string& output) {
   RunDescription run;
@@ -80,10 +50,7 @@ ResultStore open_store(const ExperimentConfig& config, const Grid& grid, const R
   run.provenance = describe_session(options);
   for (const Case& grid_case : grid.cases)
     run.cases.push_back({grid_case.id, case_parameters_json(config, grid, grid_case)});
-  const Existing existing = options.resume  ? Existing::resume
-                            : options.force ? Existing::replace
-                                            : Existing::refuse;
-  return {output, run, existing};
+  return {output, run, what_if_existing(options)};
 }
 
 std::string milliseconds(double seconds) {
@@ -111,13 +78,6 @@ std::string row_line(const InputPoint& point, const Case& grid_case, const Trial
   }
   return line;
 }
-
-struct Outcome {
-  int64_t stored = 0;
-  std::vector<std::string> failures;
-  bool interrupted = false;
-  bool stopped = false;  ///< by --fail-fast
-};
 
 /// Stores the rows of one trial; each is durable before it is reported.
 void store_rows(const TrialPlan& plan, const std::vector<TrialRecord>& records, ResultStore& store,
@@ -161,33 +121,6 @@ Outcome run_trials(const RunOptions& options, const std::vector<TrialPlan>& plan
   return outcome;
 }
 
-/// The same call with --resume in place of --force.
-std::string resume_command(const RunOptions& options) {
-  std::string command = options.command_line;
-  for (const char* flag : {" --force", " --resume"})
-    if (const size_t at = command.find(flag); at != std::string::npos)
-      command.erase(at, std::string(flag).size());
-  return command + " --resume";
-}
-
-void print_failures(const std::vector<std::string>& failures) {
-  std::cerr << failures.size() << (failures.size() == 1 ? " trial" : " trials") << " failed:\n";
-  for (size_t i = 0; i < failures.size() && i < kFailuresShown; ++i) std::cerr << "  " << failures[i] << "\n";
-  if (failures.size() > kFailuresShown)
-    std::cerr << "  and " << failures.size() - kFailuresShown << " more (hyperattn show lists them)\n";
-}
-
-int report(const RunOptions& options, const std::string& output, const Outcome& outcome) {
-  std::cout << outcome.stored << (outcome.stored == 1 ? " trial" : " trials") << " stored in " << output
-            << "\n";
-  if (!outcome.failures.empty()) print_failures(outcome.failures);
-  if (outcome.interrupted || outcome.stopped)
-    std::cerr << (outcome.interrupted ? "Interrupted" : "Stopped at the first failure (--fail-fast)")
-              << "; go on with: " << resume_command(options) << "\n";
-  if (outcome.interrupted) return kInterrupted;
-  return outcome.failures.empty() ? kDone : kSomeFailed;
-}
-
 }  // namespace
 
 int run_experiment(const RunOptions& options) {
@@ -196,7 +129,7 @@ int run_experiment(const RunOptions& options) {
   validate_cases(config, grid);
   if (options.dry_run) {
     print_plan(config, grid, options);
-    return kDone;
+    return 0;
   }
   check_files(config, grid, options);
   const std::string output = output_path(options, config);
@@ -206,7 +139,7 @@ int run_experiment(const RunOptions& options) {
       plan_trials(config, grid, options, [&](const TrialKey& key) { return store.is_done(key); });
   const Outcome outcome = run_trials(options, plans, store);
   store.finish(!outcome.interrupted && !outcome.stopped);
-  return report(options, output, outcome);
+  return report_outcome(options, output, outcome);
 }
 
 }  // namespace hyperattn

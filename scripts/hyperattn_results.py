@@ -81,7 +81,7 @@ class Results:
     heads: pd.DataFrame = field(default_factory=pd.DataFrame)
     levels: pd.DataFrame = field(default_factory=pd.DataFrame)
     timings: pd.DataFrame = field(default_factory=pd.DataFrame)
-    language_model: pd.DataFrame = field(default_factory=pd.DataFrame)
+    language_model: pd.DataFrame = field(default_factory=pd.DataFrame)  # the rows of /trials that `hyperattn lm` made
 
     @property
     def name(self):
@@ -193,7 +193,7 @@ def load(path):
             if schema != SCHEMA:
                 found = f"has the schema '{schema}'" if schema else "has no attribute 'schema'"
                 raise ResultsError(f"{path}: not a results file that these scripts read: it {found}; '{SCHEMA}' is needed.")
-            if "trials" not in file and "language_model" not in file:
+            if "trials" not in file:
                 raise ResultsError(f"{path}: the results file has no table /trials.")
             trials = read_table(file, "trials", path)
             cases = read_cases(file, path)
@@ -209,12 +209,15 @@ def load(path):
                 heads=read_table(file, "heads", path),
                 levels=read_table(file, "levels", path),
                 timings=read_table(file, "timings", path),
-                language_model=attach_case_parameters(read_table(file, "language_model", path), cases),
             )
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read as HDF5 ({error}).") from error
     if len(results.trials) and "status" not in results.trials:
         raise ResultsError(f"{path}: /trials has no column 'status'.")
+    if "replaced" in results.trials:
+        whole_model = results.trials["replaced"] >= 0
+        results.language_model = results.trials[whole_model].reset_index(drop=True)
+        results.trials = results.trials[~whole_model].reset_index(drop=True)
     if "causal" in results.trials:
         results.trials["causal"] = results.trials["causal"].astype(int).astype(bool)
     return results

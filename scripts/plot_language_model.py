@@ -90,7 +90,7 @@ def pictures(results, figure=None, title=None):
     style.finish(
         picture,
         title or "Language model with replaced attention",
-        hr.caption(rows.drop(columns="seq_len"), results, note, skip=columns),
+        hr.caption(rows.drop(columns=["seq_len", "key_len"]), results, note, skip=columns),
         style.legend_handles(style.in_style_order(styles, drawn_labels)),
     )
     yield "language_model", picture

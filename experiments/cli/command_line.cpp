@@ -14,6 +14,8 @@
 #include "experiments/attend.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/interrupt.h"
+#include "experiments/inputs/language_model.h"
+#include "experiments/language_model/experiment.h"
 #include "experiments/runner.h"
 
 namespace hyperattn {
@@ -30,6 +32,8 @@ struct Arguments {
   bool keep_going = false;
   AttendOptions attend;
   int threads = 0;
+  std::vector<std::string> model_arguments;
+  std::string capture;
   std::string list_what;
   bool schema = false;
   std::vector<std::string> files;
@@ -81,6 +85,23 @@ void add_attend(CLI::App& program, Arguments& arguments) {
   add_threads(command, arguments);
 }
 
+void add_language_model(CLI::App& program, Arguments& arguments) {
+  CLI::App& command =
+      *program.add_subcommand("lm", "Evaluate a language model with some layers' attention replaced");
+  RunOptions& run = arguments.run;
+  command.add_option("CONFIG", arguments.model_arguments,
+                     "The experiment's YAML file (default: the shipped model with hyper), then KEY=VALUE "
+                     "changes to it: inputs.seq_len=8192 inputs.windows=2 inputs.replace=first");
+  command.add_option("-o,--output", run.output, "Results file (default: the configuration's `output`)");
+  CLI::Option* resume = command.add_flag("--resume", run.resume, "Run what is missing in the results file");
+  command.add_flag("--force", run.force, "Replace an existing output")->excludes(resume);
+  command.add_flag("--dry-run", run.dry_run, "Show what would run, and stop");
+  command.add_option("--capture", arguments.capture,
+                     "Write Q, K and V of heads to this HDF5 file instead; the KEY=VALUE are those of the "
+                     "source language_model: layers=[0,5] heads=[0,3] seq_len=4096");
+  add_threads(command, arguments);
+}
+
 void add_information_commands(CLI::App& program, Arguments& arguments) {
   CLI::App& list = *program.add_subcommand("list", "Print what a configuration can name");
   list.add_option("WHAT", arguments.list_what, "backends, inputs or measures (default: all)")
@@ -88,6 +109,25 @@ void add_information_commands(CLI::App& program, Arguments& arguments) {
   list.add_flag("--schema", arguments.schema, "Print the configuration's JSON Schema instead");
   CLI::App& describe = *program.add_subcommand("describe", "Print machine, build and instruction-set levels");
   add_threads(describe, arguments);
+}
+
+int run_language_model_command(Arguments& arguments) {
+  const InterruptHandler interrupts;
+  RunOptions& run = arguments.run;
+  if (!arguments.capture.empty()) {
+    capture_heads(arguments.model_arguments, arguments.capture, run.force);
+    return 0;
+  }
+  for (const std::string& argument : arguments.model_arguments) {
+    const bool is_change = argument.find('=') != std::string::npos;
+    if (is_change)
+      run.overrides.push_back(argument);
+    else if (run.config.empty())
+      run.config = argument;
+    else
+      fail_usage("lm takes one configuration, but '" + run.config + "' and '" + argument + "' are given");
+  }
+  return run_language_model(run);
 }
 
 int run_named_command(const CLI::App& program, Arguments& arguments) {
@@ -103,6 +143,7 @@ int run_named_command(const CLI::App& program, Arguments& arguments) {
     attend(arguments.attend);
     return 0;
   }
+  if (name == "lm") return run_language_model_command(arguments);
   if (name == "list") return list_command(arguments.list_what, arguments.schema);
   return describe_command(thread_count());
 }
@@ -135,7 +176,7 @@ std::string quoted_call(int argc, char** argv) {
 
 /// Log lines go to standard error; standard output is for answers.
 void set_up_log() {
-  spdlog::set_default_logger(spdlog::stderr_color_st("hyperattn"));
+  if (!spdlog::get("hyperattn")) spdlog::set_default_logger(spdlog::stderr_color_st("hyperattn"));
   spdlog::set_pattern("%H:%M:%S %^%l%$ %v");
 }
 
@@ -151,6 +192,7 @@ int run_command_line(int argc, char** argv) {
                            "hyperattn " + build_info().version + " (" + build_info().commit + ")");
   add_run(program, arguments);
   add_attend(program, arguments);
+  add_language_model(program, arguments);
   add_information_commands(program, arguments);
   try {
     program.parse(argc, argv);

@@ -2,14 +2,16 @@
 
 namespace hyperattn {
 
-const InputSource& gaussian_source();     // gaussian.cpp
-const InputSource& file_source();         // file.cpp
-const InputSource& clustered_source();    // clustered.cpp
-const InputSource& conditioned_source();  // conditioned.cpp
+const InputSource& gaussian_source();        // gaussian.cpp
+const InputSource& file_source();            // file.cpp
+const InputSource& clustered_source();       // clustered.cpp
+const InputSource& conditioned_source();     // conditioned.cpp
+const InputSource& language_model_source();  // language_model.cpp
 
 const std::vector<const InputSource*>& all_input_sources() {
   static const std::vector<const InputSource*> sources = {&gaussian_source(), &clustered_source(),
-                                                          &conditioned_source(), &file_source()};
+                                                          &conditioned_source(), &file_source(),
+                                                          &language_model_source()};
   return sources;
 }
 

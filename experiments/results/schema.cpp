@@ -89,6 +89,21 @@ const std::vector<ColumnSpec>& trial_columns() {
       {"srank_value", kNumber, kFigure, "‖V‖_F²/‖V‖_op²"},
       {"clipped_share", kNumber, kFigure, "ApproxD: share of sampled unmasked entries capped by C_i"},
       {"floored_share", kNumber, kFigure, "ApproxD: share of rows lifted to τ/κ"},
+      {"model", kText, kParameter, "language model: its folder"},
+      {"text", kText, kParameter, "language model: file or folder of its text or ids"},
+      {"text_sha256", kText, kOutcome, "SHA-256 of the text's or ids' bytes"},
+      {"windows", kInteger, kParameter, "hyperattn lm: windows of the text"},
+      {"replace", kText, kParameter,
+       "hyperattn lm: which layers are replaced first: last, first, even or odd"},
+      {"replaced", kInteger, kParameter, "hyperattn lm: number of layers with replaced attention"},
+      {"layers", kText, kParameter, "layers replaced (hyperattn lm) or taken (source language_model)"},
+      {"cross_entropy", kNumber, kOutcome, "mean cross-entropy of the predicted tokens, nats"},
+      {"bits_per_token", kNumber, kOutcome, "cross_entropy in bits"},
+      {"bits_per_byte", kNumber, kOutcome, "the same where every token is a byte"},
+      {"perplexity", kNumber, kOutcome, "e to cross_entropy"},
+      {"attention_seconds", kNumber, kOutcome, "hyperattn lm: time in all layers' attention, mean window, s"},
+      {"attention_speedup", kNumber, kOutcome,
+       "hyperattn lm: attention_seconds without a replaced layer over it"},
   };
   return columns;
 }

@@ -22,15 +22,13 @@ TEXTS = {name for name, kind in TRIAL_COLUMNS if kind[0] == "S"}
 
 
 LANGUAGE_MODEL_COLUMNS = [
-    ("case_id", "S16"), ("model", TEXT), ("text", TEXT), ("text_sha256", TEXT), ("seq_len", "i8"), ("windows", "i8"), ("replace", TEXT),
-    ("replaced", "i8"), ("layers", TEXT), ("backend", TEXT), ("bucket_count", "i8"), ("block_size", "i8"), ("sample_size", "i8"),
-    ("trial", "i8"), ("threads", "i8"), ("status", TEXT), ("message", TEXT), ("bits_per_byte", "f8"), ("perplexity", "f8"),
-    ("attention_speedup", "f8"), ("speedup", "f8"),
+    ("model", TEXT), ("text", TEXT), ("text_sha256", TEXT), ("windows", "i8"), ("replace", TEXT), ("replaced", "i8"), ("layers", TEXT),
+    ("bits_per_byte", "f8"), ("perplexity", "f8"), ("attention_speedup", "f8"),
 ]  # fmt: skip
 
 
 def language_model_rows(lengths=(1024, 4096), samples=(64, 256), layers=4, trials=2):
-    """Rows of `hyperattn lm`."""
+    """Rows of `hyperattn lm`, to be completed by `trial`."""
     rows = []
     for length in lengths:
         for number in range(trials):
@@ -44,7 +42,7 @@ def language_model_rows(lengths=(1024, 4096), samples=(64, 256), layers=4, trial
                         "windows": 2, "replace": "last", "replaced": replaced, "layers": "", "backend": "hyper" if replaced else "",
                         "bucket_count": 64 if replaced else -1, "block_size": 128 if replaced else -1, "sample_size": sample if replaced else -1,
                         "trial": number, "threads": 2, "status": "ok", "message": "", "bits_per_byte": bits, "perplexity": 2**bits,
-                        "attention_speedup": 1.0 + replaced * length / 4096, "speedup": 1.0 + 0.5 * replaced * length / 4096,
+                        "source": "language_model", "attention_speedup": 1.0 + replaced * length / 4096, "speedup": 1.0 + 0.5 * replaced * length / 4096,
                     })  # fmt: skip
     return rows
 
@@ -88,14 +86,16 @@ def write(path, trials, timings=(), levels=None, heads=None, language_model=None
         provenance.attrs["threads"] = 2
         provenance.attrs["commit"] = "0123456789abcdef"
         provenance.attrs["warnings"] = "the machine was busy"
+        if language_model is not None:
+            extra = [*extra, *LANGUAGE_MODEL_COLUMNS]
+            plain = {name: "" if kind == TEXT else (-1 if kind == "i8" else np.nan) for name, kind in LANGUAGE_MODEL_COLUMNS}
+            trials = [{**plain, **row} for row in trials] + [trial(**row) for row in language_model]
         file["trials"] = table(trials, TRIAL_COLUMNS + list(extra))
         ids = sorted({row["case_id"] for row in trials})
         made_cases = [(encode(i), json.dumps((cases or {}).get(i, {"backend": {"name": "hyper", "residual": "sample"}}))) for i in ids]
         file["cases"] = np.array(made_cases, dtype=[("case_id", "S16"), ("parameters", "S4096")])
         columns = [("case_id", "S16"), ("trial", "i8"), ("stage", TEXT), ("repeat", "i8"), ("seconds", "f8")]
         file["timings"] = table(list(timings), columns)
-        if language_model is not None:
-            file["language_model"] = table(list(language_model), LANGUAGE_MODEL_COLUMNS)
         if heads is not None:
             columns = [("case_id", "S16"), ("trial", "i8"), ("head", "i8"), ("level", "i8"), ("alpha", "f8")]
             file["heads"] = table(list(heads), columns)

@@ -1,0 +1,239 @@
+// Queries, keys and values of chosen heads of a language model, computed on the fly over its text.
+#include "experiments/inputs/language_model.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "algorithms/backend.h"
+#include "core/error.h"
+#include "core/hdf5_file.h"
+#include "core/memory.h"
+#include "experiments/config/config.h"
+#include "experiments/config/grid.h"
+#include "experiments/language_model/decoder.h"
+#include "experiments/language_model/text.h"
+#include "experiments/output_file.h"
+
+namespace hyperattn {
+namespace {
+
+ParameterSpec spec_of(const char* name, ParameterType type, const char* meaning) {
+  ParameterSpec spec;
+  spec.name = name;
+  spec.type = type;
+  spec.meaning = meaning;
+  spec.optional = true;
+  if (type == ParameterType::boolean) return spec;
+  spec.minimum = 0;
+  spec.maximum = std::numeric_limits<int32_t>::max();
+  return spec;
+}
+
+std::vector<ParameterSpec> source_parameters() {
+  std::vector<ParameterSpec> specs = model_and_text_parameters();
+  ParameterSpec rows =
+      spec_of("seq_len", ParameterType::integer,
+              "tokens of the window that the model reads; trial t reads window t of the text");
+  rows.minimum = 1;
+  rows.optional = false;
+  rows.default_value = int64_t{4096};
+  ParameterSpec paired = spec_of("paired", ParameterType::boolean,
+                                 "layers and heads go in step, instead of every head of every layer");
+  paired.optional = false;
+  paired.default_value = false;
+  specs.push_back(rows);
+  specs.push_back(spec_of("layers", ParameterType::integer_list, "layers to take, from 0; default all"));
+  specs.push_back(spec_of("heads", ParameterType::integer_list, "heads of a layer, from 0; default all"));
+  specs.push_back(paired);
+  specs.push_back(spec_of("query_rows", ParameterType::integer_list,
+                          "[begin, end): takes this range of the window's query rows"));
+  specs.push_back(spec_of("key_rows", ParameterType::integer_list,
+                          "[begin, end): takes this range of the window's key and value rows"));
+  return specs;
+}
+
+/// The list of a parameter, or 0 … count − 1.
+IntegerList listed(const Parameters& parameters, const char* name, int64_t count) {
+  IntegerList list;
+  if (parameters.has(name)) {
+    list = parameters.integers(name);
+    if (list.empty()) fail_usage(std::string(name) + " must name one at least, but is empty");
+    for (const int64_t index : list)
+      if (index < 0 || index >= count)
+        fail_usage(std::string(name) + " must be between 0 and " + std::to_string(count - 1) +
+                   " (the model has " + std::to_string(count) + "), but one is " + std::to_string(index));
+    return list;
+  }
+  for (int64_t index = 0; index < count; ++index) list.push_back(index);
+  return list;
+}
+
+/// Half-open.
+struct RowRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+RowRange wanted_rows(const Parameters& parameters, const char* name, int64_t rows) {
+  if (!parameters.has(name)) return {0, rows};
+  const IntegerList& list = parameters.integers(name);
+  if (list.size() != 2 || list[0] < 0 || list[0] >= list[1] || list[1] > rows)
+    fail_usage(std::string(name) + " must be [begin, end] with 0 <= begin < end <= seq_len (" +
+               std::to_string(rows) + "), but is " + to_string(ParameterValue(list)));
+  return {list[0], list[1]};
+}
+
+/// What a run takes, as far as config.json tells.
+struct Selection {
+  ModelConfig config;
+  std::vector<ModelHead> heads;
+  RowRange queries;
+  RowRange keys;
+  InputShapes shapes;
+};
+
+Selection select(const Parameters& parameters) {
+  Selection selection;
+  selection.config = read_model_config(parameters.text("model"));
+  const ModelConfig& config = selection.config;
+  const int64_t rows = parameters.integer("seq_len");
+  if (rows > config.max_position_embeddings)
+    fail_usage("seq_len must be at most " + std::to_string(config.max_position_embeddings) +
+               " (the model's max_position_embeddings), but is " + std::to_string(rows));
+  selection.heads = chosen_heads(parameters, config.num_hidden_layers, config.num_attention_heads);
+  selection.queries = wanted_rows(parameters, "query_rows", rows);
+  selection.keys = wanted_rows(parameters, "key_rows", rows);
+  const auto count = static_cast<int64_t>(selection.heads.size());
+  const TensorShape keys{1, count, selection.keys.end - selection.keys.begin, config.head_dim};
+  TensorShape queries = keys;
+  queries.rows = selection.queries.end - selection.queries.begin;
+  selection.shapes = {queries, keys, keys};
+  return selection;
+}
+
+void copy_rows(MatrixView<const float> from, RowRange range, MatrixView<float> to) {
+  std::copy_n(from.row(range.begin), (range.end - range.begin) * from.cols, to.data);
+}
+
+/// The layers run with exact attention, so that each head sees what the model was trained on.
+std::vector<LayerAttention> exact_attention(int64_t layers) {
+  const Backend* exact = find_backend("exact");
+  return std::vector<LayerAttention>(static_cast<size_t>(layers),
+                                     LayerAttention{exact, default_parameters(exact->parameters())});
+}
+
+AttentionInputs capture(const Parameters& parameters, const TokenText& text, int64_t window) {
+  const Selection selection = select(parameters);
+  const int64_t n = parameters.integer("seq_len");
+  const int32_t* ids = text.window(window, n);
+  const Decoder decoder(parameters.text("model"));
+  AttentionInputs inputs{Tensor<float>(selection.shapes.query), Tensor<float>(selection.shapes.key),
+                         Tensor<float>(selection.shapes.value)};
+  int64_t last_layer = 0;
+  for (const ModelHead& head : selection.heads) last_layer = std::max(last_layer, head.layer);
+  const auto take = [&](int64_t layer, const AttentionProblem& problem) {
+    for (size_t i = 0; i < selection.heads.size(); ++i) {
+      const ModelHead& head = selection.heads[i];
+      const auto place = static_cast<int64_t>(i);
+      if (head.layer != layer) continue;
+      copy_rows(problem.query.matrix(head.head), selection.queries, inputs.query.matrix(place));
+      copy_rows(problem.key.matrix(head.head), selection.keys, inputs.key.matrix(place));
+      copy_rows(problem.value.matrix(head.head), selection.keys, inputs.value.matrix(place));
+    }
+  };
+  decoder.observe(ids, n, exact_attention(decoder.config().num_hidden_layers), {}, last_layer, take);
+  return inputs;
+}
+
+class LanguageModelSource final : public InputSource {
+ public:
+  [[nodiscard]] const std::string& name() const override { return name_; }
+  [[nodiscard]] const std::string& meaning() const override { return meaning_; }
+  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
+
+  [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
+    return select(parameters).shapes;
+  }
+
+  /// The weights are read, too: a damaged model is found before anything runs.
+  void check_contents(const Parameters& parameters) const override {
+    const Decoder decoder(parameters.text("model"));
+    static_cast<void>(read_tokens(parameters, decoder.config()).window(0, parameters.integer("seq_len")));
+  }
+
+  /// The seed has no effect: the model's heads are what they are.
+  [[nodiscard]] AttentionInputs make(const Parameters& parameters, uint64_t, uint32_t trial) const override {
+    return capture(parameters, read_tokens(parameters, read_model_config(parameters.text("model"))), trial);
+  }
+
+ private:
+  std::string name_ = "language_model";
+  std::string meaning_ = "Q, K and V of heads of a language model, after rotary positions, over its text";
+  std::vector<ParameterSpec> parameters_ = source_parameters();
+};
+
+std::string heads_text(const std::vector<ModelHead>& heads) {
+  std::string text;
+  for (const ModelHead& head : heads)
+    text +=
+        (text.empty() ? "(" : ", (") + std::to_string(head.layer) + ", " + std::to_string(head.head) + ")";
+  return text;
+}
+
+/// The source's parameters as the arguments set them, by the grammar of a sweep.
+Parameters capture_parameters(const std::vector<std::string>& arguments) {
+  std::vector<std::string> overrides;
+  for (const std::string& argument : arguments) overrides.push_back("inputs." + argument);
+  const ExperimentConfig config = read_config_text(
+      "inputs: {source: language_model}\nbackends: exact\nmeasures: []\n", "lm --capture", overrides);
+  const Grid grid = expand_grid(config);
+  if (grid.inputs.size() != 1)
+    fail_usage("lm --capture takes one value for each parameter, not a list of cases");
+  return grid.inputs.front().parameters;
+}
+
+}  // namespace
+
+std::vector<ModelHead> chosen_heads(const Parameters& parameters, int64_t layers, int64_t heads) {
+  const IntegerList of_layers = listed(parameters, "layers", layers);
+  const IntegerList of_heads = listed(parameters, "heads", heads);
+  std::vector<ModelHead> chosen;
+  if (!parameters.boolean("paired")) {
+    for (const int64_t layer : of_layers)
+      for (const int64_t head : of_heads) chosen.push_back({layer, head});
+    return chosen;
+  }
+  if (of_layers.size() != of_heads.size())
+    fail_usage("paired: true needs as many layers as heads, but there are " +
+               std::to_string(of_layers.size()) + " layers and " + std::to_string(of_heads.size()) +
+               " heads");
+  for (size_t i = 0; i < of_layers.size(); ++i) chosen.push_back({of_layers[i], of_heads[i]});
+  return chosen;
+}
+
+void capture_heads(const std::vector<std::string>& arguments, const std::string& output, bool force) {
+  const Parameters parameters = capture_parameters(arguments);
+  refuse_existing(output, force, "give --force to replace it");
+  const Selection selection = select(parameters);
+  const TokenText text = read_tokens(parameters, selection.config);
+  OutputFile file(output);
+  const AttentionInputs inputs = capture(parameters, text, 0);
+  Hdf5File hdf5 = Hdf5File::create(file.temporary_path());
+  hdf5.write_tensor("/inputs/q", inputs.query.view());
+  hdf5.write_tensor("/inputs/k", inputs.key.view());
+  hdf5.write_tensor("/inputs/v", inputs.value.view());
+  hdf5.write_attribute("/inputs", "causal_origin", true);
+  hdf5.write_attribute("/inputs", "model", parameters.text("model"));
+  hdf5.write_attribute("/inputs", "text", text.name);
+  hdf5.write_attribute("/inputs", "text_sha256", text.sha256);
+  hdf5.write_attribute("/inputs", "layer_and_head", heads_text(selection.heads));
+  hdf5.close();
+  file.commit();
+}
+
+const InputSource& language_model_source() {
+  static const LanguageModelSource source;
+  return source;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,473 @@
+#include "experiments/language_model/experiment.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <map>
+#include <new>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "algorithms/backend.h"
+#include "core/cancel.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "experiments/config/case_identity.h"
+#include "experiments/config/config.h"
+#include "experiments/config/grid.h"
+#include "experiments/inputs/input_source.h"
+#include "experiments/language_model/decoder.h"
+#include "experiments/language_model/text.h"
+#include "experiments/progress.h"
+#include "experiments/results/result_store.h"
+#include "experiments/session.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr const char* kDefaultConfig =
+    "name: language_model\ninputs: {source: language_model}\nbackends: hyper\n";
+constexpr double kMaxRows = std::numeric_limits<int32_t>::max();
+// What a layer costs besides its attention, in score entries of exact attention for each of its rows.
+constexpr double kEntriesPerRow = 1000;
+
+// --------------------------------------------------------------------------------------- configuration
+
+ParameterSpec count_spec(const char* name, const char* meaning, int64_t fallback) {
+  ParameterSpec spec;
+  spec.name = name;
+  spec.meaning = meaning;
+  spec.default_value = fallback;
+  spec.minimum = 1;
+  spec.maximum = kMaxRows;
+  return spec;
+}
+
+std::vector<ParameterSpec> window_parameters() {
+  std::vector<ParameterSpec> specs = model_and_text_parameters();
+  specs.push_back(count_spec("seq_len", "tokens that a window predicts", 4096));
+  specs.push_back(count_spec("windows", "windows of the text, from its start", 1));
+  ParameterSpec replace;
+  replace.name = "replace";
+  replace.type = ParameterType::choice;
+  replace.meaning = "which layers are replaced first";
+  replace.default_value = std::string("last");
+  replace.choices = {"last", "first", "even", "odd"};
+  specs.push_back(replace);
+  ParameterSpec replaced;
+  replaced.name = "replaced";
+  replaced.type = ParameterType::integer_list;
+  replaced.meaning = "numbers of replaced layers; default 0, 1, ... up to all";
+  replaced.minimum = 0;
+  replaced.optional = true;
+  specs.push_back(replaced);
+  return specs;
+}
+
+/// Stands for the model and its windows where a sweep has a source, so that `lm` has the sweep's grammar.
+class WindowSource final : public InputSource {
+ public:
+  [[nodiscard]] const std::string& name() const override { return name_; }
+  [[nodiscard]] const std::string& meaning() const override { return meaning_; }
+  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
+
+  /// Of one layer's attention.
+  [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
+    const ModelConfig config = read_model_config(parameters.text("model"));
+    const int64_t rows = parameters.integer("seq_len");
+    if (rows > config.max_position_embeddings)
+      fail_usage("seq_len must be at most " + std::to_string(config.max_position_embeddings) +
+                 " (the model's max_position_embeddings), but is " + std::to_string(rows));
+    if (parameters.has("replaced"))
+      for (const int64_t count : parameters.integers("replaced"))
+        if (count > config.num_hidden_layers)
+          fail_usage("replaced must be at most " + std::to_string(config.num_hidden_layers) +
+                     " (the model's layers), but is " + std::to_string(count));
+    const TensorShape shape{1, config.num_attention_heads, rows, config.head_dim};
+    return {shape, shape, shape};
+  }
+
+  [[nodiscard]] AttentionInputs make(const Parameters&, uint64_t, uint32_t) const override {
+    throw std::logic_error("the windows of `hyperattn lm` are no inputs of a single call");
+  }
+
+ private:
+  std::string name_ = "language_model";
+  std::string meaning_ = "windows of a text, predicted by a language model";
+  std::vector<ParameterSpec> parameters_ = window_parameters();
+};
+
+const Registry& model_registry() {
+  static const WindowSource source;
+  static const Registry registry{{&source}, all_backends(), {}};
+  return registry;
+}
+
+ExperimentConfig read_model_experiment(const RunOptions& options) {
+  ExperimentConfig config =
+      options.config.empty() ? read_config_text(kDefaultConfig, "lm", options.overrides, {}, model_registry())
+                             : read_config(options.config, options.overrides, {}, model_registry());
+  if (config.timing.pass != PassKind::forward)
+    fail_usage(config.file + ": timing.pass must be forward: hyperattn lm runs no backward pass");
+  for (InputEntry& input : config.inputs) {
+    if (input.parameters.has("scale"))
+      fail_usage(config.file + ": scale can't be set here; a language model has its own");
+    input.parameters.set("causal", true);
+  }
+  for (const BackendEntry& backend : config.backends)
+    if (backend.parameters.has("mask") && backend.parameters.text("mask") == "file")
+      fail_usage(config.file + ": mask must not be file here: a language model's layers have no mask file");
+  return config;
+}
+
+// ------------------------------------------------------------------------------------------------ plan
+
+/// One row of the results for each trial: so many layers replaced by one backend.
+struct ModelCase {
+  std::string id;
+  std::string parameters;           ///< JSON
+  const Case* grid_case = nullptr;  ///< of the input point's first case where no layer is replaced
+  const InputPoint* point = nullptr;
+  int64_t replaced = 0;
+};
+
+/// The cases of one input point; the first has no layer replaced.
+using PointCases = std::vector<ModelCase>;
+
+ModelCase make_case(const ExperimentConfig& config, const Grid& grid, const Case& grid_case,
+                    int64_t replaced) {
+  ModelCase made;
+  made.grid_case = &grid_case;
+  made.point = &grid.inputs[grid_case.input];
+  made.replaced = replaced;
+  nlohmann::json json = nlohmann::json::parse(case_parameters_json(config, grid, grid_case));
+  json["replaced"] = replaced;
+  json["inputs"].erase("replaced");
+  if (replaced == 0) {
+    json.erase("backend");
+    json.erase("parameters");
+  }
+  made.parameters = json.dump();
+  made.id = hash_text(made.parameters);
+  return made;
+}
+
+IntegerList replaced_counts(const InputPoint& point, int64_t layers) {
+  if (point.parameters.has("replaced")) return point.parameters.integers("replaced");
+  IntegerList counts;
+  for (int64_t count = 0; count <= layers; ++count) counts.push_back(count);
+  return counts;
+}
+
+std::vector<PointCases> plan_points(const ExperimentConfig& config, const Grid& grid) {
+  std::vector<PointCases> points(grid.inputs.size());
+  for (const Case& grid_case : grid.cases) {
+    PointCases& cases = points[grid_case.input];
+    const InputPoint& point = grid.inputs[grid_case.input];
+    if (cases.empty()) cases.push_back(make_case(config, grid, grid_case, 0));
+    const int64_t layers = read_model_config(point.parameters.text("model")).num_hidden_layers;
+    for (const int64_t count : replaced_counts(point, layers))
+      if (count > 0) cases.push_back(make_case(config, grid, grid_case, count));
+  }
+  return points;
+}
+
+std::string describe(const ModelCase& model_case) {
+  const std::string text = describe_case(*model_case.point, *model_case.grid_case);
+  if (model_case.replaced == 0) return "no layer replaced" + text.substr(text.find(" on "));
+  return std::to_string(model_case.replaced) + (model_case.replaced == 1 ? " layer: " : " layers: ") + text;
+}
+
+/// In proportion to the expected time.
+double weight_of(const ModelCase& model_case) {
+  const InputPoint& point = *model_case.point;
+  const Backend& exact = *find_backend("exact");
+  const auto layers =
+      static_cast<double>(read_model_config(point.parameters.text("model")).num_hidden_layers);
+  const auto replaced = static_cast<double>(model_case.replaced);
+  const InputShapes& shapes = *point.shapes;
+  const double plain =
+      exact.estimated_entries(shapes.query, shapes.key, true, default_parameters(exact.parameters()));
+  const double other = model_case.grid_case->backend->estimated_entries(shapes.query, shapes.key, true,
+                                                                        model_case.grid_case->parameters);
+  const auto rows = static_cast<double>(shapes.query.matrices() * shapes.query.rows);
+  return (layers - replaced) * plain + replaced * other + layers * rows * kEntriesPerRow;
+}
+
+// ---------------------------------------------------------------------------------------------- running
+
+/// Models and texts, each read once.
+class Library {
+ public:
+  const Decoder& model(const InputPoint& point) {
+    const std::string& folder = point.parameters.text("model");
+    return models_.try_emplace(folder, folder).first->second;
+  }
+
+  const TokenText& text(const InputPoint& point) {
+    const Parameters& parameters = point.parameters;
+    const std::string key = parameters.text("model") +
+                            (parameters.has("text") ? " text " + parameters.text("text") : "") +
+                            (parameters.has("ids") ? " ids " + parameters.text("ids") : "");
+    const auto found = texts_.find(key);
+    if (found != texts_.end()) return found->second;
+    return texts_.emplace(key, read_tokens(parameters, model(point).config())).first->second;
+  }
+
+ private:
+  std::map<std::string, Decoder> models_;
+  std::map<std::string, TokenText> texts_;
+};
+
+/// What all windows of a case gave.
+struct Evaluation {
+  double nats = 0;  ///< sum over tokens
+  int64_t tokens = 0;
+  std::vector<double> attention_seconds;  ///< by window
+  std::vector<double> total_seconds;      ///< by window
+};
+
+double mean(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+std::vector<int64_t> replaced_layers(const ModelCase& model_case, int64_t layers) {
+  std::vector<int64_t> order = replacement_order(model_case.point->parameters.text("replace"), layers);
+  order.resize(static_cast<size_t>(model_case.replaced));
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+std::vector<LayerAttention> attention_of(const ModelCase& model_case, int64_t layers) {
+  const Backend* exact = find_backend("exact");
+  std::vector<LayerAttention> attention(static_cast<size_t>(layers),
+                                        LayerAttention{exact, default_parameters(exact->parameters())});
+  for (const int64_t layer : replaced_layers(model_case, layers))
+    attention[static_cast<size_t>(layer)] = {model_case.grid_case->backend, model_case.grid_case->parameters};
+  return attention;
+}
+
+/// Windows of a trial have random choices of their own.
+Evaluation evaluate(const ModelCase& model_case, Library& library, uint64_t seed, int64_t trial) {
+  const InputPoint& point = *model_case.point;
+  const Decoder& model = library.model(point);
+  const TokenText& text = library.text(point);
+  const int64_t n = point.parameters.integer("seq_len");
+  const int64_t windows = point.parameters.integer("windows");
+  const auto attention = attention_of(model_case, model.config().num_hidden_layers);
+  Evaluation evaluation;
+  for (int64_t window = 0; window < windows; ++window) {
+    const DecoderSeed decoder_seed{seed, static_cast<uint32_t>(trial * windows + window)};
+    const WindowResult result = model.evaluate(text.window(window, n), n, attention, decoder_seed);
+    for (const double loss : result.losses) evaluation.nats += loss;
+    evaluation.tokens += n;
+    double seconds = 0;
+    for (const double layer : result.attention_seconds) seconds += layer;
+    evaluation.attention_seconds.push_back(seconds);
+    evaluation.total_seconds.push_back(result.total_seconds);
+  }
+  return evaluation;
+}
+
+TrialRecord make_record(const ModelCase& model_case, Library& library, uint64_t seed, int64_t trial) {
+  const InputPoint& point = *model_case.point;
+  TrialRecord record;
+  record.set_parameters(point.parameters);
+  if (model_case.replaced > 0) record.set_parameters(model_case.grid_case->parameters);
+  RowValues& row = record.row;
+  row.set_text("case_id", model_case.id);
+  row.set_text("backend", model_case.replaced > 0 ? model_case.grid_case->backend->name() : "");
+  row.set_text("source", point.source->name());
+  row.set_text("input_label", point.label);
+  row.set_text("pass", pass_name(PassKind::forward));
+  row.set_integer("key_len", point.shapes->key.rows);
+  row.set_integer("head_dim", point.shapes->query.dim);
+  row.set_integer("value_dim", point.shapes->value.dim);
+  row.set_integer("heads", point.shapes->query.heads);
+  row.set_integer("batch", 1);
+  row.set_integer("causal", 1);
+  row.set_integer("trial", trial);
+  row.set_integer("seed", static_cast<int64_t>(seed));
+  row.set_integer("threads", thread_count());
+  row.set_integer("replaced", model_case.replaced);
+  const int64_t layers = library.model(point).config().num_hidden_layers;
+  row.set_text("layers", to_string(ParameterValue(replaced_layers(model_case, layers))));
+  row.set_text("text", library.text(point).name);
+  row.set_text("text_sha256", library.text(point).sha256);
+  return record;
+}
+
+void record_evaluation(const Evaluation& evaluation, const Evaluation& plain, bool bytes,
+                       TrialRecord& record) {
+  RowValues& row = record.row;
+  const double nats = evaluation.nats / static_cast<double>(evaluation.tokens);
+  row.set_text("status", "ok");
+  row.set_number("cross_entropy", nats);
+  row.set_number("bits_per_token", nats / std::log(2.0));
+  if (bytes) row.set_number("bits_per_byte", nats / std::log(2.0));
+  row.set_number("perplexity", std::exp(nats));
+  row.set_number("seconds", mean(evaluation.total_seconds));
+  row.set_number("attention_seconds", mean(evaluation.attention_seconds));
+  row.set_text("baseline_backend", "exact");
+  row.set_number("baseline_seconds", mean(plain.total_seconds));
+  row.set_number("speedup", mean(plain.total_seconds) / mean(evaluation.total_seconds));
+  row.set_number("attention_speedup", mean(plain.attention_seconds) / mean(evaluation.attention_seconds));
+  for (size_t window = 0; window < evaluation.total_seconds.size(); ++window) {
+    record.add_timing(kTotalStage, static_cast<int64_t>(window), evaluation.total_seconds[window]);
+    record.add_timing("attention", static_cast<int64_t>(window), evaluation.attention_seconds[window]);
+  }
+}
+
+std::string row_line(const ModelCase& model_case, const TrialRecord& record) {
+  const RowValues& row = record.row;
+  const std::string line = describe(model_case) + ", trial " + std::to_string(row.integer("trial")) + ": ";
+  if (!record.ok()) return line + "failed: " + row.text("message");
+  char text[200];
+  std::snprintf(text, sizeof text,
+                "%.4f bits per %s, perplexity %.4g, attention %.3g s (%.3g x), in all %.3g s (%.3g x)",
+                row.number("bits_per_token"), row.has("bits_per_byte") ? "byte" : "token",
+                row.number("perplexity"), row.number("attention_seconds"), row.number("attention_speedup"),
+                row.number("seconds"), row.number("speedup"));
+  return line + text;
+}
+
+/// Everything of a run that its steps share.
+struct Session {
+  const ExperimentConfig& config;
+  Library& library;
+  ResultStore& store;
+  Progress& progress;
+  Outcome outcome;
+};
+
+void store_row(Session& session, const ModelCase& model_case, const TrialRecord& record) {
+  session.store.append(record);
+  ++session.outcome.stored;
+  const std::string line = row_line(model_case, record);
+  if (!record.ok()) {
+    session.progress.message(line);
+    session.outcome.failures.push_back(line);
+  }
+  session.progress.row_done(line);
+}
+
+/// Runs and stores one case. `plain` is what speedups are over: filled by the first case, which has no layer
+/// replaced and runs again, without a row, where it is stored already.
+void run_case(Session& session, const ModelCase& model_case, int64_t trial,
+              std::optional<Evaluation>& plain) {
+  TrialRecord record = make_record(model_case, session.library, session.config.seed, trial);
+  session.progress.doing(describe(model_case));
+  try {
+    const Evaluation evaluation = evaluate(model_case, session.library, session.config.seed, trial);
+    if (model_case.replaced == 0) plain = evaluation;
+    if (!plain) fail_usage("the windows could not be evaluated without a replaced layer");
+    record_evaluation(evaluation, *plain, session.library.text(*model_case.point).bytes, record);
+  } catch (const Error& error) {
+    record.row.set_text("status", "failed");
+    record.row.set_text("message", error.what());
+  } catch (const std::bad_alloc&) {
+    record.row.set_text("status", "failed");
+    record.row.set_text("message", "not enough memory");
+  }
+  if (!session.store.is_done(record.key())) store_row(session, model_case, record);
+  session.progress.advance(weight_of(model_case));
+}
+
+/// The cases of a point that a trial still has to run; the first one whenever there is any.
+PointCases missing_cases(const PointCases& cases, int64_t trial, const ResultStore& store) {
+  PointCases missing;
+  for (const ModelCase& model_case : cases)
+    if (!store.is_done({model_case.id, trial})) missing.push_back(model_case);
+  if (!missing.empty() && missing.front().replaced != 0) missing.insert(missing.begin(), cases.front());
+  return missing;
+}
+
+Outcome run_points(const ExperimentConfig& config, const std::vector<PointCases>& points, Library& library,
+                   ResultStore& store) {
+  std::vector<std::pair<int64_t, PointCases>> work;
+  int64_t rows = 0;
+  double weight = 0;
+  for (const PointCases& cases : points)
+    for (int64_t trial = 0; trial < config.trials; ++trial) {
+      work.emplace_back(trial, missing_cases(cases, trial, store));
+      for (const ModelCase& model_case : work.back().second) {
+        rows += store.is_done({model_case.id, trial}) ? 0 : 1;
+        weight += weight_of(model_case);
+      }
+    }
+  Progress progress(rows, weight);
+  Session session{config, library, store, progress, {}};
+  try {
+    for (const auto& [trial, cases] : work) {
+      std::optional<Evaluation> plain;
+      for (const ModelCase& model_case : cases) run_case(session, model_case, trial, plain);
+    }
+  } catch (const Cancelled&) {
+    session.outcome.interrupted = true;
+  }
+  return session.outcome;
+}
+
+void check_contents(const Grid& grid, Library& library) {
+  for (const InputPoint& point : grid.inputs)
+    static_cast<void>(library.text(point).window(point.parameters.integer("windows") - 1,
+                                                 point.parameters.integer("seq_len")));
+}
+
+void print_plan(const std::vector<PointCases>& points, int64_t trials) {
+  size_t count = 0;
+  for (const PointCases& cases : points)
+    for (const ModelCase& model_case : cases) {
+      std::printf("%s  %s\n", model_case.id.c_str(), describe(model_case).c_str());
+      ++count;
+    }
+  std::printf("%zu cases, %ld trial%s each\n", count, static_cast<long>(trials), trials == 1 ? "" : "s");
+}
+
+RunDescription describe_run(const ExperimentConfig& config, const std::vector<PointCases>& points,
+                            const RunOptions& options) {
+  RunDescription run;
+  run.name = config.name;
+  run.config = config.resolved_yaml;
+  run.trials_per_case = config.trials;
+  run.provenance = describe_session(options);
+  for (const PointCases& cases : points)
+    for (const ModelCase& model_case : cases) run.cases.push_back({model_case.id, model_case.parameters});
+  return run;
+}
+
+}  // namespace
+
+std::vector<int64_t> replacement_order(const std::string& replace, int64_t layers) {
+  std::vector<int64_t> order;
+  for (int64_t layer = 0; layer < layers; ++layer) order.push_back(layer);
+  if (replace == "last") std::reverse(order.begin(), order.end());
+  if (replace == "even" || replace == "odd") {
+    const int64_t wanted = replace == "even" ? 0 : 1;
+    std::stable_partition(order.begin(), order.end(), [&](int64_t layer) { return layer % 2 == wanted; });
+  }
+  return order;
+}
+
+int run_language_model(const RunOptions& options) {
+  const ExperimentConfig config = read_model_experiment(options);
+  const Grid grid = expand_grid(config);
+  validate_cases(config, grid);
+  const std::vector<PointCases> points = plan_points(config, grid);
+  if (options.dry_run) {
+    print_plan(points, config.trials);
+    return 0;
+  }
+  Library library;
+  check_contents(grid, library);
+  const std::string output = options.output.empty() ? config.output : options.output;
+  ResultStore store(output, describe_run(config, points, options), what_if_existing(options));
+  const Outcome outcome = run_points(config, points, library, store);
+  store.finish(!outcome.interrupted);
+  return report_outcome(options, output, outcome);
+}
+
+}  // namespace hyperattn

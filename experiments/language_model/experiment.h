@@ -1,0 +1,23 @@
+// `hyperattn lm`: what a language model loses, and what it gains, when the attention of ℓ of its layers is
+// another backend's. Same grammar, results file and resumption as `hyperattn run` (docs/language-model.md).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "experiments/run_options.h"
+
+namespace hyperattn {
+
+/// All layers in the order in which they are replaced. `replace`: `last` (from the last one down), `first`,
+/// `even` (0, 2, …, then the others), `odd`.
+[[nodiscard]] std::vector<int64_t> replacement_order(const std::string& replace, int64_t layers);
+
+/// Runs the experiment; returns the exit code. Throws Error(usage) for a configuration that is wrong and
+/// Error(input) for a model or a text that is, both before anything runs. The layers that are not replaced
+/// use `exact`, and every speedup is over the same windows with no layer replaced, in the same process.
+/// Deterministic, times apart, for any number of threads.
+int run_language_model(const RunOptions& options);
+
+}  // namespace hyperattn

@@ -1,0 +1,134 @@
+#include "experiments/language_model/text.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+
+#include "core/error.h"
+#include "experiments/language_model/json_file.h"
+#include "experiments/language_model/sha256.h"
+
+namespace hyperattn {
+namespace {
+
+namespace fs = std::filesystem;
+
+void append_folder(const fs::path& folder, std::string& bytes, bool& first) {
+  std::vector<fs::path> files;
+  std::vector<fs::path> folders;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+    (entry->is_directory() ? folders : files).push_back(entry->path());
+  if (error) fail_input("the folder '" + folder.string() + "' cannot be read: " + error.message());
+  std::sort(files.begin(), files.end());
+  std::sort(folders.begin(), folders.end());
+  for (const fs::path& file : files) {
+    if (!first) bytes += '\0';
+    first = false;
+    bytes += read_whole_file(file.string());
+  }
+  for (const fs::path& subfolder : folders) append_folder(subfolder, bytes, first);
+}
+
+bool is_space(char c) {
+  return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+
+ParameterSpec text_spec(const char* name, const char* meaning) {
+  ParameterSpec spec;
+  spec.name = name;
+  spec.type = ParameterType::text;
+  spec.meaning = meaning;
+  return spec;
+}
+
+}  // namespace
+
+const int32_t* TokenText::window(int64_t i, int64_t n) const {
+  const int64_t begin = i * n;
+  const auto count = static_cast<int64_t>(ids.size());
+  if (begin + n + 1 > count)
+    fail_input("'" + name + "' is too short: window " + std::to_string(i) + " of " + std::to_string(n) +
+               " tokens needs " + std::to_string(begin + n + 1) + " tokens, but it has " +
+               std::to_string(count));
+  return ids.data() + begin;
+}
+
+std::string read_text_bytes(const std::string& path) {
+  std::error_code error;
+  if (!fs::exists(path, error))
+    fail_input(
+        "the text '" + path + "' does not exist" +
+        (path == kDefaultText ? " (it comes with Debian's libeigen3-dev; text=FILE names another)" : ""));
+  std::string bytes;
+  bool first = true;
+  if (fs::is_directory(path, error))
+    append_folder(path, bytes, first);
+  else
+    bytes = read_whole_file(path);
+  if (bytes.empty()) fail_input("the text '" + path + "' is empty");
+  return bytes;
+}
+
+TokenText byte_tokens(const std::string& path) {
+  const std::string bytes = read_text_bytes(path);
+  TokenText text{path, sha256(bytes), {}, true};
+  text.ids.reserve(bytes.size());
+  for (const char c : bytes) text.ids.push_back(static_cast<unsigned char>(c));
+  return text;
+}
+
+TokenText read_token_file(const std::string& path, int64_t vocab_size) {
+  const std::string bytes = read_whole_file(path);
+  TokenText text{path, sha256(bytes), {}, false};
+  int64_t line = 1;
+  const char* const end = bytes.data() + bytes.size();
+  for (const char* at = bytes.data(); at != end;) {
+    if (is_space(*at)) {
+      line += *at == '\n' ? 1 : 0;
+      ++at;
+      continue;
+    }
+    const char* const word_end = std::find_if(at, end, is_space);
+    const std::string where = "line " + std::to_string(line) + " of the ids in '" + path + "' has '" +
+                              std::string(at, std::min(word_end, at + 40)) + "', but ";
+    int64_t id = 0;
+    const auto [stop, error] = std::from_chars(at, word_end, id);
+    if (error != std::errc() || stop != word_end)
+      fail_input(where + "ids must be decimal numbers between white space");
+    if (id < 0 || id >= vocab_size)
+      fail_input(where + "ids must be between 0 and " + std::to_string(vocab_size - 1) +
+                 " (the model's vocab_size is " + std::to_string(vocab_size) + ")");
+    text.ids.push_back(static_cast<int32_t>(id));
+    at = word_end;
+  }
+  if (text.ids.empty()) fail_input("'" + path + "' holds no ids");
+  return text;
+}
+
+std::vector<ParameterSpec> model_and_text_parameters() {
+  ParameterSpec model = text_spec(
+      "model", "folder of a Llama model (config.json and safetensors), relative to the current folder");
+  model.default_value = std::string(kDefaultModel);
+  ParameterSpec text = text_spec(
+      "text", "file whose bytes are the tokens, or folder whose files are; default: Eigen's sources");
+  text.optional = true;
+  ParameterSpec ids = text_spec("ids", "file of token ids (decimal, between white space), in place of text");
+  ids.optional = true;
+  return {model, text, ids};
+}
+
+TokenText read_tokens(const Parameters& parameters, const ModelConfig& config) {
+  if (parameters.has("ids")) {
+    if (parameters.has("text")) fail_usage("text and ids are both given; keep one of them");
+    return read_token_file(parameters.text("ids"), config.vocab_size);
+  }
+  if (!config.byte_tokenizer)
+    fail_usage(
+        "the model '" + parameters.text("model") +
+        "' has no byte tokenizer (\"tokenizer\": \"byte\" in its config.json), so ids must name a file "
+        "of token ids");
+  return byte_tokens(parameters.has("text") ? parameters.text("text") : kDefaultText);
+}
+
+}  // namespace hyperattn

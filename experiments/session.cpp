@@ -1,0 +1,71 @@
+#include "experiments/session.h"
+
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+
+#include "algorithms/engine/engine.h"
+#include "core/machine.h"
+#include "core/parallel.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr int kDone = 0;
+constexpr int kSomeFailed = 4;
+constexpr int kInterrupted = 130;
+constexpr size_t kFailuresShown = 10;
+
+/// The same call with --resume in place of --force.
+std::string resume_command(const RunOptions& options) {
+  std::string command = options.command_line;
+  for (const char* flag : {" --force", " --resume"})
+    if (const size_t at = command.find(flag); at != std::string::npos)
+      command.erase(at, std::string(flag).size());
+  return command + " --resume";
+}
+
+void print_failures(const std::vector<std::string>& failures) {
+  std::cerr << failures.size() << (failures.size() == 1 ? " trial" : " trials") << " failed:\n";
+  for (size_t i = 0; i < failures.size() && i < kFailuresShown; ++i) std::cerr << "  " << failures[i] << "\n";
+  if (failures.size() > kFailuresShown)
+    std::cerr << "  and " << failures.size() - kFailuresShown << " more (hyperattn show lists them)\n";
+}
+
+}  // namespace
+
+AttributeMap describe_session(const RunOptions& options) {
+  const MachineInfo machine = describe_machine();
+  AttributeMap provenance;
+  for (const auto& [name, text] : provenance_of(machine, build_info())) provenance[name] = text;
+  provenance["instruction_set"] = instruction_set();
+  provenance["threads"] = static_cast<int64_t>(thread_count());
+  provenance["pinned"] = options.pin;
+  provenance["fma_peak_gflops"] = measure_fma_peak_gflops(thread_count());
+  provenance["command_line"] = options.command_line;
+  std::string warnings;
+  for (const std::string& warning : noise_warnings(machine, build_info(), thread_count())) {
+    spdlog::warn("{}", warning);
+    warnings += (warnings.empty() ? "" : "\n") + warning;
+  }
+  provenance["warnings"] = warnings;
+  return provenance;
+}
+
+Existing what_if_existing(const RunOptions& options) {
+  if (options.resume) return Existing::resume;
+  return options.force ? Existing::replace : Existing::refuse;
+}
+
+int report_outcome(const RunOptions& options, const std::string& output, const Outcome& outcome) {
+  std::cout << outcome.stored << (outcome.stored == 1 ? " trial" : " trials") << " stored in " << output
+            << "\n";
+  if (!outcome.failures.empty()) print_failures(outcome.failures);
+  if (outcome.interrupted || outcome.stopped)
+    std::cerr << (outcome.interrupted ? "Interrupted" : "Stopped at the first failure (--fail-fast)")
+              << "; go on with: " << resume_command(options) << "\n";
+  if (outcome.interrupted) return kInterrupted;
+  return outcome.failures.empty() ? kDone : kSomeFailed;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,32 @@
+// What every command that fills a results file has in common: the provenance of the session, and the answer
+// at its end.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/hdf5_file.h"
+#include "experiments/results/result_store.h"
+#include "experiments/run_options.h"
+
+namespace hyperattn {
+
+/// Machine, build, threads, measured peak, command line and warnings about noise (which are logged, too).
+[[nodiscard]] AttributeMap describe_session(const RunOptions& options);
+
+/// --resume, --force, or neither.
+[[nodiscard]] Existing what_if_existing(const RunOptions& options);
+
+struct Outcome {
+  int64_t stored = 0;
+  std::vector<std::string> failures;
+  bool interrupted = false;
+  bool stopped = false;  ///< by --fail-fast
+};
+
+/// Prints what was stored, what failed and how to go on; returns the exit code.
+[[nodiscard]] int report_outcome(const RunOptions& options, const std::string& output,
+                                 const Outcome& outcome);
+
+}  // namespace hyperattn
