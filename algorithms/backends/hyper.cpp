@@ -72,7 +72,8 @@ std::string check_theory(const SparseOptions& sparse, const ApproxDOptions& appr
 BackendDescription description() {
   BackendDescription text;
   text.name = "hyper";
-  text.meaning = "HyperAttention: a heavy mask exactly, and a weighted sample of the other keys";
+  text.meaning =
+      "HyperAttention: a heavy mask exactly, and a weighted sample (or centroids) of the other keys";
   Capabilities& can = text.capabilities;
   can.causal = can.mask = can.unequal_lengths = can.replay = can.approximate = true;
   text.parameters = declared_parameters();
@@ -87,6 +88,9 @@ class HyperBackend final : public DescribedBackend {
                                   const Parameters& parameters) const override {
     const SparseOptions options = sparse_options(parameters);
     std::string wrong = check_sparse_options(options, parameters, key.rows);
+    if (wrong.empty() && is_theory(parameters) && parameters.text("residual") != "sample")
+      return "estimator: theory draws its own samples and needs residual: sample, but residual is " +
+             parameters.text("residual");
     if (wrong.empty() && is_theory(parameters)) wrong = check_theory(options, approx_options(parameters));
     return wrong;
   }
@@ -131,7 +135,7 @@ class HyperBackend final : public DescribedBackend {
   [[nodiscard]] std::shared_ptr<const Plan> mask_plan(const AttentionProblem& problem,
                                                       const CallContext& context) const override {
     SparseOptions options = sparse_options(context.parameters);
-    options.sample_size = 0;
+    options.sample_size = 0;  // leaves the residual out
     return std::make_shared<const Plan>(sparse_plan(problem, context, options));
   }
 

@@ -51,6 +51,15 @@ Sampling sampling_kind(const std::string& name) {
   return name == "prefix" ? Sampling::prefix : Sampling::uniform;
 }
 
+bool has_whole_blocks(const SparseOptions& options) {
+  return options.mask == MaskKind::none || (options.mask == MaskKind::sort_lsh && !options.banded_blocks);
+}
+
+Residual residual_kind(const std::string& name) {
+  if (name == "centroids") return Residual::centroids;
+  return name == "columns+centroids" ? Residual::columns_centroids : Residual::sample;
+}
+
 }  // namespace
 
 std::vector<ParameterSpec> mask_parameters(bool allow_no_mask) {
@@ -77,13 +86,25 @@ std::vector<ParameterSpec> mask_parameters(bool allow_no_mask) {
 }
 
 std::vector<ParameterSpec> sample_parameters() {
+  ParameterSpec share;
+  share.name = "column_share";
+  share.type = ParameterType::number;
+  share.default_value = 0.5;
+  share.minimum = 0;
+  share.maximum = 1;
+  share.meaning = "residual: columns+centroids: share of sample_size that goes to exact columns";
   return {
-      integer("sample_size", 256, 0, kMaxRows,
-              "sampled keys (m), shared by all rows of a head or causal node; 0: none"),
+      integer(
+          "sample_size", 256, 0, kMaxRows,
+          "sampled keys, centroids and columns (m), shared by all rows of a head or causal node; 0: none"),
+      choice("residual", {"sample", "centroids", "columns+centroids", "none"},
+             "keys outside the mask: sampled, as means of runs of sorted keys, the heaviest exactly and "
+             "means of the others, or left out"),
+      std::move(share),
       choice("sampling", {"uniform", "uniform_iid", "value_norm", "prefix"},
              "how keys are drawn: without or with replacement, by value norms, or the first m with weight 1"),
       choice("collisions", {"mask", "count"},
-             "sampled keys that the row's mask already holds are left out, or count twice"),
+             "residual: sample: keys that the row's mask already holds are left out, or count twice"),
   };
 }
 
@@ -99,7 +120,10 @@ SparseOptions sparse_options(const Parameters& parameters) {
   options.band_width = parameters.integer("band_width");
   options.min_seq_len = parameters.integer("min_seq_len");
   if (!parameters.has("sample_size")) return options;
-  options.sample_size = parameters.integer("sample_size");
+  const std::string& residual = parameters.text("residual");
+  options.residual = residual_kind(residual);
+  options.column_share = parameters.number("column_share");
+  options.sample_size = residual == "none" ? 0 : parameters.integer("sample_size");
   options.sampling = sampling_kind(parameters.text("sampling"));
   options.count_collisions = parameters.text("collisions") == "count";
   return options;
@@ -112,8 +136,16 @@ std::string check_sparse_options(const SparseOptions& options, const Parameters&
   if (options.sample_size > key_count)
     return "sample_size must be at most the number of keys, " + std::to_string(key_count) + ", but is " +
            std::to_string(options.sample_size);
+  if (parameters.has("residual") && parameters.text("residual") == "none" && options.mask == MaskKind::none)
+    return "residual: none with mask: none computes nothing; choose another residual or mask";
   if (parameters.has("sample_size") && options.mask == MaskKind::none && options.sample_size == 0)
     return "sample_size must be at least 1 with mask: none, because else nothing is computed, but is 0";
+  if (options.residual != Residual::sample && !has_whole_blocks(options))
+    return "residual: " + parameters.text("residual") +
+           " needs mask: sort_lsh with blocks: aligned, or mask: none, because its runs of keys must lie in "
+           "or "
+           "out of a row's mask; but mask is " +
+           parameters.text("mask") + " and blocks is " + parameters.text("blocks");
   return {};
 }
 

@@ -12,7 +12,7 @@ namespace hyperattn {
 /// mask, bucket_count, block_size and the other parameters of the heavy mask; `allow_no_mask`: `mask: none`
 /// is a choice.
 [[nodiscard]] std::vector<ParameterSpec> mask_parameters(bool allow_no_mask);
-/// sample_size, sampling, collisions.
+/// sample_size, residual, column_share, sampling, collisions.
 [[nodiscard]] std::vector<ParameterSpec> sample_parameters();
 
 /// Reads the declared values; the sample's where they are there.

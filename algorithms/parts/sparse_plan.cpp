@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "algorithms/parts/compressed_residual.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/timing.h"
@@ -266,7 +267,7 @@ std::vector<ColumnSample> draw_samples(const AttentionProblem& problem, const Ca
                                        PlanningSeconds* seconds) {
   const Stopwatch watch;
   std::vector<ColumnSample> samples(nodes.size());
-  if (options.sample_size > 0) {
+  if (options.sample_size > 0 && options.residual == Residual::sample) {
     const auto norms = value_norms(problem, options);
     for_each_node(nodes, [&](size_t i) {
       const AttentionNode& node = nodes[i].node;
@@ -399,6 +400,13 @@ Plan sparse_plan(const AttentionProblem& problem, const CallContext& context, co
   std::vector<Pass> second(nodes.size());  // sample, where it was not fused
   for_each_node(nodes, [&](size_t i) {
     const auto& [head, node] = nodes[i];
+    if (options.residual != Residual::sample && options.sample_size > 0) {
+      const double share = options.residual == Residual::columns_centroids ? options.column_share : 0;
+      first[i] = compressed_pass(problem, head, node, masks[i],
+                                 split_budget(std::min(options.sample_size, node.key_count()), share),
+                                 node_stream(context, Purpose::row_sample, nodes[i]));
+      return;
+    }
     const bool sampled = !samples[i].rows.empty();
     if (sampled && worth_fusing(masks[i])) {
       first[i] = fused_pass(head, node, masks[i], samples[i], options.count_collisions);

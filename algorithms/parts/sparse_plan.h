@@ -15,6 +15,13 @@ namespace hyperattn {
 
 enum class MaskKind { sort_lsh, none, band, file };
 
+/// How the keys outside the mask are estimated.
+enum class Residual {
+  sample,             ///< a weighted sample (the paper)
+  centroids,          ///< parts/centroids.h
+  columns_centroids,  ///< keys of largest estimated mass exactly, centroids of the others
+};
+
 struct SparseOptions {
   MaskKind mask = MaskKind::sort_lsh;
   int64_t bucket_count = 128;
@@ -24,7 +31,9 @@ struct SparseOptions {
   bool banded_blocks = false;
   int64_t band_width = 128;
   int64_t min_seq_len = 2048;
-  int64_t sample_size = 0;  ///< m; clamped to the keys of a causal node
+  Residual residual = Residual::sample;
+  int64_t sample_size = 0;    ///< m; clamped to the keys of a causal node; 0: the residual is left out
+  double column_share = 0.5;  ///< columns_centroids: share of m that goes to columns
   Sampling sampling = Sampling::uniform;
   bool count_collisions = false;  ///< sampled keys in the row's mask stay, and so count twice
 };

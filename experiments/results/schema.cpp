@@ -59,6 +59,8 @@ const std::vector<ColumnSpec>& trial_columns() {
       {"approx_kappa", kNumber, kParameter, "floor τ/κ of ApproxD: κ; NaN also for auto"},
       {"approx_epsilon", kNumber, kParameter, "ε of ApproxD"},
       {"clip_constant", kNumber, kParameter, "clip of ApproxD; 0: none"},
+      {"residual", kText, kParameter, "sample, centroids, columns+centroids or none"},
+      {"column_share", kNumber, kParameter, "columns+centroids: share of m that goes to exact columns"},
       {"error_op", kNumber, kFigure, "‖E‖_op, E = PV − P̃V"},
       {"norm_softmax", kNumber, kFigure, "‖P‖_op"},
       {"norm_softmax_upper", kNumber, kFigure,

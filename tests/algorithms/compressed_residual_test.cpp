@@ -1,0 +1,313 @@
+#include "algorithms/parts/compressed_residual.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <numeric>
+
+#include "algorithms/backends/reference.h"
+#include "algorithms/engine/engine.h"
+#include "algorithms/parts/centroids.h"
+#include "algorithms/parts/column_masses.h"
+#include "algorithms/parts/reference_plan.h"
+#include "algorithms/parts/sparse_plan.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "plan_checks.h"
+
+namespace hyperattn::testing {
+namespace {
+
+using Catch::Matchers::Contains;
+
+const std::vector<std::string> kCompressed = {"centroids", "columns+centroids"};
+
+NodeMask blocks_of(int64_t queries, int64_t keys, int64_t block) {
+  SortedRows q;
+  SortedRows k;
+  q.order.resize(static_cast<size_t>(queries));
+  std::iota(q.order.begin(), q.order.end(), 0);
+  k.order.resize(static_cast<size_t>(keys));
+  std::iota(k.order.rbegin(), k.order.rend(), 0);  // rank ρ holds row keys − 1 − ρ
+  k.ranks.resize(k.order.size());
+  std::iota(k.ranks.rbegin(), k.ranks.rend(), 0);
+  return sorted_mask(std::move(q), std::move(k), aligned_blocks(queries, keys, block));
+}
+
+// One row's output, entry by entry from the formula: the row's block, then every centroid outside of it.
+std::vector<double> expected_row(const AttentionProblem& p, const NodeMask& mask, const CentroidList& c,
+                                 const MaskGroup& group, int64_t query) {
+  const RankRange own = mask.ranges[static_cast<size_t>(group.first_range)];
+  std::vector<double> sum(static_cast<size_t>(p.value_dim()), 0.0);
+  double total = 0;
+  const auto add = [&](const float* key, const float* value, double weight) {
+    double score = 0;
+    for (int64_t j = 0; j < p.head_dim(); ++j)
+      score += static_cast<double>(p.query.matrix(0).row(query)[j]) * static_cast<double>(key[j]);
+    const double w = weight * std::exp(score * static_cast<double>(p.scale));
+    total += w;
+    for (size_t j = 0; j < sum.size(); ++j) sum[j] += w * static_cast<double>(value[j]);
+  };
+  for (int64_t rank = own.begin; rank < own.end; ++rank)
+    add(p.key.matrix(0).row(mask.keys[rank]), p.value.matrix(0).row(mask.keys[rank]), 1);
+  const SyntheticKeys& means = *c.list.synthetic;
+  for (size_t r = 0; r < c.first_ranks.size(); ++r) {
+    if (c.first_ranks[r] >= own.begin && c.first_ranks[r] < own.end) continue;
+    const auto run = static_cast<int64_t>(r);
+    const int64_t begin = means.member_begin[r];
+    const int64_t end = means.member_begin[r + 1];
+    std::vector<float> key(static_cast<size_t>(p.head_dim()));
+    std::vector<float> value(sum.size());
+    for (size_t j = 0; j < key.size(); ++j) {
+      double mean = 0;
+      for (int64_t m = begin; m < end; ++m)
+        mean += static_cast<double>(p.key.matrix(0).row(means.member_order[m])[j]);
+      key[j] = static_cast<float>(mean / static_cast<double>(end - begin));
+    }
+    for (size_t j = 0; j < value.size(); ++j) {
+      double mean = 0;
+      for (int64_t m = begin; m < end; ++m)
+        mean += static_cast<double>(p.value.matrix(0).row(means.member_order[m])[j]);
+      value[j] = static_cast<float>(mean / static_cast<double>(end - begin));
+    }
+    INFO("run " << run);
+    add(key.data(), value.data(), static_cast<double>(end - begin));
+  }
+  for (double& x : sum) x /= total;
+  return sum;
+}
+
+}  // namespace
+
+TEST_CASE("runs of centroids keep within blocks and hold every rank once") {
+  for (const int64_t keys : {1, 15, 16, 17, 97, 128})
+    for (const int64_t budget : {1, 3, 8, 40, 200}) {
+      const RandomProblem p({53, keys, 4, 3}, 3);
+      const NodeMask mask = blocks_of(53, keys, 16);
+      std::vector<int32_t> ranks(static_cast<size_t>(keys));
+      std::iota(ranks.begin(), ranks.end(), 0);
+      const CentroidList c = make_centroids(p.problem, 0, mask, ranks, std::min(budget, keys));
+      CAPTURE(keys, budget, c.first_ranks);
+      const SyntheticKeys& means = *c.list.synthetic;
+      REQUIRE(means.member_begin.back() == keys);
+      REQUIRE(c.first_ranks.size() + 1 == means.member_begin.size());
+      const int64_t blocks = (keys + 15) / 16;
+      REQUIRE(static_cast<int64_t>(c.first_ranks.size()) <= std::min(budget, keys) + blocks);
+      for (size_t r = 0; r < c.first_ranks.size(); ++r) {
+        const int64_t begin = means.member_begin[r];
+        const int64_t end = means.member_begin[r + 1];
+        REQUIRE(begin < end);
+        REQUIRE(begin / 16 == (end - 1) / 16);
+        REQUIRE(c.first_ranks[r] == begin);
+        REQUIRE((*c.list.log_weight)[r] == Approx(std::log(static_cast<double>(end - begin))).margin(1e-7));
+        for (int64_t m = begin; m < end; ++m) REQUIRE(means.member_order[m] == mask.keys[m]);
+      }
+    }
+}
+
+TEST_CASE("centroids give block plus weighted means, computed from the formula") {
+  for (const int64_t keys : {17, 97}) {
+    const RandomProblem p({53, keys, 8, 5}, 11);
+    const NodeMask mask = blocks_of(53, keys, 16);
+    const RandomStream stream(1, Purpose::row_sample);
+    Plan plan;
+    plan.phases.push_back(
+        {{compressed_pass(p.problem, 0, whole_problem(53, keys), mask, {12, 0}, stream)}, 0});
+    const AttentionResult seen = run_forward(p.problem, plan);
+    std::vector<int32_t> ranks(static_cast<size_t>(keys));
+    std::iota(ranks.begin(), ranks.end(), 0);
+    const CentroidList c = make_centroids(p.problem, 0, mask, ranks, 12);
+    double worst = 0;
+    for (const MaskGroup& group : mask.groups)
+      for (int64_t position = group.begin; position < group.end; ++position) {
+        const int64_t row = mask.queries[position];
+        const std::vector<double> expected = expected_row(p.problem, mask, c, group, row);
+        for (size_t j = 0; j < expected.size(); ++j)
+          worst =
+              std::max(worst, std::abs(expected[j] - static_cast<double>(seen.out.matrix(0).row(row)[j])));
+      }
+    CAPTURE(keys, worst);
+    REQUIRE(worst < 1e-5);
+  }
+}
+
+TEST_CASE("column masses are softmax weights of sampled rows outside their blocks") {
+  const int64_t queries = 20;  // fewer than kMassRows: all rows are used
+  const int64_t keys = 300;
+  const RandomProblem p({queries, keys, 8, 4}, 5, 2);
+  const NodeMask mask = blocks_of(queries, keys, 32);
+  const std::vector<float> seen = column_masses(p.problem, 0, mask, RandomStream(1, Purpose::row_sample));
+  std::vector<double> expected(static_cast<size_t>(keys), 0.0);
+  for (const MaskGroup& group : mask.groups)
+    for (int64_t position = group.begin; position < group.end; ++position) {
+      std::vector<double> weights(static_cast<size_t>(keys));
+      for (int64_t rank = 0; rank < keys; ++rank) {
+        double score = 0;
+        for (int64_t j = 0; j < 8; ++j)
+          score += static_cast<double>(p.query.matrix(0).row(mask.queries[position])[j]) *
+                   static_cast<double>(p.key.matrix(0).row(mask.keys[rank])[j]);
+        weights[static_cast<size_t>(rank)] = std::exp(score * static_cast<double>(p.problem.scale));
+      }
+      const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+      const RankRange own = mask.ranges[static_cast<size_t>(group.first_range)];
+      for (int64_t rank = 0; rank < keys; ++rank)
+        if (rank < own.begin || rank >= own.end)
+          expected[static_cast<size_t>(rank)] += weights[static_cast<size_t>(rank)] / sum;
+    }
+  for (size_t rank = 0; rank < expected.size(); ++rank) {
+    CAPTURE(rank, seen[rank], expected[rank]);
+    REQUIRE(static_cast<double>(seen[rank]) == Approx(expected[rank]).epsilon(1e-4).margin(1e-7));
+  }
+  const std::vector<int32_t> heaviest = heaviest_ranks(seen, 10);
+  REQUIRE(std::is_sorted(heaviest.begin(), heaviest.end()));
+  const double largest = *std::max_element(expected.begin(), expected.end());
+  const bool found = std::any_of(heaviest.begin(), heaviest.end(), [&](int32_t rank) {
+    return expected[static_cast<size_t>(rank)] == largest;
+  });
+  REQUIRE(found);
+}
+
+TEST_CASE("a budget of all keys makes every compressed residual exact") {
+  for (const std::string& residual : kCompressed)
+    for (const bool causal : {false, true})
+      for (const int64_t n : {1, 31, 33, 197}) {
+        const RandomProblem p({n, causal ? n : n + 14, 8, 5, 2, 2, causal}, 7, 2);
+        const int64_t keys = p.problem.key_count();
+        const ForwardState seen = run_backend("hyper", p.problem,
+                                              {{"residual", residual},
+                                               {"block_size", int64_t{16}},
+                                               {"bucket_count", int64_t{8}},
+                                               {"min_seq_len", int64_t{32}},
+                                               {"sample_size", keys}});
+        const ForwardState exact = run_backend("exact", p.problem);
+        const double difference = largest_difference(seen.result.out, exact.result.out);
+        CAPTURE(residual, causal, n, difference);
+        REQUIRE(difference < 1e-4);
+      }
+}
+
+TEST_CASE("residual none is the backend lsh, bit for bit") {
+  const RandomProblem p({211, 211, 8, 5, 1, 2, true}, 7);
+  const Settings shared = {
+      {"block_size", int64_t{16}}, {"bucket_count", int64_t{8}}, {"min_seq_len", int64_t{32}}};
+  Settings none = shared;
+  none.emplace_back("residual", std::string("none"));
+  REQUIRE(largest_difference(run_backend("hyper", p.problem, none).result.out,
+                             run_backend("lsh", p.problem, shared).result.out) == 0);
+}
+
+TEST_CASE("compressed residuals agree with the plan in double, forward and backward") {
+  for (const std::string& residual : kCompressed)
+    for (const bool causal : {false, true}) {
+      const RandomProblem p({151, causal ? 151 : 203, 8, 5, 2, 1, causal}, 13);
+      const ForwardState seen = run_backend("hyper", p.problem,
+                                            {{"residual", residual},
+                                             {"block_size", int64_t{16}},
+                                             {"bucket_count", int64_t{8}},
+                                             {"min_seq_len", int64_t{32}},
+                                             {"sample_size", int64_t{24}}});
+      const DoubleResult expected = run_plan_in_double(p.problem, *seen.plan);
+      CAPTURE(residual, causal);
+      REQUIRE(largest_difference(seen.result.out, expected.out) < 1e-5);
+      REQUIRE(largest_difference(seen.result.lse, expected.lse) < 1e-5);
+      const AttentionGradients gradients = run_backward(p.problem, *seen.plan, seen.result, p.dout.view());
+      const DoubleGradients wanted =
+          run_plan_backward_in_double(p.problem, *seen.plan, expected, p.dout.view());
+      REQUIRE(largest_difference(gradients.dquery, wanted.dquery) < 1e-4);
+      REQUIRE(largest_difference(gradients.dkey, wanted.dkey) < 1e-4);
+      REQUIRE(largest_difference(gradients.dvalue, wanted.dvalue) < 1e-4);
+    }
+}
+
+// With a fixed partition the centroids move with their members: the gradient of the formula itself.
+TEST_CASE("gradients through centroids are those of the formula with its runs held fixed") {
+  RandomProblem p({20, 50, 4, 3}, 17);
+  const NodeMask mask = blocks_of(20, 50, 16);
+  const RandomStream stream(1, Purpose::row_sample);
+  const auto plan_now = [&]() {
+    Plan plan;
+    plan.phases.push_back({{compressed_pass(p.problem, 0, whole_problem(20, 50), mask, {8, 0}, stream)}, 0});
+    return plan;
+  };
+  const auto objective = [&]() {
+    const DoubleResult r = run_plan_in_double(p.problem, plan_now());
+    double sum = 0;
+    for (int64_t i = 0; i < r.out.shape().size(); ++i)
+      sum += r.out.data()[i] * static_cast<double>(p.dout.data()[i]);
+    return sum;
+  };
+  const Plan plan = plan_now();
+  const AttentionGradients seen = run_backward(p.problem, plan, run_forward(p.problem, plan), p.dout.view());
+  for (const bool keys : {true, false}) {
+    Tensor<float>& input = keys ? p.key : p.value;
+    const Tensor<float>& gradient = keys ? seen.dkey : seen.dvalue;
+    for (int64_t i = 0; i < input.shape().size(); i += 7) {
+      const float before = input.data()[i];
+      const float step = 1.0F / 64;
+      input.data()[i] = before + step;
+      const double high = objective();
+      input.data()[i] = before - step;
+      const double low = objective();
+      input.data()[i] = before;
+      const double expected = (high - low) / (2 * static_cast<double>(step));
+      CAPTURE(keys, i, expected, gradient.data()[i]);
+      REQUIRE(static_cast<double>(gradient.data()[i]) == Approx(expected).margin(1e-3).epsilon(1e-2));
+    }
+  }
+}
+
+TEST_CASE("compressed residuals give the same bits for any number of threads") {
+  const RandomProblem p({700, 700, 16, 8, 1, 2, true}, 19);
+  const int before = thread_count();
+  for (const std::string& residual : kCompressed) {
+    const Settings settings = {{"residual", residual},
+                               {"block_size", int64_t{32}},
+                               {"min_seq_len", int64_t{64}},
+                               {"sample_size", int64_t{48}}};
+    set_thread_count(1);
+    const ForwardState one = run_backend("hyper", p.problem, settings);
+    set_thread_count(3);
+    const ForwardState three = run_backend("hyper", p.problem, settings);
+    set_thread_count(before);
+    CAPTURE(residual);
+    REQUIRE(largest_difference(one.result.out, three.result.out) == 0);
+    REQUIRE(largest_difference(one.result.lse, three.result.lse) == 0);
+  }
+}
+
+TEST_CASE("centroids have less error than the paper's sample on Gaussian keys") {
+  const RandomProblem p({1024, 1024, 16, 16}, 23);
+  const ForwardState exact = run_backend("exact", p.problem);
+  const auto error = [&](const std::string& residual) {
+    const Settings settings = {
+        {"residual", residual}, {"block_size", int64_t{64}}, {"sample_size", int64_t{64}}};
+    const ForwardState seen = run_backend("hyper", p.problem, settings);
+    double sum = 0;
+    for (int64_t i = 0; i < seen.result.out.shape().size(); ++i)
+      sum += std::pow(static_cast<double>(seen.result.out.data()[i] - exact.result.out.data()[i]), 2);
+    return std::sqrt(sum);
+  };
+  const double sample = error("sample");
+  const double centroids = error("centroids");
+  CAPTURE(sample, centroids);
+  REQUIRE(centroids < sample / 2);
+}
+
+TEST_CASE("residuals that cannot go with other parameters are refused in one sentence") {
+  const TensorShape shape{1, 1, 512, 16};
+  const auto wrong = [&](const Settings& settings) {
+    return backend_named("hyper").check(shape, shape, shape, false,
+                                        context_for("hyper", settings).parameters);
+  };
+  REQUIRE(wrong({{"residual", std::string("centroids")}}).empty());
+  REQUIRE(wrong({{"residual", std::string("none")}}).empty());
+  REQUIRE_THAT(wrong({{"residual", std::string("centroids")}, {"blocks", std::string("banded")}}),
+               Contains("residual: centroids needs mask: sort_lsh with blocks: aligned"));
+  REQUIRE_THAT(wrong({{"residual", std::string("columns+centroids")}, {"mask", std::string("band")}}),
+               Contains("mask is band"));
+  REQUIRE_THAT(wrong({{"residual", std::string("none")}, {"mask", std::string("none")}}),
+               Contains("computes nothing"));
+  REQUIRE_THAT(wrong({{"residual", std::string("centroids")}, {"estimator", std::string("theory")}}),
+               Contains("needs residual: sample"));
+}
+
+}  // namespace hyperattn::testing
