@@ -20,6 +20,13 @@ const T& once(std::optional<T>& slot, const Compute& compute) {
 
 }  // namespace
 
+struct ExactQuantities::Node {
+  AttentionProblem problem;
+  Tensor<float> lse;
+  std::optional<double> alpha;
+  std::optional<OperatorNorm> norm;
+};
+
 struct ExactQuantities::Head {
   std::optional<SoftmaxSums> sums;
   std::optional<OperatorNorm> softmax_norm;
@@ -67,9 +74,14 @@ const OperatorNorm& ExactQuantities::softmax_norm(int64_t head) {
 }
 
 OperatorNorm ExactQuantities::nonnegative_norm(const LinearOperator& a, int64_t head) {
+  return norm_from(a, sums(head).log_column_sum, head);
+}
+
+OperatorNorm ExactQuantities::norm_from(const LinearOperator& a, const Eigen::VectorXd& log_column_sum,
+                                        int64_t head) const {
   const RandomStream stream(seed_, Purpose::operator_start, trial_, static_cast<uint32_t>(head));
   OperatorNormOptions options;
-  options.start = sums(head).log_column_sum.array().exp();
+  options.start = log_column_sum.array().exp();
   for (int64_t j = 0; j < a.cols; ++j) (*options.start)[j] *= 0.5 + stream.uniform(static_cast<uint64_t>(j));
   return operator_norm(a, stream, options);
 }
@@ -98,6 +110,34 @@ double ExactQuantities::output_frobenius(int64_t head) {
   return once(cache(head).output_frobenius, [&] { return frobenius_norm(output(head)); });
 }
 
+ExactQuantities::Node& ExactQuantities::cache(const HeadNode& place) {
+  const AttentionNode& node = place.node;
+  std::unique_ptr<Node>& slot = nodes_[{place.head, node.query_begin, node.query_end, node.key_begin}];
+  if (slot) return *slot;
+  slot = std::make_unique<Node>();
+  slot->problem = node_problem(problem_, place);
+  EngineOptions options;
+  options.values = false;
+  slot->lse = run_forward(slot->problem, exact_plan(slot->problem), options).lse;
+  return *slot;
+}
+
+double ExactQuantities::node_alpha(const HeadNode& place) {
+  Node& node = cache(place);
+  return once(node.alpha, [&] {
+    return column_alpha(log_column_sums(node.problem, node.lse.data(), 2), place.node.query_count());
+  });
+}
+
+double ExactQuantities::node_stable_rank(const HeadNode& place, OperatorNorm* norm) {
+  Node& node = cache(place);
+  const float* lse = node.lse.data();
+  *norm = once(node.norm, [&] {
+    return norm_from(softmax_operator(node.problem, lse), log_column_sums(node.problem, lse, 1), place.head);
+  });
+  return log_row_square_sums(node.problem, lse).array().exp().sum() / (norm->value * norm->value);
+}
+
 RowMajorMatrix<double> ExactQuantities::value(int64_t head) const {
   return as_eigen(problem_.value.matrix(head)).cast<double>();
 }
@@ -111,6 +151,29 @@ MeasureContext::MeasureContext(const Backend& backend_used, const CallContext& c
       worst_norms_(static_cast<size_t>(exact_quantities.problem().heads())) {}
 
 MeasureContext::~MeasureContext() = default;
+
+const MaskSums* MeasureContext::mask_sums() {
+  if (mask_asked_) return mask_sums_.get();
+  mask_asked_ = true;
+  const std::shared_ptr<const Plan> masked = backend.mask_plan(problem(), call);
+  const std::shared_ptr<const Plan> unmasked = backend.unmasked_plan(problem(), call);
+  if (!masked || !unmasked) return nullptr;
+  EngineOptions options;
+  options.values = false;
+  mask_sums_ = std::make_unique<MaskSums>();
+  mask_sums_->masked = run_forward(problem(), *masked, options).lse;
+  std::map<int, Plan> levels;
+  for (const Phase& phase : unmasked->phases) levels[phase.level].phases.push_back(phase);
+  for (const auto& [level, plan] : levels)
+    mask_sums_->unmasked.emplace(level, run_forward(problem(), plan, options).lse);
+  return mask_sums_.get();
+}
+
+std::vector<HeadNode> MeasureContext::approximated_nodes() const {
+  if (!backend.capabilities().approximate) return {};
+  const int64_t leaf = problem().causal ? call.parameters.integer("min_seq_len") : 0;
+  return hyperattn::approximated_nodes(nodes_of(problem(), leaf), problem().heads());
+}
 
 void MeasureContext::add_norm(int64_t head, const OperatorNorm& norm) {
   OperatorNorm& worst = worst_norms_[static_cast<size_t>(head)];

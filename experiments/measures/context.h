@@ -2,12 +2,15 @@
 // backends need, computed when first asked for and kept.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "algorithms/backend.h"
+#include "algorithms/parts/sparse_plan.h"
 #include "algorithms/problem.h"
 #include "core/operator_norm.h"
 #include "core/tensor.h"
@@ -60,9 +63,19 @@ class ExactQuantities {
   [[nodiscard]] double output_norm(int64_t head);       ///< ‖PV‖_op
   [[nodiscard]] double output_frobenius(int64_t head);  ///< ‖PV‖_F
 
+  /// (n_k²/n_q)·max_j ‖P e_j‖² of a node's own softmax matrix. Two passes over the node's scores.
+  [[nodiscard]] double node_alpha(const HeadNode& place);
+  /// ‖P‖_F²/‖P‖_op² of a node's own softmax matrix; the status of its norm in `norm`. As many passes over the
+  /// node's scores as `softmax_norm` takes over the problem's.
+  [[nodiscard]] double node_stable_rank(const HeadNode& place, OperatorNorm* norm);
+
  private:
   struct Head;
+  struct Node;
   Head& cache(int64_t head);
+  Node& cache(const HeadNode& place);
+  [[nodiscard]] OperatorNorm norm_from(const LinearOperator& a, const Eigen::VectorXd& log_column_sum,
+                                       int64_t head) const;
   [[nodiscard]] RowMajorMatrix<double> value(int64_t head) const;
 
   AttentionProblem problem_;
@@ -70,13 +83,15 @@ class ExactQuantities {
   uint32_t trial_;
   std::unique_ptr<AttentionResult> attention_;
   std::vector<Head> heads_;
+  std::map<std::array<int64_t, 4>, std::unique_ptr<Node>> nodes_;
 };
 
-/// Log-sum-exps over the backend's mask M^H and over its complement, of all heads: (batch·heads·n_q), natural
-/// logarithm, −∞ for a row without such entries.
+/// Log-sum-exps over the backend's mask M^H and over its complement, of all heads: (batch, heads, n_q, 1),
+/// natural logarithm, −∞ for a row without such entries.
 struct MaskSums {
-  Tensor<float> masked;
-  Tensor<float> unmasked;
+  Tensor<float> masked;  ///< with all that a causal problem computes exactly
+  /// By level of the causal recursion (0: not causal); a level without unmasked entries is missing.
+  std::map<int, Tensor<float>> unmasked;
 };
 
 /// One backend's answer to one input. Build one for each case and hand it to all of its measures.
@@ -92,8 +107,11 @@ struct MeasureContext {
   ExactQuantities& exact;
 
   [[nodiscard]] const AttentionProblem& problem() const { return exact.problem(); }
-  /// Null for a backend without a mask. Two passes over the scores, without values.
+  /// Null for a backend without a mask. One pass over the scores, without values.
   [[nodiscard]] const MaskSums* mask_sums();
+  /// What the backend approximates, head by head, deepest level first: the whole problem or, when causal, the
+  /// cross nodes. Empty for a backend without a mask.
+  [[nodiscard]] std::vector<HeadNode> approximated_nodes() const;
 
   /// Takes note of a norm that a head's figures rest on.
   void add_norm(int64_t head, const OperatorNorm& norm);

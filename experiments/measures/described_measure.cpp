@@ -60,6 +60,22 @@ std::vector<FigureRow> rows_of_heads(MeasureContext& context,
   return with_trial_row(std::move(rows));
 }
 
+double larger(double a, double b) {
+  return std::isnan(a) || b < a ? a : b;
+}
+
+void LevelRows::note(int level, const std::string& figure, double value) {
+  if (level == 0) return;
+  FigureRow& row = rows_[level];
+  row.level = level;
+  const auto [place, is_new] = row.figures.emplace(figure, value);
+  if (!is_new) place->second = larger(place->second, value);
+}
+
+void LevelRows::append_to(std::vector<FigureRow>& rows) const {
+  for (const auto& [level, row] : rows_) rows.push_back(row);
+}
+
 double smallest_factor(double value, double scale) {
   return value == 0 && scale == 0 ? 0 : value / scale;
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -48,6 +49,20 @@ class DescribedMeasure final : public Measure {
 /// added.
 [[nodiscard]] std::vector<FigureRow> rows_of_heads(
     MeasureContext& context, const std::function<void(int64_t head, FigureRow& row)>& head_row);
+
+/// Rows of the causal levels, each figure the largest of all that were noted for it (NaN stays).
+class LevelRows {
+ public:
+  /// Level 0, a problem without causal mask, is not noted.
+  void note(int level, const std::string& figure, double value);
+  void append_to(std::vector<FigureRow>& rows) const;
+
+ private:
+  std::map<int, FigureRow> rows_;
+};
+
+/// The larger one; NaN if either is.
+[[nodiscard]] double larger(double a, double b);
 
 /// The smallest c ≥ 0 with value ≤ c · scale: value / scale, but 0 where both are 0.
 [[nodiscard]] double smallest_factor(double value, double scale);

@@ -5,8 +5,9 @@
 namespace hyperattn {
 
 const std::vector<const Measure*>& all_measures() {
-  static const std::vector<const Measure*> measures = {&timing_measure(), &spectral_error_measure(),
-                                                       &diagonal_error_measure(), &product_error_measure()};
+  static const std::vector<const Measure*> measures = {
+      &timing_measure(), &spectral_error_measure(), &diagonal_error_measure(), &product_error_measure(),
+      &alpha_measure(),  &kappa_measure(),          &mask_mass_measure(),      &bound_measure()};
   return measures;
 }
 

@@ -9,5 +9,9 @@ namespace hyperattn {
 [[nodiscard]] const Measure& spectral_error_measure();
 [[nodiscard]] const Measure& diagonal_error_measure();
 [[nodiscard]] const Measure& product_error_measure();
+[[nodiscard]] const Measure& alpha_measure();
+[[nodiscard]] const Measure& kappa_measure();
+[[nodiscard]] const Measure& mask_mass_measure();
+[[nodiscard]] const Measure& bound_measure();
 
 }  // namespace hyperattn

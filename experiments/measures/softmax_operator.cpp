@@ -1,5 +1,7 @@
 #include "experiments/measures/softmax_operator.h"
 
+#include <cmath>
+#include <limits>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -93,6 +95,19 @@ AttentionProblem head_problem(const AttentionProblem& problem, int64_t head) {
   return one;
 }
 
+AttentionProblem node_problem(const AttentionProblem& problem, const HeadNode& place) {
+  const AttentionNode& node = place.node;
+  const auto rows = [&](TensorView<const float> tensor, int64_t begin, int64_t count) {
+    return TensorView<const float>{tensor.matrix(place.head).row(begin), {1, 1, count, tensor.shape.dim}};
+  };
+  AttentionProblem part = problem;
+  part.query = rows(problem.query, node.query_begin, node.query_count());
+  part.key = rows(problem.key, node.key_begin, node.key_count());
+  part.value = rows(problem.value, node.key_begin, node.key_count());
+  part.causal = false;
+  return part;
+}
+
 LinearOperator softmax_operator(const AttentionProblem& problem, const float* lse) {
   LinearOperator p;
   p.rows = problem.query_count();
@@ -118,6 +133,14 @@ Eigen::VectorXd log_row_square_sums(const AttentionProblem& problem, const float
   doubled.scale *= 2;
   const Eigen::VectorXd log_sum = log_sums(doubled, exact_plan(problem));
   return log_sum - 2 * Eigen::Map<const Eigen::VectorXf>(lse, log_sum.size()).cast<double>();
+}
+
+double column_alpha(const Eigen::VectorXd& log_column_square_sums, int64_t query_count, int64_t skip) {
+  const int64_t keys = log_column_square_sums.size();
+  if (skip >= keys) return std::numeric_limits<double>::quiet_NaN();
+  const double largest = log_column_square_sums.tail(keys - skip).maxCoeff<Eigen::PropagateNaN>();
+  const auto n = static_cast<double>(keys);
+  return n * n / static_cast<double>(query_count) * std::exp(largest);
 }
 
 }  // namespace hyperattn

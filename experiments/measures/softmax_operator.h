@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "algorithms/parts/sparse_plan.h"
 #include "algorithms/problem.h"
 #include "core/linear_operator.h"
 #include "core/tensor.h"
@@ -12,6 +13,9 @@ namespace hyperattn {
 
 /// One head of a problem as a problem of its own (views of the same tensors).
 [[nodiscard]] AttentionProblem head_problem(const AttentionProblem& problem, int64_t head);
+
+/// A node of one head as a problem of its own, without causal mask (views of the same tensors).
+[[nodiscard]] AttentionProblem node_problem(const AttentionProblem& problem, const HeadNode& place);
 
 /// P_ij = exp(s_ij − lse_i), n_q × n_k, of a problem of one head, `lse` being its exact log-sum-exps (n_q).
 /// P·X runs the exact plan under these normalisers. Pᵀ·Y exchanges queries and keys: Σ_i exp(s_ij − lse_i)
@@ -26,5 +30,10 @@ namespace hyperattn {
 
 /// log Σ_j P_ij² for every row i (n_q), for a problem of one head. One pass of scores, no values.
 [[nodiscard]] Eigen::VectorXd log_row_square_sums(const AttentionProblem& problem, const float* lse);
+
+/// α = (n_k²/n_q)·max_j ‖P e_j‖² from log ‖P e_j‖² of the columns, without the first `skip` of them; NaN if
+/// none is left.
+[[nodiscard]] double column_alpha(const Eigen::VectorXd& log_column_square_sums, int64_t query_count,
+                                  int64_t skip = 0);
 
 }  // namespace hyperattn

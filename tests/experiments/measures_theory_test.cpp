@@ -1,0 +1,281 @@
+// alpha, kappa, mask_mass and bound against dense algebra in double, causal problems included, and the
+// defined results at the edges: no sample, a wholly masked row, nothing approximated, values of zero.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+#include <map>
+
+#include "experiments/measures/context.h"
+#include "experiments/measures/measures.h"
+#include "measures_dense.h"
+
+namespace hyperattn::testing {
+namespace {
+
+constexpr double kTolerance = 2e-3;  // twice that of ‖P‖_op
+constexpr double kRounding = 5e-5;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+using Settings = std::map<std::string, ParameterValue>;
+
+struct Answered {
+  MeasuredProblem input;
+  const Backend& backend;
+  CallContext call;
+  ForwardState forward;
+  ExactQuantities exact;
+  MeasureContext context;
+
+  Answered(const MeasuredSize& size, const std::string& name, const Settings& settings)
+      : input(size),
+        backend(*find_backend(name)),
+        call(call_of(backend, settings)),
+        forward(backend.forward(input.problem, call)),
+        exact(input.problem, 1, 0),
+        context(backend, call, forward, exact) {}
+
+  static CallContext call_of(const Backend& backend, const Settings& settings) {
+    CallContext call;
+    call.seed = 5;
+    call.parameters = default_parameters(backend.parameters());
+    for (const auto& [name, value] : settings) call.parameters.set(name, value);
+    return call;
+  }
+  std::vector<FigureRow> rows(const Measure& measure, const Settings& settings = {}) {
+    Parameters parameters = default_parameters(measure.parameters());
+    for (const auto& [name, value] : settings) parameters.set(name, value);
+    return measure.compute(context, parameters);
+  }
+  double figure(const Measure& measure, const std::string& name) { return rows(measure)[0].figures.at(name); }
+};
+
+const Settings kSmall = {{"block_size", int64_t{16}},
+                         {"bucket_count", int64_t{8}},
+                         {"min_seq_len", int64_t{20}},
+                         {"sample_size", int64_t{12}}};
+
+Settings with(Settings settings, const std::string& name, ParameterValue value) {
+  settings[name] = std::move(value);
+  return settings;
+}
+
+const MeasuredSize kSizes[] = {{90, 130, 8, 5, 1, 2, false, 1},
+                               {130, 90, 16, 16, 2, 1, false, 2},
+                               {127, 127, 8, 6, 1, 2, true, 1},
+                               {90, 90, 4, 4, 1, 1, true, 3}};
+
+void require_figure(const FigureRow* row, const std::string& name, double expected, double tolerance) {
+  REQUIRE(row != nullptr);
+  INFO(name << " of head " << row->head << ", level " << row->level << " is " << row->figures.at(name)
+            << ", expected " << expected);
+  REQUIRE(row->figures.at(name) == Approx(expected).epsilon(tolerance).margin(1e-5));
+}
+
+double dense_alpha(const Dense& softmax, int64_t skip = 0) {
+  const auto n = static_cast<double>(softmax.cols());
+  return n * n / static_cast<double>(softmax.rows()) *
+         softmax.rightCols(softmax.cols() - skip).colwise().squaredNorm().maxCoeff();
+}
+
+Dense softmax_of(const Dense& scores) {
+  return (scores.colwise() - DenseHead::log_sum_exp(scores)).array().exp();
+}
+
+// What the dense algebra says of the nodes of one head (of one level, or all).
+struct NodeMaxima {
+  double alpha = -kInfinity;
+  double log_kappa = -kInfinity;
+  double log_diagonal = -kInfinity;
+  double product = -kInfinity;
+  double variance = 0;
+};
+
+NodeMaxima dense_nodes(Answered& a, int64_t head, int level) {
+  const DenseHead dense(a.input.problem, *a.backend.unmasked_plan(a.input.problem, a.call), head);
+  const Plan unmasked = *a.backend.unmasked_plan(a.input.problem, a.call);
+  const auto m = static_cast<double>(a.call.parameters.integer("sample_size"));
+  NodeMaxima all;
+  for (const HeadNode& place : a.context.approximated_nodes()) {
+    const AttentionNode& node = place.node;
+    if (place.head != head || (level >= 0 && node.level != level)) continue;
+    const auto block = [&](const Dense& x) -> Dense {
+      return x.block(node.query_begin, node.key_begin, node.query_count(), node.key_count());
+    };
+    Plan of_level;
+    for (const Phase& phase : unmasked.phases)
+      if (phase.level == node.level) of_level.phases.push_back(phase);
+    const DenseHead rest(a.input.problem, of_level, head);
+    const auto sums = rest.plan_lse.segment(node.query_begin, node.query_count());
+    const Dense p = softmax_of(block(dense.scores));
+    const double alpha = dense_alpha(p);
+    const double log_kappa = sums.maxCoeff() - sums.minCoeff();
+    const double rank = p.squaredNorm() / std::pow(norm_of(p), 2);
+    const auto n = static_cast<double>(node.key_count());
+    all.alpha = std::max(all.alpha, alpha);
+    all.log_kappa = std::max(all.log_kappa, log_kappa);
+    all.log_diagonal = std::max(
+        all.log_diagonal, std::log(std::pow(std::exp(log_kappa), 7) * alpha * alpha * std::log(n) / m) / 6);
+    all.product =
+        std::max(all.product, std::sqrt(static_cast<double>(a.input.problem.value_dim()) * rank / m));
+    all.variance += block(dense.softmax).squaredNorm() *
+                    dense.value.middleRows(node.key_begin, node.key_count()).squaredNorm() / m;
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("alpha agrees with dense column norms, of cross nodes too") {
+  for (const MeasuredSize& size : kSizes) {
+    CAPTURE(to_string(size));
+    Answered a(size, "hyper", kSmall);
+    const auto rows = a.rows(alpha_measure(), {{"skip_columns", int64_t{7}}});
+    for (int64_t head = 0; head < a.input.problem.heads(); ++head) {
+      const DenseHead dense(a.input.problem, *a.forward.plan, head);
+      require_figure(find_row(rows, head), "alpha", dense_alpha(dense.softmax), kRounding);
+      require_figure(find_row(rows, head), "alpha_skip", dense_alpha(dense.softmax, 7), kRounding);
+      if (size.causal)
+        require_figure(find_row(rows, head), "alpha_node", dense_nodes(a, head, -1).alpha, kRounding);
+      else
+        REQUIRE(std::isnan(find_row(rows, head)->figures.at("alpha_node")));
+    }
+    if (!size.causal) continue;
+    for (int level = 2; level <= 3; ++level) {  // level 1 is too small to be approximated
+      double largest = 0;
+      for (int64_t head = 0; head < a.input.problem.heads(); ++head)
+        largest = std::max(largest, dense_nodes(a, head, level).alpha);
+      require_figure(find_row(rows, -1, level), "alpha_node", largest, kRounding);
+    }
+  }
+}
+
+TEST_CASE("alpha is 1 for uniform attention, and its parts are NaN where nothing is left") {
+  Answered a({64, 64, 4, 4, 1, 1, false, 0}, "exact", {});
+  REQUIRE(a.figure(alpha_measure(), "alpha") == Approx(1).epsilon(1e-5));
+  REQUIRE(std::isnan(a.figure(alpha_measure(), "alpha_skip")));
+  REQUIRE(std::isnan(a.rows(alpha_measure(), {{"skip_columns", int64_t{64}}})[0].figures.at("alpha_skip")));
+}
+
+TEST_CASE("kappa and mask_mass agree with dense row sums") {
+  for (const std::string name : {"lsh", "hyper"})
+    for (const MeasuredSize& size : kSizes) {
+      CAPTURE(name, to_string(size));
+      Settings settings = kSmall;
+      if (name == "lsh") settings.erase("sample_size");
+      Answered a(size, name, settings);
+      const auto kappa = a.rows(kappa_measure());
+      const auto mass = a.rows(mask_mass_measure());
+      const auto mask = a.backend.mask_plan(a.input.problem, a.call);
+      const auto unmasked = a.backend.unmasked_plan(a.input.problem, a.call);
+      for (int64_t head = 0; head < a.input.problem.heads(); ++head) {
+        const DenseHead inside(a.input.problem, *mask, head);
+        const Eigen::ArrayXd share = (inside.plan_lse - inside.lse).array().exp();
+        require_figure(find_row(mass, head), "mask_mass_mean", share.mean(), kRounding);
+        require_figure(find_row(mass, head), "mask_mass_min", share.minCoeff(), kRounding);
+        require_figure(find_row(kappa, head), "log_kappa_empty",
+                       inside.lse.maxCoeff() - inside.lse.minCoeff(), kRounding);
+        if (size.causal) {
+          REQUIRE(find_row(kappa, head)->figures.at("log_kappa") == kInfinity);
+          if (name == "hyper")
+            require_figure(find_row(kappa, head), "log_kappa_node", dense_nodes(a, head, -1).log_kappa,
+                           kRounding);
+        } else {
+          const Eigen::VectorXd sums = DenseHead(a.input.problem, *unmasked, head).plan_lse;
+          require_figure(find_row(kappa, head), "log_kappa", sums.maxCoeff() - sums.minCoeff(), kRounding);
+        }
+      }
+    }
+}
+
+TEST_CASE("bound solves the lemmas with constants 1, node by node, and adds the nodes' variances") {
+  for (const MeasuredSize& size : kSizes) {
+    CAPTURE(to_string(size));
+    Answered a(size, "hyper", with(kSmall, "sampling", std::string("uniform_iid")));
+    const auto rows = a.rows(bound_measure());
+    for (int64_t head = 0; head < a.input.problem.heads(); ++head) {
+      const DenseHead dense(a.input.problem, *a.forward.plan, head);
+      const NodeMaxima expected = dense_nodes(a, head, -1);
+      const FigureRow* row = find_row(rows, head);
+      require_figure(row, "log_bound_diagonal", expected.log_diagonal, 1e-4);
+      require_figure(row, "bound_product", expected.product, kTolerance);
+      require_figure(row, "bound_product_provable",
+                     std::sqrt(expected.variance / 0.01) / (norm_of(dense.softmax) * norm_of(dense.value)),
+                     kTolerance);
+      require_figure(row, "srank_softmax", dense.softmax.squaredNorm() / std::pow(norm_of(dense.softmax), 2),
+                     2 * kTolerance);
+      require_figure(row, "srank_value", dense.value.squaredNorm() / std::pow(norm_of(dense.value), 2),
+                     kTolerance);
+      REQUIRE(row->texts.at("norm_status") == "converged");
+    }
+  }
+}
+
+TEST_CASE("the provable bound is that of the way in which the backend samples") {
+  const MeasuredSize size{100, 100, 8, 8};
+  const auto provable = [&](const std::string& name, const Settings& settings) {
+    return Answered(size, name, settings).figure(bound_measure(), "bound_product_provable");
+  };
+  const double plain = provable("hyper", kSmall);
+  const double mixture = provable("hyper", with(kSmall, "sampling", std::string("value_norm")));
+  CAPTURE(plain, mixture);
+  REQUIRE(mixture == Approx(std::sqrt(2) * plain).epsilon(1e-6));
+  REQUIRE(provable("hyper", with(kSmall, "sample_size", int64_t{0})) == kInfinity);
+  REQUIRE(provable("hyper", with(kSmall, "sampling", std::string("prefix"))) == kInfinity);
+  REQUIRE(std::isnan(provable("exact", {})));
+
+  Answered theory(size, "hyper", with(kSmall, "estimator", std::string("theory")));
+  const DenseHead dense(theory.input.problem, *theory.forward.plan, 0);
+  const Eigen::Map<const Eigen::VectorXf> lse(theory.forward.result.lse.data(), 100);
+  const Eigen::VectorXd ratio = (dense.lse - lse.cast<double>()).array().exp();
+  const double divided = (ratio.asDiagonal() * dense.softmax).norm() * dense.value.norm() / std::sqrt(0.12);
+  require_figure(&theory.rows(bound_measure())[0], "bound_product_provable",
+                 divided / (norm_of(dense.softmax) * norm_of(dense.value)), kTolerance);
+}
+
+TEST_CASE("theory's figures are defined where nothing or everything is masked, and for values of zero") {
+  const Settings wide = with(kSmall, "block_size", int64_t{64});
+  Answered all({64, 64, 8, 8}, "hyper", wide);  // one block holds every entry
+  REQUIRE(all.figure(kappa_measure(), "log_kappa") == kInfinity);
+  REQUIRE(all.figure(mask_mass_measure(), "mask_mass_min") == Approx(1).epsilon(1e-5));
+  REQUIRE(all.figure(bound_measure(), "log_bound_diagonal") == kInfinity);
+
+  Answered leaf({20, 20, 8, 8, 1, 1, true}, "hyper", kSmall);  // nothing is approximated
+  REQUIRE(std::isnan(leaf.figure(kappa_measure(), "log_kappa_node")));
+  REQUIRE(std::isnan(leaf.figure(alpha_measure(), "alpha_node")));
+  REQUIRE(leaf.figure(mask_mass_measure(), "mask_mass_min") == Approx(1).epsilon(1e-5));
+  REQUIRE(leaf.figure(bound_measure(), "bound_product_provable") == 0);
+
+  Answered none({64, 64, 8, 8}, "hyper", with(kSmall, "mask", std::string("none")));
+  REQUIRE(none.figure(mask_mass_measure(), "mask_mass_mean") == 0);
+  REQUIRE(none.figure(kappa_measure(), "log_kappa") ==
+          Approx(none.figure(kappa_measure(), "log_kappa_empty")).epsilon(1e-5));
+
+  Answered exact({64, 64, 8, 8}, "exact", {});
+  REQUIRE(std::isnan(exact.figure(kappa_measure(), "log_kappa")));
+  REQUIRE(std::isnan(exact.figure(mask_mass_measure(), "mask_mass_mean")));
+  REQUIRE(std::isfinite(exact.figure(kappa_measure(), "log_kappa_empty")));
+
+  Answered zero({64, 64, 8, 8}, "hyper", kSmall);
+  std::fill_n(zero.input.value.data(), zero.input.value.shape().size(), 0.0F);
+  REQUIRE(zero.figure(bound_measure(), "srank_value") == 0);
+  REQUIRE(zero.figure(bound_measure(), "bound_product_provable") == 0);
+}
+
+TEST_CASE("epsilon stays below its two halves for every way of sampling") {
+  for (const MeasuredSize& size : kSizes)
+    for (const char* sampling : {"uniform", "uniform_iid", "value_norm", "prefix", "theory"}) {
+      const bool theory = std::string(sampling) == "theory";
+      Answered a(size, "hyper", with(kSmall, theory ? "estimator" : "sampling", std::string(sampling)));
+      for (const FigureRow& row : a.rows(spectral_error_measure())) {
+        if (row.level >= 0) continue;
+        const auto diagonal = a.rows(diagonal_error_measure());
+        const auto product = a.rows(product_error_measure());
+        const double halves = find_row(diagonal, row.head)->figures.at("epsilon_diagonal") +
+                              find_row(product, row.head)->figures.at("epsilon_product");
+        CAPTURE(to_string(size), sampling, row.head, row.figures.at("epsilon"), halves);
+        REQUIRE(row.figures.at("epsilon") <= halves * (1 + 3e-3));
+      }
+    }
+}
+
+}  // namespace hyperattn::testing
