@@ -66,7 +66,7 @@ def pictures(results, figure=None, title=None):
             one.axhline(1.0, color="#000000", linewidth=0.9)
         style.measured_axis(one, drawn + ([1.0] if y == "speedup" else []))
         if x == "level":
-            one.set_xlabel("level of the recursion (0: the whole sequence's halves)")
+            one.set_xlabel("level of the recursion (1: the shortest nodes)")
         one.set_ylabel("speedup over the best exact backend" if y == "speedup" else style.figure_name(y))
         one.set_title(head, loc="left")
     style.finish(

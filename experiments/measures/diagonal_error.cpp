@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "experiments/measures/described_measure.h"
+#include "experiments/measures/level_errors.h"
 #include "experiments/measures/measures.h"
 #include "experiments/measures/softmax_operator.h"
 
@@ -42,7 +43,16 @@ void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {
 }
 
 std::vector<FigureRow> compute(MeasureContext& context, const Parameters&) {
-  return rows_of_heads(context, [&](int64_t head, FigureRow& row) { fill_head(context, head, row); });
+  std::vector<FigureRow> rows =
+      rows_of_heads(context, [&](int64_t head, FigureRow& row) { fill_head(context, head, row); });
+  LevelRows levels;
+  if (divides_by_own_sums(context))
+    for_each_level_error(context, [&](int64_t head, const LevelError& error) {
+      const OperatorNorm norm = scaled_softmax_norm(context, head, error.denominator);
+      levels.note(error.level, "epsilon_diagonal", norm.value / context.exact.softmax_norm(head).value);
+    });
+  levels.append_to(rows);
+  return rows;
 }
 
 }  // namespace

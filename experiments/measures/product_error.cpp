@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "experiments/measures/described_measure.h"
+#include "experiments/measures/level_errors.h"
 #include "experiments/measures/measures.h"
 
 namespace hyperattn {
@@ -32,7 +33,15 @@ void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {
 }
 
 std::vector<FigureRow> compute(MeasureContext& context, const Parameters&) {
-  return rows_of_heads(context, [&](int64_t head, FigureRow& row) { fill_head(context, head, row); });
+  std::vector<FigureRow> rows =
+      rows_of_heads(context, [&](int64_t head, FigureRow& row) { fill_head(context, head, row); });
+  LevelRows levels;
+  for_each_level_error(context, [&](int64_t head, const LevelError& error) {
+    const double scale = context.exact.softmax_norm(head).value * context.exact.value_norm(head);
+    levels.note(error.level, "epsilon_product", smallest_factor(direct_norm(error.numerator).value, scale));
+  });
+  levels.append_to(rows);
+  return rows;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "experiments/measures/described_measure.h"
+#include "experiments/measures/level_errors.h"
 #include "experiments/measures/measures.h"
 
 namespace hyperattn {
@@ -27,8 +28,29 @@ void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {
   set_norm_figures(context, head, row);
 }
 
+// Figures of the part of E that a level adds.
+void note_level(MeasureContext& context, int64_t head, const LevelError& error, LevelRows& levels) {
+  ExactQuantities& exact = context.exact;
+  const RowMajorMatrix<double> part = error.numerator - error.denominator.asDiagonal() * exact.output(head);
+  const double norm = direct_norm(part).value;
+  const double scale = exact.softmax_norm(head).value * exact.value_norm(head);
+  levels.note(error.level, "error_op", norm);
+  levels.note(error.level, "epsilon", smallest_factor(norm, scale));
+  levels.note(error.level, "error_op_rel", smallest_factor(norm, exact.output_norm(head)));
+  levels.note(error.level, "error_fro_rel",
+              smallest_factor(frobenius_norm(part), exact.output_frobenius(head)));
+  levels.note(error.level, "error_max", part.cwiseAbs().maxCoeff<Eigen::PropagateNaN>());
+}
+
 std::vector<FigureRow> compute(MeasureContext& context, const Parameters&) {
-  return rows_of_heads(context, [&](int64_t head, FigureRow& row) { fill_head(context, head, row); });
+  std::vector<FigureRow> rows =
+      rows_of_heads(context, [&](int64_t head, FigureRow& row) { fill_head(context, head, row); });
+  LevelRows levels;
+  if (divides_by_own_sums(context))
+    for_each_level_error(
+        context, [&](int64_t head, const LevelError& error) { note_level(context, head, error, levels); });
+  levels.append_to(rows);
+  return rows;
 }
 
 }  // namespace

@@ -278,4 +278,61 @@ TEST_CASE("epsilon stays below its two halves for every way of sampling") {
     }
 }
 
+namespace {
+
+// The parts of E, of P̃V − diag(D/D̃)PV and of diag((D̃ − D)/D̃)P that one level adds, densely: with only that
+// level's entries of P̃·diag(D̃) and of A.
+struct DenseLevel {
+  Dense whole, product, diagonal;
+
+  DenseLevel(Answered& a, int level, const DenseHead& dense) {
+    Plan plan;
+    for (const Phase& phase : a.forward.plan->phases)
+      if (phase.level == level) plan.phases.push_back(phase);
+    const DenseHead part(a.input.problem, plan, 0);
+    const int64_t n = dense.scores.rows();
+    Dense inside = Dense::Zero(n, n);
+    const NodeTree tree = nodes_of(a.input.problem, a.call.parameters.integer("min_seq_len"));
+    for (const AttentionNode& node : tree.levels[static_cast<size_t>(level) - 1])
+      inside.block(node.query_begin, node.key_begin, node.query_count(), node.key_count()).setOnes();
+    const Eigen::VectorXd seen_factor = (part.plan_lse - dense.plan_lse).array().exp();
+    const Eigen::VectorXd factor = (dense.lse - dense.plan_lse).array().exp();
+    const Dense seen = seen_factor.asDiagonal() * part.plan_softmax;               // Ã_l / D̃
+    const Dense exact = factor.asDiagonal() * dense.softmax.cwiseProduct(inside);  // A_l / D̃
+    product = (seen - exact) * dense.value;
+    const Eigen::VectorXd sums = seen.rowwise().sum() - exact.rowwise().sum();
+    diagonal = sums.asDiagonal() * dense.softmax;
+    whole = product - sums.asDiagonal() * dense.output();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the errors of causal levels agree with dense algebra and add up to the whole error") {
+  Answered a({150, 150, 8, 6, 1, 1, true, 2}, "hyper", kSmall);
+  const DenseHead dense(a.input.problem, *a.forward.plan, 0);
+  const auto whole = a.rows(spectral_error_measure());
+  const auto product = a.rows(product_error_measure());
+  const auto diagonal = a.rows(diagonal_error_measure());
+  const double norm_softmax = norm_of(dense.softmax);
+  const double scale = norm_softmax * norm_of(dense.value);
+  Dense sum = Dense::Zero(150, 6);
+  for (int level = 1; level <= 3; ++level) {
+    const DenseLevel expected(a, level, dense);
+    require_figure(find_row(whole, -1, level), "epsilon", norm_of(expected.whole) / scale, kTolerance);
+    require_figure(find_row(whole, -1, level), "error_max", expected.whole.cwiseAbs().maxCoeff(), kRounding);
+    require_figure(find_row(product, -1, level), "epsilon_product", norm_of(expected.product) / scale,
+                   kTolerance);
+    require_figure(find_row(diagonal, -1, level), "epsilon_diagonal",
+                   norm_of(expected.diagonal) / norm_softmax, kTolerance);
+    sum += expected.whole;
+  }
+  CAPTURE((sum + dense.error()).norm(), dense.error().norm());
+  REQUIRE((sum + dense.error()).norm() <= 1e-9 * dense.error().norm());
+  Answered theory({150, 150, 8, 6, 1, 1, true, 2}, "hyper", with(kSmall, "estimator", std::string("theory")));
+  REQUIRE(find_row(theory.rows(spectral_error_measure()), -1, 3) == nullptr);  // it keeps no sums of levels
+  REQUIRE(
+      std::isfinite(find_row(theory.rows(product_error_measure()), -1, 3)->figures.at("epsilon_product")));
+}
+
 }  // namespace hyperattn::testing
