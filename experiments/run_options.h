@@ -17,6 +17,7 @@ struct Shard {
 struct RunOptions {
   std::string config;
   std::vector<std::string> overrides;  ///< KEY=VALUE
+  std::string group;                   ///< empty: `base`, where the configuration has it
   std::string output;                  ///< empty: the configuration's, with the shard's number in its name
   bool resume = false;
   bool force = false;

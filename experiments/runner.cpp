@@ -124,7 +124,7 @@ Outcome run_trials(const RunOptions& options, const std::vector<TrialPlan>& plan
 }  // namespace
 
 int run_experiment(const RunOptions& options) {
-  const ExperimentConfig config = read_config(options.config, options.overrides);
+  const ExperimentConfig config = read_config(options.config, options.overrides, options.group);
   const Grid grid = expand_grid(config);
   validate_cases(config, grid);
   if (options.dry_run) {

@@ -54,6 +54,8 @@ void add_run(CLI::App& program, Arguments& arguments) {
   command.add_option(
       "KEY=VALUE", run.overrides,
       "Changes to it, by the YAML's own paths: sweep.seq_len=[4096,8192] inputs.heads=4 trials=1");
+  command.add_option("--group", run.group,
+                     "Apply this one of the configuration's groups (default: base, where there is one)");
   command.add_option("-o,--output", run.output, "Results file (default: the configuration's `output`)");
   CLI::Option* resume = command.add_flag("--resume", run.resume, "Run what is missing in the results file");
   command.add_flag("--force", run.force, "Replace an existing results file")->excludes(resume);
@@ -130,6 +132,17 @@ int run_language_model_command(Arguments& arguments) {
   return run_language_model(run);
 }
 
+void add_results_commands(CLI::App& program, Arguments& arguments) {
+  CLI::App& show = *program.add_subcommand("show", "Print what results files hold");
+  show.add_option("RESULTS.h5", arguments.files, "One or more results files")->required();
+  show.add_flag("--compare", arguments.compare,
+                "Print what changed in error and speed from the first of two files to the second");
+  CLI::App& merge = *program.add_subcommand("merge", "Join the results of shards");
+  merge.add_option("OUT.h5", arguments.merged, "Receives the union")->required();
+  merge.add_option("IN.h5", arguments.files, "Results files of one configuration")->required();
+  merge.add_flag("--force", arguments.force_merge, "Replace an existing output");
+}
+
 int run_named_command(const CLI::App& program, Arguments& arguments) {
   if (arguments.threads > 0) set_thread_count(arguments.threads);
   const std::string name = program.get_subcommands().front()->get_name();
@@ -144,6 +157,8 @@ int run_named_command(const CLI::App& program, Arguments& arguments) {
     return 0;
   }
   if (name == "lm") return run_language_model_command(arguments);
+  if (name == "show") return show_command(arguments.files, arguments.compare);
+  if (name == "merge") return merge_command(arguments.merged, arguments.files, arguments.force_merge);
   if (name == "list") return list_command(arguments.list_what, arguments.schema);
   return describe_command(thread_count());
 }
@@ -193,6 +208,7 @@ int run_command_line(int argc, char** argv) {
   add_run(program, arguments);
   add_attend(program, arguments);
   add_language_model(program, arguments);
+  add_results_commands(program, arguments);
   add_information_commands(program, arguments);
   try {
     program.parse(argc, argv);

@@ -1,0 +1,57 @@
+// `hyperattn show` and `hyperattn merge`: what is done with results files after a run.
+#include <iostream>
+#include <set>
+
+#include "core/error.h"
+#include "experiments/cli/commands.h"
+#include "experiments/results/reports.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr int kSomeMissing = 4;
+constexpr size_t kMissingNamed = 10;
+
+int compare_command(const std::vector<std::string>& files) {
+  if (files.size() != 2)
+    fail_usage("show --compare takes two results files, A and B, but " + std::to_string(files.size()) +
+               (files.size() == 1 ? " is given" : " are given"));
+  compare_results(read_results(files[0]), read_results(files[1]), std::cout);
+  return 0;
+}
+
+/// The parameters of each case that lacks trials, as the file has them: what has to be run again.
+void print_missing(const ResultsFile& merged, const std::vector<TrialKey>& missing) {
+  std::set<std::string> cases;
+  for (const TrialKey& key : missing) cases.insert(key.case_id);
+  std::cerr << missing.size() << (missing.size() == 1 ? " trial" : " trials") << " of " << cases.size()
+            << (cases.size() == 1 ? " case" : " cases") << " are missing or failed:\n";
+  size_t named = 0;
+  for (const CaseEntry& entry : merged.cases)
+    if (cases.count(entry.case_id) != 0 && named++ < kMissingNamed)
+      std::cerr << "  " << entry.case_id << " " << entry.parameters << "\n";
+  if (named > kMissingNamed) std::cerr << "  and " << named - kMissingNamed << " more\n";
+}
+
+}  // namespace
+
+int show_command(const std::vector<std::string>& files, bool compare) {
+  if (compare) return compare_command(files);
+  for (size_t i = 0; i < files.size(); ++i) {
+    if (i > 0) std::cout << "\n";
+    show_results(read_results(files[i]), std::cout);
+  }
+  return 0;
+}
+
+int merge_command(const std::string& output, const std::vector<std::string>& inputs, bool force) {
+  const ResultsFile merged = merge_results(output, inputs, force);
+  std::cout << merged.trials.size() << (merged.trials.size() == 1 ? " trial" : " trials") << " of "
+            << inputs.size() << (inputs.size() == 1 ? " file" : " files") << " stored in " << output << "\n";
+  const std::vector<TrialKey> missing = merged.missing();
+  if (missing.empty()) return 0;
+  print_missing(merged, missing);
+  return kSomeMissing;
+}
+
+}  // namespace hyperattn
