@@ -15,16 +15,37 @@ std::string value_text(const RowValues& row, const ColumnSpec& column) {
   return value == -1 ? "" : std::to_string(value);
 }
 
+namespace {
+
+/// Whether the column tells cases apart: it has several values among the rows it applies to, or among those
+/// of one backend. That `exact` has no block size tells nothing that its name does not.
+bool tells_apart(const ResultsFile& results, const ColumnSpec& column) {
+  std::set<std::string> applicable;
+  std::map<std::string, std::string> first_of_backend;
+  for (const TrialRecord& record : results.trials) {
+    const std::string value = value_text(record.row, column);
+    if (!value.empty()) applicable.insert(value);
+    if (applicable.size() > 1) return true;
+    if (first_of_backend.try_emplace(record.row.text("backend"), value).first->second != value) return true;
+  }
+  return false;
+}
+
+/// As many keys as queries in every row.
+bool is_square(const ResultsFile& results) {
+  for (const TrialRecord& record : results.trials)
+    if (record.row.integer("key_len") != record.row.integer("seq_len")) return false;
+  return true;
+}
+
+}  // namespace
+
 std::vector<ColumnSpec> varying_parameters(const ResultsFile& results) {
   std::vector<ColumnSpec> varying;
   for (const ColumnSpec& column : trial_columns()) {
     if (column.role != ColumnRole::parameter) continue;
-    std::set<std::string> values;
-    for (const TrialRecord& record : results.trials) {
-      values.insert(value_text(record.row, column));
-      if (values.size() > 1) break;
-    }
-    if (values.size() > 1 || column.name == "backend") varying.push_back(column);
+    if (column.name == "key_len" && is_square(results)) continue;
+    if (column.name == "backend" || tells_apart(results, column)) varying.push_back(column);
   }
   return varying;
 }
