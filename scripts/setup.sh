@@ -11,6 +11,7 @@ packages=(
   libspectra-dev librandom123-dev libhwy-dev
   catch2 libbenchmark-dev
   python3 python3-numpy python3-h5py python3-matplotlib python3-pandas
+  python3-yaml python3-jsonschema
 )
 
 if [ "${HYPERATTN_SKIP_SETUP:-0}" = 1 ]; then

@@ -14,6 +14,7 @@
 #include "experiments/attend.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/interrupt.h"
+#include "experiments/config/problems.h"
 #include "experiments/inputs/language_model.h"
 #include "experiments/language_model/experiment.h"
 #include "experiments/runner.h"
@@ -169,12 +170,25 @@ int report(const std::string& message, int exit_code) {
   return exit_code;
 }
 
+/// CLI11 takes an unknown command for an argument and asks for a command.
+std::string unknown_command(const CLI::App& program) {
+  const std::vector<std::string> rest = program.remaining();
+  if (!program.get_subcommands().empty() || rest.empty() || rest.front().starts_with("-")) return {};
+  std::vector<std::string> names;
+  for (const CLI::App* command : program.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(command->get_name());
+  const std::string near = nearest_name(rest.front(), names);
+  return "there is no command '" + rest.front() + "'" +
+         (near.empty() ? "." : "; did you mean '" + near + "'?") + " Allowed: " + join(names);
+}
+
 /// CLI11's own message, and where help is. `--help` and `--version` come this way, too.
 int report_parse_result(const CLI::App& program, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return program.exit(error);
   std::string name = "hyperattn";
   for (const CLI::App* command : program.get_subcommands()) name += " " + command->get_name();
-  return report(std::string(error.what()) + "\nTry '" + name + " --help'.", kUsageError);
+  const std::string unknown = unknown_command(program);
+  return report((unknown.empty() ? error.what() : unknown) + "\nTry '" + name + " --help'.", kUsageError);
 }
 
 /// The call as a shell would take it again.

@@ -1,0 +1,146 @@
+"""Every bad call and input: one clear sentence, the right exit code, and nothing left behind."""
+
+import os
+import unittest
+
+import numpy as np
+from cli_test import SMALL, CliTest
+
+
+class BadConfiguration(CliTest):
+    def refused(self, text, *words, overrides=()):
+        outcome = self.call("run", self.config(text), *overrides, "-o", "out.h5")
+        self.assert_outcome(outcome, 2, *words)
+        self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["sweep.yaml"])
+
+    def test_missing_file(self):
+        self.assert_outcome(self.call("run", "none.yaml"), 2, "none.yaml", "does not exist")
+
+    def test_unknown_key_with_line_and_suggestion(self):
+        self.refused(SMALL.replace("trials:", "trails:"), "trails", "trials", "3")
+
+    def test_unknown_parameter(self):
+        self.refused(SMALL.replace("head_dim", "heads_dim"), "heads_dim", "head_dim", "sweep.yaml")
+
+    def test_wrong_type(self):
+        self.refused(SMALL.replace("trials: 2", "trials: many"), "trials", "whole number", "many")
+
+    def test_bucket_count(self):
+        self.refused(SMALL.replace("bucket_count: 4", "bucket_count: 12"), "bucket_count", "power of two", "12")
+
+    def test_block_size(self):
+        self.refused(SMALL.replace("block_size: 16", "block_size: 0"), "block_size", "0")
+
+    def test_sample_larger_than_n(self):
+        self.refused(SMALL.replace("sample_size: 8", "sample_size: 80"), "sample_size", "80", "64", "where")
+
+    def test_all_problems_at_once(self):
+        text = SMALL.replace("trials: 2", "trials: 0").replace("seed: 5", "seed: x")
+        self.refused(text, "trials", "seed")
+
+    def test_not_yaml(self):
+        self.refused("name: [", "YAML")
+
+    def test_override(self):
+        self.refused(SMALL, "sweep.sequence", overrides=("sweep.sequence=[1]",))
+
+    def test_axis_that_applies_nowhere(self):
+        self.refused(SMALL, "condition_number", "applies nowhere", overrides=("sweep.condition_number=[1]",))
+
+    def test_group_that_is_not_there(self):
+        self.assert_outcome(self.call("run", self.config(), "--group", "paper"), 2, "paper")
+
+
+class BadCall(CliTest):
+    def test_no_command(self):
+        self.assert_outcome(self.call(), 2, "--help")
+
+    def test_unknown_command(self):
+        self.assert_outcome(self.call("rum"), 2, "rum")
+
+    def test_shard(self):
+        self.assert_outcome(self.call("run", self.config(), "--shard", "3/2"), 2, "--shard", "3/2")
+
+    def test_help_of_all_commands(self):
+        for command in ("run", "attend", "show", "merge", "list", "describe"):
+            outcome = self.call(command, "--help")
+            self.assert_outcome(outcome, 0)
+            self.assertIn("Usage: hyperattn " + command, outcome.stdout)
+
+    def test_show_of_what_is_no_results_file(self):
+        self.path("text.h5").write_text("no HDF5")
+        self.assert_outcome(self.call("show", "none.h5"), 3, "none.h5")
+        self.assert_outcome(self.call("show", "text.h5"), 3, "text.h5", "HDF5")
+        self.assert_outcome(self.call("show", self.write_inputs()), 3, "in.h5", "not a results file")
+
+    def test_compare_takes_two(self):
+        self.assert_outcome(self.call("show", "--compare", "a.h5"), 2, "two results files")
+
+
+class BadInput(CliTest):
+    def attend(self, *arguments, backend="exact"):
+        return self.call("attend", *arguments, "-o", "out.h5", f"backend={backend}")
+
+    def refused(self, code, outcome, *words):
+        self.assert_outcome(outcome, code, *words)
+        self.assertFalse(self.path("out.h5").exists())
+        self.assertFalse(self.path("out.h5.partial").exists())
+
+    def test_missing(self):
+        self.refused(3, self.attend("none.h5"), "none.h5")
+
+    def test_not_hdf5(self):
+        self.path("text.h5").write_text("no HDF5")
+        self.refused(3, self.attend("text.h5"), "text.h5", "HDF5")
+
+    def test_missing_tensor(self):
+        self.refused(3, self.attend(self.write_inputs(k=None)), "/inputs/k")
+
+    def test_misshapen(self):
+        narrow = np.zeros((1, 2, 64, 8), "f4")
+        self.refused(3, self.attend(self.write_inputs(k=narrow)), "in.h5", "16", "8")
+        flat = np.zeros((64, 16), "f4")
+        self.refused(3, self.attend(self.write_inputs(q=flat)), "/inputs/q", "(64, 16)")
+
+    def test_not_finite(self):
+        values = np.zeros((1, 2, 64, 16), "f4")
+        values[0, 1, 5, 7] = np.nan
+        path = self.write_inputs(v=values)
+        self.refused(3, self.attend(path), "/inputs/v", "in.h5")
+        text = f"inputs: {{source: file, path: {path}}}\nbackends: [exact]\n"
+        self.refused(3, self.call("run", self.config(text), "-o", "out.h5"), "/inputs/v", "in.h5")
+
+    def test_parameters(self):
+        path = self.write_inputs()
+        self.refused(2, self.attend(path, backend="exakt"), "exakt", "exact")
+        self.refused(2, self.attend(path, "bucket_count=12", backend="hyper"), "bucket_count", "12")
+        self.refused(2, self.attend(path, "sample_size=65", backend="hyper"), "sample_size", "65", "64")
+        self.refused(2, self.attend(path, "blok_size=8", backend="hyper"), "blok_size", "block_size")
+
+    def test_unwritable_output(self):
+        outcome = self.call("attend", self.write_inputs(), "-o", "none/out.h5", "backend=exact")
+        self.assert_outcome(outcome, 1, "none/out.h5")
+        self.path("file").write_text("")
+        self.assert_outcome(self.call("run", self.config(), "-o", "file/out.h5"), 1, "file")
+
+    @unittest.skipIf(os.geteuid() == 0, "root writes everywhere")
+    def test_output_without_permission(self):
+        self.path("closed").mkdir(mode=0o500)
+        self.assert_outcome(self.call("run", self.config(), "-o", "closed/out.h5"), 1, "closed")
+
+    def test_existing_output(self):
+        path = self.write_inputs()
+        self.assert_outcome(self.attend(path), 0)
+        self.assert_outcome(self.attend(path), 2, "out.h5", "--force")
+        self.assert_outcome(self.attend(path, "--force"), 0)
+
+    def test_too_big_for_memory(self):
+        size = 40_000_000
+        text = (f"inputs: {{source: gaussian, head_dim: 256}}\nsweep: {{seq_len: [64, {size}]}}\n"
+                "backends: [{name: hyper, sample_size: 8, block_size: 16}]\nmeasures: [timing]\n")
+        outcome = self.call("run", self.config(text), "-o", "out.h5")
+        self.assert_outcome(outcome, 4, "1 trial failed", "memory", str(size))
+
+
+if __name__ == "__main__":
+    unittest.main()

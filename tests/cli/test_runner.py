@@ -1,0 +1,209 @@
+"""A run that is resumed, interrupted, killed, sharded, starved of disk or of time loses nothing and says what happened."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+import h5py
+from cli_test import PROGRAM, SMALL, SMALL_TRIALS, CliTest, differing_columns
+
+# Some hundred milliseconds in each of many trials: long enough to be hit in the middle.
+LONG = SMALL.replace("trials: 2", "trials: 4").replace("[64, 96, 128]", "[256, 320, 384]").replace(
+    "repeats: 2", "repeats: 200")
+
+
+class RunnerTest(CliTest):
+    def run_sweep(self, output, *arguments, config=None, **options):
+        return self.call("run", config or self.config(), "-o", output, *arguments, **options)
+
+    def statuses(self, name):
+        with h5py.File(self.path(name)) as file:
+            return [(row["status"].decode(), row["message"].decode()) for row in file["trials"][:]]
+
+    def start(self, config, output, *arguments):
+        return subprocess.Popen([PROGRAM, "run", str(config), "-o", str(output), *arguments], cwd=self.folder,
+                                text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+class Existing(RunnerTest):
+    def test_refused_resumed_replaced(self):
+        self.assert_outcome(self.run_sweep("out.h5"), 0)
+        self.assert_outcome(self.run_sweep("out.h5"), 2, "out.h5", "--resume", "--force")
+        again = self.run_sweep("out.h5", "--resume")
+        self.assert_outcome(again, 0)
+        self.assertIn("0 trials stored", again.stdout)
+        self.assert_outcome(self.run_sweep("out.h5", "--force"), 0)
+        self.assertEqual(len(self.statuses("out.h5")), SMALL_TRIALS)
+
+    def test_changed_configuration_shows_the_difference(self):
+        self.assert_outcome(self.run_sweep("out.h5"), 0)
+        outcome = self.run_sweep("out.h5", "--resume", "seed=6")
+        self.assert_outcome(outcome, 2, "- seed: 5", "+ seed: 6", "out.h5")
+        self.assertEqual(len(self.statuses("out.h5")), SMALL_TRIALS)
+
+    def test_dry_run_writes_nothing_and_counts_what_is_done(self):
+        outcome = self.run_sweep("out.h5", "--dry-run", "sweep.where=[seq_len < 128]")
+        self.assert_outcome(outcome, 0)
+        self.assertIn("dropped", outcome.stdout)
+        self.assertIn("6 cases, 12 trials, of which 0", outcome.stdout)
+        self.assertFalse(self.path("out.h5").exists())
+        self.assert_outcome(self.run_sweep("out.h5"), 0)
+        self.assertIn("18 trials, of which 18 are", self.run_sweep("out.h5", "--dry-run").stdout)
+
+
+class Failures(RunnerTest):
+    BAD = "sweep.seq_len=[64, 30000000, 96]"
+
+    def test_a_failing_case_is_a_row(self):
+        outcome = self.run_sweep("out.h5", self.BAD, "inputs.head_dim=256", "trials=1")
+        self.assert_outcome(outcome, 4, "3 trials failed", "memory")
+        rows = self.statuses("out.h5")
+        self.assertEqual([status for status, _ in rows].count("ok"), 6)
+        for status, message in rows:
+            self.assertEqual("memory" in message, status == "failed", message)
+
+    def test_fail_fast(self):
+        outcome = self.run_sweep("out.h5", self.BAD, "inputs.head_dim=256", "trials=1", "--fail-fast")
+        self.assert_outcome(outcome, 4, "--fail-fast", "--resume")
+        self.assertEqual(len(self.statuses("out.h5")), 6)
+
+    def test_case_timeout(self):
+        outcome = self.run_sweep("out.h5", "sweep.seq_len=[64, 16384]", "trials=1", "--case-timeout", "0.05",
+                                 "backends=[exact]", "measures=[timing]", "timing.repeats=50")
+        self.assert_outcome(outcome, 4, "--case-timeout", "0.05")
+        self.assertEqual([status for status, _ in self.statuses("out.h5")], ["ok", "failed"])
+
+
+class Shards(RunnerTest):
+    def test_shards_merge_to_the_whole(self):
+        config = self.config()
+        self.assert_outcome(self.run_sweep("whole.h5", config=config), 0)
+        shards = []
+        for i in (1, 2):
+            shards.append(f"shard{i}.h5")
+            self.assert_outcome(self.run_sweep(shards[-1], "--shard", f"{i}/2", config=config), 0)
+        self.assert_outcome(self.call("merge", "merged.h5", *shards), 0)
+        self.assertEqual(differing_columns(self.path("whole.h5"), self.path("merged.h5")), [])
+        self.assert_outcome(self.call("merge", "merged.h5", *shards), 2, "merged.h5", "--force")
+        part = self.call("merge", "part.h5", shards[0])
+        self.assert_outcome(part, 4, "missing", "case")
+        self.assert_outcome(self.run_sweep(shards[0], "--shard", "2/2", "--resume", config=config), 2, "shard")
+
+    def test_mixed_configurations_are_refused(self):
+        self.assert_outcome(self.run_sweep("a.h5"), 0)
+        self.assert_outcome(self.run_sweep("b.h5", "seed=6"), 0)
+        self.assert_outcome(self.call("merge", "merged.h5", "a.h5", "b.h5"), 2, "- seed: 5", "+ seed: 6")
+        self.assertFalse(self.path("merged.h5").exists())
+
+    def test_compare(self):
+        self.assert_outcome(self.run_sweep("a.h5"), 0)
+        self.assert_outcome(self.run_sweep("b.h5"), 0)
+        outcome = self.call("show", "--compare", "a.h5", "b.h5")
+        self.assert_outcome(outcome, 0)
+        self.assertIn("9 cases in common", outcome.stdout)
+        self.assertIn("equal to the last bit", outcome.stdout)
+
+
+class Interrupted(RunnerTest):
+    def test_interrupt_and_resume(self):
+        config = self.config(LONG)
+        process = self.start(config, "out.h5")
+        for line in process.stderr:
+            if line.startswith("["):
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, errors)
+        self.assertIn("--resume", errors)
+        self.assertGreater(len(self.statuses("out.h5")), 0)
+        self.assertFalse(self.path("out.h5.journal").exists())
+        self.assert_outcome(self.run_sweep("out.h5", "--resume", config=config), 0)
+        self.assertEqual(len(self.statuses("out.h5")), 36)
+
+    def test_killed_at_random_moments(self):
+        config = self.config(LONG)
+        began = time.monotonic()
+        self.assert_outcome(self.run_sweep("whole.h5", config=config), 0)
+        duration = time.monotonic() - began
+        moments = random.Random(20240607)
+        kills = 0
+        while kills < int(os.environ.get("HYPERATTN_KILLS", 10)):  # scripts/kill_test.sh makes more
+            process = self.start(config, "out.h5", *(["--resume"] if self.path("out.h5").exists() else []))
+            time.sleep(moments.uniform(0, duration / 2))
+            process.kill()
+            _, errors = process.communicate(timeout=60)
+            if process.returncode == 0:  # it was done before the kill: begin anew
+                self.path("out.h5").unlink()
+                continue
+            self.assertEqual(process.returncode, -signal.SIGKILL, errors)
+            kills += 1
+            if self.path("out.h5").exists():
+                self.statuses("out.h5")  # opens and reads
+        resume = ["--resume"] if self.path("out.h5").exists() else []
+        self.assert_outcome(self.run_sweep("out.h5", *resume, config=config), 0)
+        self.assertEqual(differing_columns(self.path("whole.h5"), self.path("out.h5")), [])
+
+    def test_reported_trials_survive_a_kill(self):
+        config = self.config(LONG)
+        process = self.start(config, "out.h5")
+        reported = 0
+        for line in process.stderr:
+            reported += line.startswith("[")
+            if reported == 7:
+                break
+        process.kill()
+        process.communicate(timeout=60)
+        outcome = self.run_sweep("out.h5", "--dry-run", config=config)
+        self.assert_outcome(outcome, 0)
+        resumed = self.run_sweep("out.h5", "--resume", config=config)
+        self.assert_outcome(resumed, 0)
+        stored = int(resumed.stdout.split()[0])
+        self.assertLessEqual(stored, 36 - reported)
+
+
+class Starved(RunnerTest):
+    def test_write_limit(self):
+        """A limit on the size of files stands for a full disk."""
+        config = self.config()
+        self.assert_outcome(self.run_sweep("whole.h5", config=config), 0)
+        size = self.path("whole.h5").stat().st_size
+
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+        self.assert_outcome(self.run_sweep("out.h5", config=config, preexec_fn=limit), 1, "out.h5")
+        resume = ["--resume"] if self.path("out.h5").exists() else []
+        self.assert_outcome(self.run_sweep("out.h5", *resume, config=config), 0)
+        self.assertEqual(differing_columns(self.path("whole.h5"), self.path("out.h5")), [])
+
+    def test_earlier_results_survive_a_write_limit(self):
+        self.assert_outcome(self.run_sweep("out.h5"), 0)
+        before = self.path("out.h5").read_bytes()
+
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+        self.assert_outcome(self.run_sweep("out.h5", "--force", preexec_fn=limit), 1, "out.h5")
+        self.assertEqual(self.path("out.h5").read_bytes(), before)
+
+    def test_output_folder_removed(self):
+        config = self.config(LONG)
+        process = self.start(config, "gone/out.h5")
+        for line in process.stderr:
+            if line.startswith("["):
+                break
+        shutil.rmtree(self.path("gone"))
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, errors)
+        self.assertIn("gone/out.h5", errors)
+
+
+if __name__ == "__main__":
+    unittest.main()
