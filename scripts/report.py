@@ -15,6 +15,7 @@ import hyperattn_results as hr
 import numpy as np
 import plot_ablations
 import plot_assumptions
+import plot_bounds
 import plot_causal
 import plot_error
 import plot_language_model
@@ -34,6 +35,7 @@ PLOTS = [
     ("Causal recursion", "Speed and error with a causal mask.", plot_causal.pictures),
     ("Language model", "Loss and speed of a model with some layers' attention replaced.", plot_language_model.pictures),
     ("Assumptions", "The quantities that the paper's guarantee assumes to be small.", plot_assumptions.pictures),
+    ("Bounds", "The measured error, its two halves, and what theory promises for them.", plot_bounds.pictures),
     ("Time by stage", "Where the time of one call goes.", plot_stages.pictures),
 ]
 # Figures of the summary table: column and heading. Those without a value in the results are left out.

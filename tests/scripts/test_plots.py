@@ -168,6 +168,20 @@ class Pictures(ScriptTest):
         self.picture("plot_assumptions.py", self.write("heads", rows, extra=extra, heads=heads), ["assumptions"])
         self.assert_refused(self.run_script("plot_assumptions.py", self.write("none", made.sweep())), 3, "neither α nor κ")
 
+    def test_bounds(self):
+        extra = [(name, "f8") for name in ("epsilon_diagonal", "epsilon_product", "log_bound_diagonal", "bound_product", "bound_product_provable")]
+        rows = [
+            dict(row, epsilon_diagonal=0.1, epsilon_product=np.inf, log_bound_diagonal=900.0 if index % 2 else 3.0, bound_product=2.0, bound_product_provable=np.nan)
+            for index, row in enumerate(made.sweep())
+        ]
+        path = self.write("bounds", rows, extra=extra)
+        self.picture("plot_bounds.py", path, ["bounds_vs_sample_size", "bounds_vs_bucket_count", "bounds_vs_seq_len"])
+        self.picture("plot_bounds.py", path, ["bounds_vs_sample_size"], "--x", "sample_size")
+        self.assert_refused(self.run_script("plot_bounds.py", path, "--x", "condition_number"), 2, "condition_number")
+        self.assert_refused(self.run_script("plot_bounds.py", self.write("unbound", made.sweep())), 3, "measure bound")
+        nothing = [dict(row, log_bound_diagonal=np.inf, bound_product=np.inf) for row in rows]
+        self.assert_refused(self.run_script("plot_bounds.py", self.write("empty", nothing, extra=extra)), 3, "no finite bound")
+
     def test_language_model(self):
         rows = made.language_model_rows()
         rows[4].update(status="failed", bits_per_byte=np.nan)
