@@ -86,7 +86,7 @@ def pictures(results, figure=None, title=None):
     windows = ", ".join(hr.number(value) for value in hr.distinct(rows, "windows"))
     texts = ", ".join(f"{name} (SHA-256 {digest[:8]}…)" for name, digest in sorted(set(zip(rows["text"], rows["text_sha256"]))))
     order = hr.distinct(rows, "replace")
-    note = f"{windows} windows of {texts}; {', '.join(order)} layers replaced first; model {', '.join(hr.distinct(rows, 'model'))}. Black: no layer replaced. {hr.spread_note(rows)}"
+    note = f"Windows: {windows}, of {texts}; {', '.join(order)} layers replaced first; model {', '.join(hr.distinct(rows, 'model'))}. Horizontal line: no layer replaced. {hr.spread_note(rows)}"
     style.finish(
         picture,
         title or "Language model with replaced attention",

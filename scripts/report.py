@@ -62,7 +62,7 @@ ASSUMPTIONS = [
 
 LANGUAGE_MODEL = [
     "seq_len", "windows", "replace", "replaced", "layers", "backend", "bucket_count", "block_size", "sample_size", "min_seq_len", "trial", "status",
-    "bits_per_byte", "bits_per_token", "perplexity", "bits_over_exact", "attention_seconds", "total_seconds", "baseline_backend", "attention_speedup",
+    "bits_per_byte", "bits_per_token", "perplexity", "attention_seconds", "seconds", "baseline_backend", "attention_speedup",
     "speedup", "message",
 ]  # fmt: skip
 
@@ -272,7 +272,8 @@ def language_model_table(results):
     if frame.empty:
         return ""
     columns = [column for column in LANGUAGE_MODEL if column in frame and hr.applies(frame[column]).any()]
-    rows = [[cell(row[column]) for column in columns] for _, row in frame.iterrows()]
+    held = {column: hr.applies(frame[column]) for column in columns}
+    rows = [[cell(row[column] if held[column][index] else math.nan) for column in columns] for index, row in frame.iterrows()]
     return "<h2 id='language-model-rows'>Language model, all rows</h2>" + table([column.replace("_", " ") for column in columns], rows)
 
 
@@ -312,8 +313,8 @@ def origins(results):
 
 def headline(results, trials):
     """A few numbers at the top."""
-    done = int((trials["status"] == "ok").sum()) if len(trials) else 0
-    facts = [("finished trials", f"{done} of {len(trials)}"), ("cases", str(sum(len(one.cases) for one in results)))]
+    every = [status for one in results for rows in (one.trials, one.language_model) if len(rows) for status in rows["status"]]
+    facts = [("finished trials", f"{every.count('ok')} of {len(every)}"), ("cases", str(sum(len(one.cases) for one in results)))]
     ok = trials[trials["status"] == "ok"] if len(trials) else trials
     approximate = ok[~ok["backend"].isin(hr.EXACT_BACKENDS)] if len(ok) else ok
     if len(approximate) and approximate["speedup"].notna().any():
