@@ -5,6 +5,7 @@
 #include "algorithms/backends/hyper.h"
 #include "algorithms/backends/lsh.h"
 #include "algorithms/backends/reference.h"
+#include "algorithms/engine/engine.h"
 #include "core/error.h"
 
 namespace hyperattn {
@@ -14,9 +15,11 @@ std::string Backend::check(const TensorShape&, const TensorShape&, const TensorS
   return {};
 }
 
-AttentionGradients Backend::backward(const AttentionProblem&, const CallContext&, const ForwardState&,
-                                     TensorView<const float>) const {
-  fail_usage("backend '" + name() + "' has no backward pass");
+AttentionGradients Backend::backward(const AttentionProblem& problem, const CallContext&,
+                                     const ForwardState& forward, TensorView<const float> dout) const {
+  if (!capabilities().backward || forward.plan == nullptr)
+    fail_usage("backend '" + name() + "' has no backward pass");
+  return run_backward(problem, *forward.plan, forward.result, dout);
 }
 
 std::shared_ptr<const Plan> Backend::mask_plan(const AttentionProblem&, const CallContext&) const {

@@ -80,8 +80,9 @@ class Backend {
   [[nodiscard]] virtual ForwardState forward(const AttentionProblem& problem,
                                              const CallContext& context) const = 0;
 
-  /// The exact gradient of this backend's own forward, with its random choices held fixed. dout has out's
-  /// shape. Throws Error(usage) where capabilities().backward is false or the parameters have no gradient.
+  /// The exact gradient of this backend's own forward, with its random choices held fixed: the forward's
+  /// plan, run backwards. dout has out's shape. Throws Error(usage) where capabilities().backward is false or
+  /// the parameters have no gradient.
   [[nodiscard]] virtual AttentionGradients backward(const AttentionProblem& problem,
                                                     const CallContext& context, const ForwardState& forward,
                                                     TensorView<const float> dout) const;

@@ -26,7 +26,8 @@ BackendDescription description() {
   BackendDescription text;
   text.name = "exact";
   text.meaning = "exact attention on the fused tile engine (fp32)";
-  text.capabilities.causal = text.capabilities.unequal_lengths = true;
+  Capabilities& can = text.capabilities;
+  can.causal = can.backward = can.unequal_lengths = true;
   return text;
 }
 

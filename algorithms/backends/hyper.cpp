@@ -75,7 +75,7 @@ BackendDescription description() {
   text.meaning =
       "HyperAttention: a heavy mask exactly, and a weighted sample (or centroids) of the other keys";
   Capabilities& can = text.capabilities;
-  can.causal = can.mask = can.unequal_lengths = can.replay = can.approximate = true;
+  can.causal = can.backward = can.mask = can.unequal_lengths = can.replay = can.approximate = true;
   text.parameters = declared_parameters();
   return text;
 }

@@ -15,7 +15,7 @@ BackendDescription description() {
   text.name = "lsh";
   text.meaning = "the keys of the row's own block of Hamming sorted LSH (or of another mask), nothing else";
   Capabilities& can = text.capabilities;
-  can.causal = can.mask = can.unequal_lengths = can.replay = can.approximate = true;
+  can.causal = can.backward = can.mask = can.unequal_lengths = can.replay = can.approximate = true;
   text.parameters = mask_parameters(false);
   return text;
 }

@@ -104,6 +104,22 @@ TEST_CASE("golden cases: the plan's gradient is the authors' automatic different
     check_gradient(gradients.dquery, file.read_tensor("/expected/dq"), "dq");
     check_gradient(gradients.dkey, file.read_tensor("/expected/dk"), "dk");
     check_gradient(gradients.dvalue, file.read_tensor("/expected/dv"), "dv");
+    const AttentionGradients fast =
+        backend_named("hyper").backward(golden.problem, golden.context, state, golden.dout.view());
+    check_gradient(fast.dquery, file.read_tensor("/expected/dq"), "dq of the backend");
+    check_gradient(fast.dkey, file.read_tensor("/expected/dk"), "dk of the backend");
+    check_gradient(fast.dvalue, file.read_tensor("/expected/dv"), "dv of the backend");
+  }
+}
+
+TEST_CASE("backends without a gradient say so") {
+  const Hdf5File file = open_golden("gaussian_full");
+  const GoldenCase golden(file);
+  for (const char* name : {"reference", "dense"}) {
+    const Backend& backend = backend_named(name);
+    const ForwardState state = backend.forward(golden.problem, {});
+    CHECK_THROWS_WITH(backend.backward(golden.problem, {}, state, golden.dout.view()),
+                      Catch::Contains("has no backward pass"));
   }
 }
 
