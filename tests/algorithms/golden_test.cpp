@@ -115,7 +115,7 @@ TEST_CASE("golden cases: the plan's gradient is the authors' automatic different
 TEST_CASE("backends without a gradient say so") {
   const Hdf5File file = open_golden("gaussian_full");
   const GoldenCase golden(file);
-  for (const char* name : {"reference", "dense"}) {
+  for (const char* name : {"dense"}) {
     const Backend& backend = backend_named(name);
     const ForwardState state = backend.forward(golden.problem, {});
     CHECK_THROWS_WITH(backend.backward(golden.problem, {}, state, golden.dout.view()),
