@@ -1,0 +1,153 @@
+// Each ratio compares times taken one after the other in this process, on one head of Gaussian inputs with
+// d = 64: seconds differ between machines and days, ratios less so.
+#include "experiments/benchmarks/headline.h"
+
+#include <algorithm>
+#include <functional>
+#include <ostream>
+#include <utility>
+
+#include "algorithms/engine/engine.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "core/timing.h"
+#include "experiments/benchmarks/one_head.h"
+#include "experiments/measures/context.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr int64_t kDim = 64;
+constexpr int64_t kLong = 131072;
+constexpr double kArithmeticLimit = static_cast<double>(kLong) / (256 + 256);  // n/(b + m)
+
+using Lines = std::vector<std::pair<std::string, double>>;
+
+/// FLOP/s over the FMA peak of as many threads, in forward FLOPs 4·n²·d times `factor`.
+double share_of_peak(const OneHead& head, double seconds, double factor, int threads) {
+  const auto rows = static_cast<double>(head.problem.query_count());
+  const double flops = factor * 4 * rows * rows * static_cast<double>(kDim);
+  return flops / seconds / 1e9 / measure_fma_peak_gflops(threads);
+}
+
+Lines fma_peak() {
+  return {{"fma_peak_gflops", measure_fma_peak_gflops(1)}};
+}
+
+Lines exact_forward() {
+  set_thread_count(1);
+  const OneHead head(8192, kDim, false);
+  return {{"exact_vs_fma_peak", share_of_peak(head, median_call("exact", head, false, 7).forward, 1, 1)}};
+}
+
+Lines exact_threads() {
+  const OneHead head(16384, kDim, false);
+  set_thread_count(1);
+  const double one = median_call("exact", head, false, 3).forward;
+  set_thread_count(2);
+  const double two = median_call("exact", head, false, 5).forward;
+  return {{"exact_thread_efficiency", one / (2 * two)}};
+}
+
+Lines exact_causal() {
+  set_thread_count(1);
+  const OneHead head(16384, kDim, true);
+  const double seconds = median_call("exact", head, false, 5).forward;
+  return {{"exact_causal_vs_fma_peak", share_of_peak(head, seconds, 0.5, 1)}};
+}
+
+Lines exact_backward() {
+  set_thread_count(1);
+  const OneHead head(8192, kDim, false);
+  const double seconds = median_call("exact", head, true, 5).both();
+  return {{"exact_backward_vs_fma_peak", share_of_peak(head, seconds, 14.0 / 4, 1)}};
+}
+
+Lines hyper_full() {
+  set_thread_count(2);
+  const OneHead head(kLong, kDim, false);
+  const CallSeconds exact = median_call("exact", head, true, 1);
+  const double ratio = exact.forward / median_call("hyper", head, false, 9).forward;
+  return {{"hyper_vs_exact_131072", ratio},
+          {"hyper_vs_limit_131072", ratio / kArithmeticLimit},
+          {"hyper_backward_vs_exact_131072", exact.both() / median_call("hyper", head, true, 7).both()}};
+}
+
+Lines hyper_causal() {
+  set_thread_count(2);
+  const OneHead head(kLong, kDim, true);
+  const CallSeconds exact = median_call("exact", head, true, 1);
+  return {
+      {"hyper_causal_vs_exact_131072", exact.forward / median_call("hyper", head, false, 5).forward},
+      {"hyper_causal_backward_vs_exact_131072", exact.both() / median_call("hyper", head, true, 3).both()}};
+}
+
+Lines hyper_growth() {
+  set_thread_count(2);
+  const auto seconds_per_token = [](int64_t rows) {
+    const OneHead head(rows, kDim, false);
+    return median_call("hyper", head, false, 5).forward / static_cast<double>(rows);
+  };
+  const double at_long = seconds_per_token(kLong);
+  return {{"hyper_growth_131072_to_1048576", seconds_per_token(8 * kLong) / at_long}};
+}
+
+Lines softmax_norm() {
+  set_thread_count(2);
+  const OneHead head(16384, kDim, false);
+  const double pass = median_call("exact", head, false, 5).forward;
+  ExactQuantities exact(head.problem, 2024, 0);
+  const Stopwatch watch;
+  if (exact.softmax_norm(0).status != NormStatus::converged)
+    fail_environment("the norm of the softmax matrix did not converge");
+  return {{"softmax_norm_in_exact_passes", watch.seconds() / pass}};
+}
+
+struct Measurement {
+  std::vector<std::string> names;
+  std::function<Lines()> run;
+};
+
+const std::vector<Measurement>& measurements() {
+  static const std::vector<Measurement> all = {
+      {{"fma_peak_gflops"}, fma_peak},
+      {{"exact_vs_fma_peak"}, exact_forward},
+      {{"exact_thread_efficiency"}, exact_threads},
+      {{"exact_causal_vs_fma_peak"}, exact_causal},
+      {{"exact_backward_vs_fma_peak"}, exact_backward},
+      {{"hyper_vs_exact_131072", "hyper_vs_limit_131072", "hyper_backward_vs_exact_131072"}, hyper_full},
+      {{"hyper_causal_vs_exact_131072", "hyper_causal_backward_vs_exact_131072"}, hyper_causal},
+      {{"hyper_growth_131072_to_1048576"}, hyper_growth},
+      {{"softmax_norm_in_exact_passes"}, softmax_norm},
+  };
+  return all;
+}
+
+bool holds(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+void check_names(const std::vector<std::string>& names) {
+  std::vector<std::string> known;
+  for (const Measurement& each : measurements())
+    known.insert(known.end(), each.names.begin(), each.names.end());
+  for (const std::string& name : names)
+    if (!holds(known, name))
+      fail_usage("there is no headline benchmark '" + name + "'; the nearest name is '" +
+                 nearest_name(name, known) + "'");
+}
+
+}  // namespace
+
+void run_headline(std::ostream& out, const std::vector<std::string>& names) {
+  check_names(names);
+  for (const Measurement& each : measurements()) {
+    const bool wanted = names.empty() || std::any_of(each.names.begin(), each.names.end(),
+                                                     [&](const auto& name) { return holds(names, name); });
+    if (!wanted) continue;
+    for (const auto& [name, value] : each.run())
+      if (names.empty() || holds(names, name)) out << name << ' ' << value << std::endl;
+  }
+}
+
+}  // namespace hyperattn
