@@ -73,9 +73,9 @@ class Failures(RunnerTest):
         self.assertEqual(len(self.statuses("out.h5")), 6)
 
     def test_case_timeout(self):
-        outcome = self.run_sweep("out.h5", "sweep.seq_len=[64, 16384]", "trials=1", "--case-timeout", "0.05",
-                                 "backends=[exact]", "measures=[timing]", "timing.repeats=50")
-        self.assert_outcome(outcome, 4, "--case-timeout", "0.05")
+        outcome = self.run_sweep("out.h5", "sweep.seq_len=[64, 16384]", "trials=1", "--case-timeout", "1",
+                                 "backends=[exact]", "measures=[timing]", "timing.repeats=100")
+        self.assert_outcome(outcome, 4, "--case-timeout", "1")
         self.assertEqual([status for status, _ in self.statuses("out.h5")], ["ok", "failed"])
 
 
