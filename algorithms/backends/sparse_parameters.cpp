@@ -68,13 +68,23 @@ std::vector<ParameterSpec> mask_parameters(bool allow_no_mask) {
   ParameterSpec buckets = integer("bucket_count", 128, 1, 1 << kMaxHashBits,
                                   "buckets of the hash, 2^r from r hyperplanes: more make blocks purer");
   buckets.power_of_two = true;
+  ParameterSpec centre;
+  centre.name = "centre_keys";
+  centre.type = ParameterType::boolean;
+  centre.default_value = false;
+  centre.meaning = "buckets: lsh: the hash (nothing else) sees keys minus their mean";
   return {
       choice("mask", std::move(masks), "which entries are computed exactly"),
       std::move(buckets),
       integer("block_size", 256, 1, kMaxRows, "keys in a block (b): cost and exact mass grow with it"),
       choice("bucket_order", {"gray", "reference"},
              "order of buckets: neighbours differ in one bit, or as in the authors' code"),
-      choice("buckets", {"lsh", "random"}, "hashed buckets, or random ones as a control"),
+      choice("buckets", {"lsh", "random", "kmeans"},
+             "hashed buckets, random ones as a control, or at most bucket_count k-means centres of the keys"),
+      std::move(centre),
+      choice("query_blocks", {"by_rank", "by_bucket"},
+             "queries cut by their own ranks, or each in the block of its bucket's keys: then no row depends "
+             "on later ones"),
       choice("blocks", {"aligned", "banded"},
              "blocks of equal ranks, or windows centred on tiles of 128 queries"),
       mask_path_parameter(),
@@ -116,6 +126,9 @@ SparseOptions sparse_options(const Parameters& parameters) {
   options.bucket_order =
       parameters.text("bucket_order") == "reference" ? BucketOrder::reference : BucketOrder::gray;
   options.random_buckets = parameters.text("buckets") == "random";
+  options.kmeans_buckets = parameters.text("buckets") == "kmeans";
+  options.centre_keys = parameters.boolean("centre_keys");
+  options.query_blocks_by_bucket = parameters.text("query_blocks") == "by_bucket";
   options.banded_blocks = parameters.text("blocks") == "banded";
   options.band_width = parameters.integer("band_width");
   options.min_seq_len = parameters.integer("min_seq_len");
@@ -133,6 +146,13 @@ std::string check_sparse_options(const SparseOptions& options, const Parameters&
                                  int64_t key_count) {
   if (options.mask == MaskKind::file && !parameters.has("mask_path"))
     return "mask: file needs mask_path, the HDF5 file that holds the mask";
+  if (options.banded_blocks &&
+      (options.kmeans_buckets || options.centre_keys || options.query_blocks_by_bucket))
+    return "blocks: banded goes with buckets: lsh or random, centre_keys: false and query_blocks: by_rank "
+           "only; choose blocks: aligned";
+  if (options.query_blocks_by_bucket && options.residual == Residual::columns_centroids)
+    return "query_blocks: by_bucket promises that no row depends on later queries, but residual: "
+           "columns+centroids estimates masses from them; choose residual: centroids";
   if (options.sample_size > key_count)
     return "sample_size must be at most the number of keys, " + std::to_string(key_count) + ", but is " +
            std::to_string(options.sample_size);

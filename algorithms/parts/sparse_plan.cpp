@@ -1,11 +1,14 @@
 #include "algorithms/parts/sparse_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <string>
 #include <utility>
 
+#include "algorithms/parts/bucket_blocks.h"
 #include "algorithms/parts/compressed_residual.h"
+#include "algorithms/parts/kmeans.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/timing.h"
@@ -103,6 +106,99 @@ std::vector<NodeMask> sorted_masks(const AttentionProblem& problem, const CallCo
     seconds->hash += spent.hash;
     seconds->sort += spent.sort + watch.seconds();
   }
+  return masks;
+}
+
+std::vector<uint32_t> hashed_codes(MatrixView<const float> rows, const HashDirections& directions,
+                                   BucketOrder order) {
+  constexpr int64_t kChunk = 4096;
+  std::vector<uint32_t> codes(static_cast<size_t>(rows.rows));
+  parallel_for((rows.rows + kChunk - 1) / kChunk, [&](int64_t chunk, int) {
+    const int64_t begin = chunk * kChunk;
+    const int64_t end = std::min(rows.rows, begin + kChunk);
+    directions.hash(rows, begin, end, codes.data() + begin);
+    for (int64_t i = begin; i < end; ++i)
+      codes[static_cast<size_t>(i)] = bucket_rank(codes[static_cast<size_t>(i)], order);
+  });
+  return codes;
+}
+
+RowMajorMatrix<float> centred(MatrixView<const float> rows) {
+  const auto matrix = as_eigen(rows);
+  const Eigen::RowVectorXf mean =
+      (matrix.cast<double>().colwise().sum() / static_cast<double>(rows.rows)).cast<float>();
+  return matrix.rowwise() - mean;
+}
+
+BucketCodes hash_buckets(MatrixView<const float> query, MatrixView<const float> key,
+                         const SparseOptions& options, const HashDirections& directions) {
+  BucketCodes codes;
+  codes.bucket_count = options.bucket_count;
+  codes.query = hashed_codes(query, directions, options.bucket_order);
+  if (!options.centre_keys) {
+    codes.key = hashed_codes(key, directions, options.bucket_order);
+    return codes;
+  }
+  const RowMajorMatrix<float> moved = centred(key);
+  codes.key = hashed_codes({moved.data(), moved.rows(), moved.cols(), moved.cols()}, directions,
+                           options.bucket_order);
+  return codes;
+}
+
+// Keys by distance; queries by scale·(q · c) + log n_c, the mass of the bucket were all its keys at c.
+BucketCodes kmeans_buckets(MatrixView<const float> query, MatrixView<const float> key, float scale,
+                           const SparseOptions& options, const RandomStream& stream) {
+  const RowMajorMatrix<float> centres = kmeans_centres(key, options.bucket_count, stream);
+  BucketCodes codes;
+  codes.bucket_count = centres.rows();
+  codes.key = best_centres(key, centres, 1.0F, nearest_biases(centres));
+  std::vector<float> mass(static_cast<size_t>(centres.rows()), 0.0F);
+  for (const uint32_t code : codes.key) ++mass[code];
+  for (float& m : mass) m = std::log(m);
+  codes.query = best_centres(query, centres, scale, mass);
+  return codes;
+}
+
+BucketCodes random_buckets(const AttentionNode& node, const SparseOptions& options,
+                           const RandomStream& stream) {
+  BucketCodes codes;
+  codes.bucket_count = options.bucket_count;
+  const auto draw = [&](uint64_t index) {
+    return static_cast<uint32_t>(stream.below(index, static_cast<uint64_t>(options.bucket_count)));
+  };
+  for (int64_t i = 0; i < node.query_count(); ++i) codes.query.push_back(draw(static_cast<uint64_t>(i)));
+  for (int64_t j = 0; j < node.key_count(); ++j)
+    codes.key.push_back(draw(kKeyBuckets + static_cast<uint64_t>(j)));
+  return codes;
+}
+
+// What the batched sort of `sorted_masks` cannot do: other bucket numbers, and other blocks for queries.
+bool needs_codes(const SparseOptions& options) {
+  return options.kmeans_buckets || options.centre_keys || options.query_blocks_by_bucket;
+}
+
+std::vector<NodeMask> coded_masks(const AttentionProblem& problem, const CallContext& context,
+                                  const SparseOptions& options, const std::vector<HeadNode>& nodes,
+                                  PlanningSeconds* seconds) {
+  const Stopwatch watch;
+  std::vector<HashDirections> directions(nodes.size());
+  if (!options.kmeans_buckets) directions = directions_of(problem, context, options, nodes);
+  std::vector<NodeMask> masks(nodes.size());
+  for_each_node(nodes, [&](size_t i) {
+    const auto& [head, node] = nodes[i];
+    const auto query = rows_of(problem.query, head, node.query_begin, node.query_end);
+    const auto key = rows_of(problem.key, head, node.key_begin, node.key_end);
+    const BucketCodes codes =
+        options.random_buckets
+            ? random_buckets(node, options, node_stream(context, Purpose::bucket, nodes[i]))
+        : options.kmeans_buckets
+            ? kmeans_buckets(query, key, problem.scale, options,
+                             node_stream(context, Purpose::centroid, nodes[i]))
+            : hash_buckets(query, key, options, directions[context.replay != nullptr ? 0 : i]);
+    masks[i] = options.query_blocks_by_bucket ? blocks_by_bucket(codes, node, options.block_size)
+                                              : blocks_by_rank(codes, node, options.block_size);
+  });
+  if (seconds != nullptr) seconds->sort += watch.seconds();
   return masks;
 }
 
@@ -246,6 +342,8 @@ std::vector<NodeMask> build_masks(const AttentionProblem& problem, const CallCon
     context.mask->validate(problem.heads(), problem.query_count(), problem.key_count());
   }
   if (nodes.empty()) return {};
+  if (options.mask == MaskKind::sort_lsh && needs_codes(options))
+    return coded_masks(problem, context, options, nodes, seconds);
   if (options.mask == MaskKind::sort_lsh) return sorted_masks(problem, context, options, nodes, seconds);
   const Stopwatch watch;
   std::vector<NodeMask> masks(nodes.size());

@@ -28,6 +28,9 @@ struct SparseOptions {
   int64_t block_size = 256;
   BucketOrder bucket_order = BucketOrder::gray;
   bool random_buckets = false;
+  bool kmeans_buckets = false;  ///< at most bucket_count centres of the keys in place of a hash
+  bool centre_keys = false;     ///< the hash sees keys minus their mean (attention itself does not change)
+  bool query_blocks_by_bucket = false;  ///< a query's block is that of its own bucket's keys
   bool banded_blocks = false;
   int64_t band_width = 128;
   int64_t min_seq_len = 2048;
