@@ -5,7 +5,8 @@
 
 namespace hyperattn {
 
-/// The middle value (mean of the two middle ones for an even count); NaNs are left out; NaN if nothing remains.
+/// The middle value (mean of the two middle ones for an even count); NaNs are left out; NaN if nothing
+/// remains.
 [[nodiscard]] double median(std::vector<double> values);
 
 /// Median absolute deviation from the median, unscaled; NaN for none.

@@ -11,8 +11,8 @@ namespace hyperattn {
 /// 16 hexadecimal digits: FNV-1a, 64 bits. The same on every machine, which std::hash does not promise.
 [[nodiscard]] std::string hash_text(std::string_view text);
 
-/// Canonical JSON (keys sorted, numbers in their shortest form) of what the identity depends on, the version of
-/// the results' schema included: a change of what results mean gives every case a new name.
+/// Canonical JSON (keys sorted, numbers in their shortest form) of what the identity depends on, the version
+/// of the results' schema included: a change of what results mean gives every case a new name.
 [[nodiscard]] std::string input_identity(uint64_t seed, const InputPoint& input);
 [[nodiscard]] std::string case_identity(uint64_t seed, const InputPoint& input, const Case& grid_case);
 

@@ -236,7 +236,8 @@ std::string describe_case(const InputPoint& input, const Case& grid_case) {
   text += describe_parameters(grid_case.parameters, grid_case.backend->parameters());
   text += " on " + input.label + describe_parameters(input.parameters, input.source->parameters());
   if (input.causal) text += " causal=true";
-  if (input.scale && !input.parameters.has("scale")) text += " scale=" + to_string(ParameterValue(*input.scale));
+  if (input.scale && !input.parameters.has("scale"))
+    text += " scale=" + to_string(ParameterValue(*input.scale));
   return text;
 }
 
