@@ -10,11 +10,13 @@
 namespace hyperattn {
 
 /// Bytes held by all live buffers of the process, and the largest value since the last reset. Thread-safe.
+/// Freed large buffers that are kept for later requests do not count.
 [[nodiscard]] int64_t allocated_bytes();
 [[nodiscard]] int64_t peak_allocated_bytes();
 void reset_peak_allocated_bytes();
 
-/// Bytes that the operating system could give us now (/proc/meminfo's MemAvailable and the cgroup's limit).
+/// Bytes that we could get now: what the operating system has (/proc/meminfo's MemAvailable and the cgroup's
+/// limit), and freed buffers that are kept.
 [[nodiscard]] int64_t available_memory_bytes();
 
 /// Throws Error(environment) naming `what`, the size wanted and the size available when `bytes` does not fit.
