@@ -33,7 +33,7 @@ struct ForwardRun {
   const TileLayout& layout;
   AttentionResult& result;
   RunningState* state;  ///< null: one phase, so rows are finished on the spot
-  bool resumes;         ///< rows have a state from an earlier phase
+  bool resumes;         ///< rows may have a state from an earlier phase
 };
 
 /// A worker's scratch memory and its bookkeeping.
@@ -47,6 +47,8 @@ class ForwardWorker {
         values_(layout.value_tile_floats()),
         bias_(kKeyTile),
         masked_bias_(kKeyTile),
+        query_norm_(kQueryTile),
+        bound_(kQueryTile),
         maximum_(kQueryTile),
         sum_(kQueryTile) {}
 
@@ -65,9 +67,14 @@ class ForwardWorker {
 
   void run_rows(const ForwardRun& run, const SharedLists& shared, const QueryJob& job,
                 const QueryGroup& group, const Rows& rows);
+  [[gnu::always_inline]] static void prefetch_out(const ForwardRun& run, const Rows& rows, int64_t i) {
+    const int64_t row = rows.pass->queries[rows.begin + i];
+    prefetch_row(run.result.out.matrix(rows.pass->head).row(row), run.layout.value_dim);
+  }
   void load_rows(const ForwardRun& run, const Rows& rows);
   void store_rows(const ForwardRun& run, const Rows& rows);
   void visit_list(const ForwardRun& run, const PackedList* packed, const Visit& visit, const Rows& rows);
+  void bound_scores(const KeyTile& tile, const Rows& rows, int64_t first, int64_t count);
   void attend(const ForwardRun& run, const KeyTile& tile, const KeyList& list, const Rows& rows);
   void cap_scores(const ForwardRun& run, const KeyList& list, const Rows& rows, int64_t first, int64_t count,
                   int64_t columns);
@@ -83,6 +90,8 @@ class ForwardWorker {
   Buffer<float> values_;
   Buffer<float> bias_;
   Buffer<float> masked_bias_;
+  Buffer<float> query_norm_;  // of the scaled queries
+  Buffer<float> bound_;
   Buffer<float> maximum_;
   Buffer<double> sum_;
   std::array<double, static_cast<size_t>(Stage::count)> seconds_{};
@@ -112,24 +121,36 @@ void ForwardWorker::run_rows(const ForwardRun& run, const SharedLists& shared, c
   book(Stage::gather);
 }
 
+float norm(const float* row, int64_t dim) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t k = 0; k < dim; ++k) sum += row[k] * row[k];
+  return std::sqrt(sum);
+}
+
 void ForwardWorker::load_rows(const ForwardRun& run, const Rows& rows) {
   const int64_t dim = run.layout.head_dim;
   const float factor = run.problem.scale * kLog2E;
   const MatrixView<const float> query = run.problem.query.matrix(rows.pass->head);
+  const RowOrder& order = rows.pass->queries;
   for (int64_t i = 0; i < rows.count; ++i) {
-    const float* source = query.row(rows.pass->queries[rows.begin + i]);
+    if (i + kPrefetchAhead < rows.count) prefetch_row(query.row(order[rows.begin + i + kPrefetchAhead]), dim);
+    const float* source = query.row(order[rows.begin + i]);
     float* target = queries_.data() + i * dim;
     for (int64_t k = 0; k < dim; ++k) target[k] = source[k] * factor;
+    query_norm_[i] = norm(target, dim);
   }
   const int64_t first_row = rows.pass->head * run.problem.query_count();
   std::fill_n(accumulator_.data(), rows.count * run.layout.value_columns, 0.0F);
+  const bool reads_out = run.resumes && run.options.values;
   for (int64_t i = 0; i < rows.count; ++i) {
-    const int64_t row = rows.pass->queries[rows.begin + i];
+    if (reads_out && i + kPrefetchAhead < rows.count) prefetch_out(run, rows, i + kPrefetchAhead);
+    const int64_t row = order[rows.begin + i];
     maximum_[i] = run.resumes ? run.state->maximum[first_row + row] : kNoScore;
     sum_[i] = run.resumes ? run.state->sum[first_row + row] : 0.0;
     if (run.options.row_normaliser != nullptr)
       maximum_[i] = kLog2E * run.options.row_normaliser[first_row + row];
-    if (run.resumes && run.options.values)
+    if (reads_out)
       std::memcpy(accumulator_.data() + i * run.layout.value_columns,
                   run.result.out.matrix(rows.pass->head).row(row),
                   static_cast<size_t>(run.layout.value_dim) * sizeof(float));
@@ -147,6 +168,7 @@ void ForwardWorker::store_rows(const ForwardRun& run, const Rows& rows) {
   const int64_t first_row = rows.pass->head * run.problem.query_count();
   const bool given = run.options.row_normaliser != nullptr;
   for (int64_t i = 0; i < rows.count; ++i) {
+    if (run.options.values && i + kPrefetchAhead < rows.count) prefetch_out(run, rows, i + kPrefetchAhead);
     const int64_t row = rows.pass->queries[rows.begin + i];
     float factor = 1;
     if (run.state != nullptr) {
@@ -172,7 +194,7 @@ void ForwardWorker::visit_list(const ForwardRun& run, const PackedList* packed, 
   for (int64_t rank = first; rank < end; rank += kKeyTile) {
     KeyTile tile;
     if (packed != nullptr) {
-      tile = packed->tile(run.layout, rank / kKeyTile);
+      tile = packed->tile(rank / kKeyTile);
     } else {
       tile = pack_tile(run.problem, run.layout, rows.pass->head, list, rank,
                        std::min(kKeyTile, visit.end - rank), {keys_.data(), values_.data(), bias_.data()});
@@ -185,6 +207,20 @@ void ForwardWorker::visit_list(const ForwardRun& run, const PackedList* packed, 
     }
     attend(run, tile, list, rows);
     book(list.stage);
+  }
+}
+
+// By Cauchy–Schwarz no score is farther than ‖q‖·‖k‖ from its key's bias. Where that is little, a row's first
+// tile needs no search for its maximum either: the largest bias is as good a reference. Rows that may not see
+// all keys of the tile get no bound, since nothing of theirs may depend on later keys.
+void ForwardWorker::bound_scores(const KeyTile& tile, const Rows& rows, int64_t first, int64_t count) {
+  const bool sees_all = !rows.pass->triangular || tile.first_rank + tile.count <= rows.begin + first + 1;
+  const float bias_range = tile.largest_bias - tile.smallest_bias;  // negative: no key counts
+  for (int64_t i = first; i < first + count; ++i) {
+    const float reach = query_norm_[i] * tile.largest_key_norm;
+    bound_[i] = sees_all ? tile.largest_bias + reach : kInfinity;
+    if (sees_all && maximum_[i] == kNoScore && bias_range >= 0 && reach + bias_range <= kHeadroom)
+      maximum_[i] = tile.largest_bias;
   }
 }
 
@@ -220,18 +256,22 @@ void ForwardWorker::attend(const ForwardRun& run, const KeyTile& tile, const Key
       mask_triangle(tile.first_rank, position, count, columns, scores_.data(), kKeyTile);
     if (run.options.score_cap != nullptr) cap_scores(run, list, rows, i, count, columns);
 
+    bound_scores(tile, rows, i, count);
     SoftmaxArguments softmax;
     softmax.rows = count;
     softmax.columns = columns;
     softmax.scores = scores_.data();
     softmax.score_stride = kKeyTile;
     softmax.maximum = maximum_.data() + i;
+    softmax.bound = bound_.data() + i;
     softmax.sum = sum_.data() + i;
     softmax.accumulator = layout.value_columns > 0 ? accumulator_.data() + i * layout.value_columns : nullptr;
     softmax.accumulator_stride = layout.value_columns;
     softmax.accumulator_columns = layout.value_columns;
     softmax.fixed = run.options.row_normaliser != nullptr;
     kernels.softmax(softmax);
+    for (int64_t r = i; r < i + count; ++r)  // what was masked altogether leaves no reference
+      if (sum_[r] == 0 && !softmax.fixed) maximum_[r] = kNoScore;
     if (layout.value_columns == 0) continue;
 
     MultiplyArguments value;
@@ -290,12 +330,11 @@ AttentionResult run_forward(const AttentionProblem& problem, const Plan& plan, c
   result.lse = Tensor<float>({q.batch, q.heads, q.rows, 1});
   if (options.values) result.out = Tensor<float>({q.batch, q.heads, q.rows, problem.value_dim()});
 
-  const bool one_phase = plan.phases.size() == 1 && covers_all_rows(plan.phases[0], problem);
+  const bool starts_all_rows = !plan.phases.empty() && covers_all_rows(plan.phases[0], problem);
   std::unique_ptr<RunningState> state;
-  if (!one_phase) {
+  if (plan.phases.size() != 1 || !starts_all_rows)
     state = std::make_unique<RunningState>(result.lse.shape().size());
-    parallel_fill(result.out.data(), result.out.shape().size(), 0.0F);
-  }
+  if (!starts_all_rows) parallel_fill(result.out.data(), result.out.shape().size(), 0.0F);
   std::map<std::string, double>& seconds = result.diagnostics.stage_seconds;
   const int workers = thread_count();
   std::vector<std::unique_ptr<ForwardWorker>> scratch(static_cast<size_t>(workers));
@@ -305,7 +344,8 @@ AttentionResult run_forward(const AttentionProblem& problem, const Plan& plan, c
     const std::vector<QueryJob> jobs = make_jobs(phase, tile_rows);
     const SharedLists shared(problem, phase, layout, tile_rows);
     seconds[stage_name(Stage::gather)] += watch.seconds();
-    const ForwardRun run{problem, options, layout, result, state.get(), state != nullptr};
+    const bool resumes = !starts_all_rows || &phase != &plan.phases.front();
+    const ForwardRun run{problem, options, layout, result, state.get(), resumes};
     parallel_for(static_cast<int64_t>(jobs.size()), [&](int64_t j, int worker) {
       auto& mine = scratch[static_cast<size_t>(worker)];
       if (!mine) mine = std::make_unique<ForwardWorker>(layout);

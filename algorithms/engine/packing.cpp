@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -10,13 +11,21 @@ namespace {
 
 using RowPointers = std::array<const float*, kKeyTile>;
 
-// Rows that the next tile will gather are scattered; asking early hides their latency behind this tile's
-// work.
-constexpr int64_t kPrefetchAhead = 16;
+void set_bias_range(KeyTile& tile) {
+  tile.smallest_bias = std::numeric_limits<float>::infinity();
+  tile.largest_bias = -std::numeric_limits<float>::infinity();
+  for (int64_t j = 0; j < tile.count; ++j) {
+    tile.largest_bias = std::max(tile.largest_bias, tile.bias[j]);
+    if (std::isfinite(tile.bias[j])) tile.smallest_bias = std::min(tile.smallest_bias, tile.bias[j]);
+  }
+}
 
-void prefetch_row(const float* row, int64_t length) {
-  constexpr int64_t kLine = 16;
-  for (int64_t i = 0; i < length; i += kLine) __builtin_prefetch(row + i);
+int64_t tile_floats(const TileLayout& layout) {
+  return layout.key_tile_floats() + layout.value_tile_floats() + kKeyTile;
+}
+
+int64_t tiles_of(int64_t count) {
+  return (count + kKeyTile - 1) / kKeyTile;
 }
 
 }  // namespace
@@ -51,9 +60,10 @@ void pack_rows(const float* const* rows, int64_t count, int64_t columns, int64_t
   }
 }
 
-void pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t panel,
-                     float* destination) {
+float pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t panel,
+                      float* destination) {
   const TileKernels& kernels = tile_kernels();
+  float largest = 0;
   for (int64_t first = 0; first < count; first += panel) {
     TransposeArguments block;
     block.source = rows + first;
@@ -62,8 +72,9 @@ void pack_transposed(const float* const* rows, int64_t count, int64_t depth, int
     block.panel = destination + first * depth;
     block.width = panel;
     for (int64_t j = 0; j < block.rows; ++j) prefetch_row(block.source[j], depth);
-    kernels.transpose(block);
+    largest = std::max(largest, kernels.transpose(block));
   }
+  return largest;
 }
 
 void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t columns, float* bias) {
@@ -78,7 +89,9 @@ KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int
   const int64_t columns = round_up(count, layout.panel);
   RowPointers rows{};
   for (int64_t j = 0; j < count; ++j) rows[static_cast<size_t>(j)] = key_row(problem, head, list, first + j);
-  pack_transposed(rows.data(), count, layout.head_dim, layout.panel, buffers.keys);
+  KeyTile tile{buffers.keys, buffers.values, buffers.bias, first, count, columns};
+  tile.largest_key_norm =
+      std::sqrt(pack_transposed(rows.data(), count, layout.head_dim, layout.panel, buffers.keys));
   if (layout.value_columns > 0) {
     for (int64_t j = 0; j < count; ++j)
       rows[static_cast<size_t>(j)] = value_row(problem, head, list, first + j);
@@ -92,33 +105,25 @@ KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int
     }
   }
   fill_bias(list, first, count, columns, buffers.bias);
-  return {buffers.keys, buffers.values, buffers.bias, first, count, columns};
+  set_bias_range(tile);
+  return tile;
 }
 
-PackedList::PackedList(const TileLayout& layout, int64_t count)
-    : count_(count),
-      tiles_((count + kKeyTile - 1) / kKeyTile),
-      keys_(tiles_ * layout.key_tile_floats()),
-      values_(tiles_ * layout.value_tile_floats()),
-      bias_(tiles_ * kKeyTile) {}
+int64_t PackedList::floats(const TileLayout& layout, int64_t count) {
+  return tiles_of(count) * tile_floats(layout);
+}
+
+PackedList::PackedList(int64_t count, float* storage)
+    : storage_(storage), tiles_(static_cast<size_t>(tiles_of(count))) {}
 
 void PackedList::pack(const AttentionProblem& problem, const TileLayout& layout, int64_t head,
                       const KeyList& list, int64_t tile) {
   const int64_t first = tile * kKeyTile;
-  static_cast<void>(pack_tile(problem, layout, head, list, first, std::min(kKeyTile, count_ - first),
-                              {keys_.data() + tile * layout.key_tile_floats(),
-                               values_.data() + tile * layout.value_tile_floats(), bias_.data() + first}));
-}
-
-KeyTile PackedList::tile(const TileLayout& layout, int64_t tile) const {
-  const int64_t first = tile * kKeyTile;
-  const int64_t count = std::min(kKeyTile, count_ - first);
-  return {keys_.data() + tile * layout.key_tile_floats(),
-          values_.data() + tile * layout.value_tile_floats(),
-          bias_.data() + first,
-          first,
-          count,
-          round_up(count, layout.panel)};
+  float* keys = storage_ + tile * tile_floats(layout);
+  float* values = keys + layout.key_tile_floats();
+  tiles_[static_cast<size_t>(tile)] =
+      pack_tile(problem, layout, head, list, first, std::min(kKeyTile, list.order.count - first),
+                {keys, values, values + layout.value_tile_floats()});
 }
 
 }  // namespace hyperattn

@@ -11,11 +11,19 @@
 
 namespace hyperattn {
 
-constexpr int64_t kKeyTile = 128;  ///< keys in a tile: K and V of a tile fit in L2 beside the query tile
+constexpr int64_t kKeyTile = 256;  ///< keys in a tile: K and V of a tile fit in L2 beside the query tile
 constexpr float kLog2E = 1.44269504088896340736F;
 
 [[nodiscard]] inline int64_t round_up(int64_t value, int64_t step) {
   return (value + step - 1) / step * step;
+}
+
+/// Rows that are gathered lie scattered: asking for them this many rows early hides their latency.
+constexpr int64_t kPrefetchAhead = 16;
+// Inlined by force, or g++ may take the call for one without effect and drop it.
+[[gnu::always_inline]] inline void prefetch_row(const float* row, int64_t length) {
+  constexpr int64_t kLine = 16;
+  for (int64_t i = 0; i < length; i += kLine) __builtin_prefetch(row + i);
 }
 
 /// Sizes that all tiles of a problem share, for the kernel table in use.
@@ -40,6 +48,10 @@ struct KeyTile {
   int64_t first_rank = 0;
   int64_t count = 0;
   int64_t columns = 0;
+  // With the length of a query these bound what its scores can be.
+  float largest_key_norm = 0;  ///< ‖k‖
+  float smallest_bias = 0;     ///< finite ones
+  float largest_bias = 0;
 };
 
 /// Storage for one tile.
@@ -61,8 +73,9 @@ void pack_rows(const float* const* rows, int64_t count, int64_t columns, int64_t
                int64_t panel, int64_t panel_rows, float* destination);
 
 /// Transposes `count` rows of length `depth` into panels of `panel` columns each, zero up to a whole panel.
-void pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t panel,
-                     float* destination);
+/// Returns the largest ‖row‖².
+float pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t panel,
+                      float* destination);
 
 /// Base-2 biases of ranks [first, first + count) of a list, and −∞ up to `columns`.
 void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t columns, float* bias);
@@ -72,22 +85,22 @@ void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t column
                                 const KeyList& list, int64_t first, int64_t count,
                                 const TileBuffers& buffers);
 
-/// A whole list packed once, because many query tiles visit it.
+/// A whole list packed once, because many query tiles visit it. The memory is the caller's.
 class PackedList {
  public:
-  PackedList(const TileLayout& layout, int64_t count);
+  /// Floats that `count` keys take.
+  [[nodiscard]] static int64_t floats(const TileLayout& layout, int64_t count);
 
-  [[nodiscard]] int64_t tile_count() const { return tiles_; }
+  PackedList(int64_t count, float* storage);
+
+  [[nodiscard]] int64_t tile_count() const { return static_cast<int64_t>(tiles_.size()); }
   void pack(const AttentionProblem& problem, const TileLayout& layout, int64_t head, const KeyList& list,
             int64_t tile);
-  [[nodiscard]] KeyTile tile(const TileLayout& layout, int64_t tile) const;
+  [[nodiscard]] const KeyTile& tile(int64_t tile) const { return tiles_[static_cast<size_t>(tile)]; }
 
  private:
-  int64_t count_;
-  int64_t tiles_;
-  Buffer<float> keys_;
-  Buffer<float> values_;
-  Buffer<float> bias_;
+  float* storage_;  // tile by tile: keys, values, biases
+  std::vector<KeyTile> tiles_;
 };
 
 }  // namespace hyperattn

@@ -77,29 +77,40 @@ std::vector<QueryJob> make_jobs(const Phase& phase, int64_t tile_rows) {
 
 SharedLists::SharedLists(const AttentionProblem& problem, const Phase& phase, const TileLayout& layout,
                          int64_t tile_rows) {
-  struct Task {
-    int64_t slot;
+  struct Source {
     const Pass* pass;
     const KeyList* list;
-    int64_t tile;
   };
-  std::vector<Task> tasks;
+  std::vector<Source> sources;
+  int64_t floats = 0;
   for (const Pass& pass : phase.passes) {
     first_slot_.push_back(static_cast<int64_t>(slots_.size()));
     const std::vector<int64_t> wanted = wanted_keys(pass, tile_rows);
     for (size_t l = 0; l < pass.lists.size(); ++l) {
       const KeyList& list = pass.lists[l];
       const bool shared = wanted[l] > kSharedFrom * list.order.count;
-      slots_.push_back(shared ? static_cast<int64_t>(packed_.size()) : -1);
+      slots_.push_back(shared ? static_cast<int64_t>(sources.size()) : -1);
       if (!shared) continue;
-      packed_.emplace_back(layout, list.order.count);
-      for (int64_t tile = 0; tile < packed_.back().tile_count(); ++tile)
-        tasks.push_back({static_cast<int64_t>(packed_.size()) - 1, &pass, &list, tile});
+      sources.push_back({&pass, &list});
+      floats += PackedList::floats(layout, list.order.count);
     }
   }
+  storage_ = Buffer<float>(floats);
+  struct Task {
+    size_t slot;
+    int64_t tile;
+  };
+  std::vector<Task> tasks;
+  float* next = storage_.data();
+  for (const Source& source : sources) {
+    packed_.emplace_back(source.list->order.count, next);
+    next += PackedList::floats(layout, source.list->order.count);
+    for (int64_t tile = 0; tile < packed_.back().tile_count(); ++tile)
+      tasks.push_back({packed_.size() - 1, tile});
+  }
   parallel_for(static_cast<int64_t>(tasks.size()), [&](int64_t t, int) {
-    const Task& task = tasks[static_cast<size_t>(t)];
-    packed_[static_cast<size_t>(task.slot)].pack(problem, layout, task.pass->head, *task.list, task.tile);
+    const auto [slot, tile] = tasks[static_cast<size_t>(t)];
+    packed_[slot].pack(problem, layout, sources[slot].pass->head, *sources[slot].list, tile);
   });
 }
 

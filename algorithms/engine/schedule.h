@@ -44,6 +44,7 @@ class SharedLists {
  private:
   std::vector<int64_t> first_slot_;
   std::vector<int64_t> slots_;
+  Buffer<float> storage_;  // one allocation for all: small ones would be new pages every time
   std::vector<PackedList> packed_;
 };
 

@@ -35,14 +35,19 @@ struct MultiplyArguments {
   Accumulate mode = Accumulate::overwrite;
 };
 
-/// Rows of base-2 scores to be turned, in place, into weights 2^(score − maximum).
+/// Rows of base-2 scores to be turned, in place, into weights 2^(score − reference).
 struct SoftmaxArguments {
   int64_t rows = 0;
   int64_t columns = 0;  ///< multiple of `lanes`
   float* scores = nullptr;
   int64_t score_stride = 0;
-  float* maximum = nullptr;  ///< running maximum per row (starts at kNoScore); only read if `fixed`
-  double* sum = nullptr;     ///< running sum per row, relative to the maximum
+  /// Running reference per row (starts at kNoScore), at most kHeadroom below the largest score so far; only
+  /// read if `fixed`.
+  float* maximum = nullptr;
+  /// Upper bound of each row's scores here. Where it shows that none exceeds the reference by more than
+  /// kHeadroom, the search for the maximum is left out.
+  const float* bound = nullptr;
+  double* sum = nullptr;  ///< running sum per row, relative to the reference
   float* accumulator =
       nullptr;  ///< running Σ weight·value per row, rescaled where the maximum grows; may be null
   int64_t accumulator_stride = 0;
@@ -62,7 +67,7 @@ struct GradientArguments {
 };
 
 /// Copies `rows` given rows (length depth) as the columns of one panel: panel[k · width + j] = source[j][k];
-/// missing columns up to `width` are zero.
+/// missing columns up to `width`, a multiple of `lanes`, are zero.
 struct TransposeArguments {
   const float* const* source = nullptr;
   int64_t rows = 0;
@@ -74,6 +79,10 @@ struct TransposeArguments {
 /// The start of a running maximum: finite, so that −∞ − maximum never becomes NaN.
 constexpr float kNoScore = -3.4028234663852886e38F;
 
+/// How far (base 2) a score may exceed a row's reference: weights stay below 2^30, so that a sum of 2^31 of
+/// them times values up to 2^60 is a float.
+constexpr float kHeadroom = 30;
+
 struct TileKernels {
   const char* name;
   int64_t lanes;  ///< floats in a vector
@@ -81,7 +90,8 @@ struct TileKernels {
   void (*multiply)(const MultiplyArguments&);
   void (*softmax)(const SoftmaxArguments&);
   void (*gradient)(const GradientArguments&);
-  void (*transpose)(const TransposeArguments&);
+  /// Returns the largest ‖row‖², which costs little while the panel is in cache.
+  float (*transpose)(const TransposeArguments&);
   /// 2^x for `count` values (a multiple of lanes), relative error below 2.5e-7 for x ≥ −126, below that
   /// flushed towards 0.
   void (*exp2)(const float* x, float* y, int64_t count);

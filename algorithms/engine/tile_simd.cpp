@@ -176,7 +176,7 @@ void softmax(const SoftmaxArguments& s) {
   const D d;
   for (int64_t i = 0; i < s.rows; ++i) {
     float* scores = s.scores + i * s.score_stride;
-    if (!s.fixed) {
+    if (!s.fixed && !(s.bound[i] <= s.maximum[i] + kHeadroom)) {
       const float maximum = row_maximum(scores, s.columns);
       if (maximum > s.maximum[i]) {
         const float factor = hn::GetLane(exp2_vector(hn::Set(d, s.maximum[i] - maximum)));
@@ -227,7 +227,21 @@ HWY_INLINE void transpose_block(const Load& load, float* panel, int64_t width) {
 
 #endif
 
-void transpose(const TransposeArguments& t) {
+HWY_INLINE float largest_square_norm(const float* panel, int64_t depth, int64_t width) {
+  const D d;
+  Vec largest = hn::Zero(d);
+  for (int64_t j = 0; j < width; j += kLanes) {
+    Vec sum = hn::Zero(d);
+    for (int64_t k = 0; k < depth; ++k) {
+      const Vec x = hn::LoadU(d, panel + k * width + j);
+      sum = hn::MulAdd(x, x, sum);
+    }
+    largest = hn::Max(largest, sum);
+  }
+  return hn::GetLane(hn::MaxOfLanes(d, largest));
+}
+
+float transpose(const TransposeArguments& t) {
   int64_t j = 0;
 #if HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_AVX2
   for (; j + kLanes <= t.rows; j += kLanes) {
@@ -253,6 +267,7 @@ void transpose(const TransposeArguments& t) {
 #endif
   for (; j < t.width; ++j)
     for (int64_t k = 0; k < t.depth; ++k) t.panel[k * t.width + j] = j < t.rows ? t.source[j][k] : 0.0F;
+  return largest_square_norm(t.panel, t.depth, t.width);
 }
 
 void exp2_all(const float* x, float* y, int64_t count) {
