@@ -13,6 +13,7 @@
 #include "core/timing.h"
 #include "experiments/benchmarks/one_head.h"
 #include "experiments/measures/context.h"
+#include "experiments/repeat_statistics.h"
 
 namespace hyperattn {
 namespace {
@@ -23,11 +24,19 @@ constexpr double kArithmeticLimit = static_cast<double>(kLong) / (256 + 256);  /
 
 using Lines = std::vector<std::pair<std::string, double>>;
 
-/// FLOP/s over the FMA peak of as many threads, in forward FLOPs 4·n²·d times `factor`.
-double share_of_peak(const OneHead& head, double seconds, double factor, int threads) {
+/// FLOP/s of `exact` on one thread over the FMA peak, in forward FLOPs 4·n²·d times `factor`: the median over
+/// rounds, each with a peak of its own, since the processor's frequency wanders.
+double share_of_peak(const OneHead& head, bool backward, double factor, int rounds) {
+  set_thread_count(1);
   const auto rows = static_cast<double>(head.problem.query_count());
-  const double flops = factor * 4 * rows * rows * static_cast<double>(kDim);
-  return flops / seconds / 1e9 / measure_fma_peak_gflops(threads);
+  const double gflops = factor * 4e-9 * rows * rows * static_cast<double>(kDim);
+  static_cast<void>(time_call("exact", head, backward));
+  std::vector<double> shares;
+  for (int round = 0; round < rounds; ++round) {
+    const double seconds = time_call("exact", head, backward).both();
+    shares.push_back(gflops / seconds / measure_fma_peak_gflops(1));
+  }
+  return median(shares);
 }
 
 Lines fma_peak() {
@@ -35,9 +44,7 @@ Lines fma_peak() {
 }
 
 Lines exact_forward() {
-  set_thread_count(1);
-  const OneHead head(8192, kDim, false);
-  return {{"exact_vs_fma_peak", share_of_peak(head, median_call("exact", head, false, 7).forward, 1, 1)}};
+  return {{"exact_vs_fma_peak", share_of_peak(OneHead(8192, kDim, false), false, 1, 15)}};
 }
 
 Lines exact_threads() {
@@ -50,17 +57,11 @@ Lines exact_threads() {
 }
 
 Lines exact_causal() {
-  set_thread_count(1);
-  const OneHead head(16384, kDim, true);
-  const double seconds = median_call("exact", head, false, 5).forward;
-  return {{"exact_causal_vs_fma_peak", share_of_peak(head, seconds, 0.5, 1)}};
+  return {{"exact_causal_vs_fma_peak", share_of_peak(OneHead(16384, kDim, true), false, 0.5, 9)}};
 }
 
 Lines exact_backward() {
-  set_thread_count(1);
-  const OneHead head(8192, kDim, false);
-  const double seconds = median_call("exact", head, true, 5).both();
-  return {{"exact_backward_vs_fma_peak", share_of_peak(head, seconds, 14.0 / 4, 1)}};
+  return {{"exact_backward_vs_fma_peak", share_of_peak(OneHead(8192, kDim, false), true, 14.0 / 4, 7)}};
 }
 
 Lines hyper_full() {

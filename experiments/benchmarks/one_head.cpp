@@ -1,11 +1,12 @@
 #include "experiments/benchmarks/one_head.h"
 
-#include <algorithm>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "core/timing.h"
 #include "experiments/inputs/generators.h"
+#include "experiments/repeat_statistics.h"
 
 namespace hyperattn {
 namespace {
@@ -60,13 +61,15 @@ CallSeconds time_call(const std::string& backend_name, const OneHead& head, bool
 }
 
 CallSeconds median_call(const std::string& backend, const OneHead& head, bool backward, int repeats) {
-  std::vector<CallSeconds> calls;
   if (repeats > 1) static_cast<void>(time_call(backend, head, backward));
-  for (int repeat = 0; repeat < repeats; ++repeat) calls.push_back(time_call(backend, head, backward));
-  const auto middle = calls.begin() + static_cast<std::ptrdiff_t>(calls.size() / 2);
-  std::nth_element(calls.begin(), middle, calls.end(),
-                   [](const CallSeconds& a, const CallSeconds& b) { return a.both() < b.both(); });
-  return *middle;
+  std::vector<double> forward_seconds;
+  std::vector<double> backward_seconds;
+  for (int repeat = 0; repeat < repeats; ++repeat) {
+    const CallSeconds call = time_call(backend, head, backward);
+    forward_seconds.push_back(call.forward);
+    backward_seconds.push_back(call.backward);
+  }
+  return {median(std::move(forward_seconds)), median(std::move(backward_seconds))};
 }
 
 }  // namespace hyperattn

@@ -34,7 +34,7 @@ struct CallSeconds {
 /// Wall time of one call, forward or forward and backward.
 [[nodiscard]] CallSeconds time_call(const std::string& backend, const OneHead& head, bool backward);
 
-/// The call of the median total out of `repeats`, after one that is not counted if there are several.
+/// Medians of `repeats` calls, after one that is not counted if there are several.
 [[nodiscard]] CallSeconds median_call(const std::string& backend, const OneHead& head, bool backward,
                                       int repeats);
 
