@@ -32,12 +32,19 @@ struct RowOrder {
 };
 
 /// Keys that are not rows of the problem, such as centroids: their own key (count × d) and value (count ×
-/// d_v) rows. `members` says which rows of the problem each one averages, for the backward pass.
+/// d_v) rows. Members are the rows of the problem that each one is a weighted mean of, for the backward pass.
 struct SyntheticKeys {
   Tensor<float> key;                  ///< (1, 1, count, d)
   Tensor<float> value;                ///< (1, 1, count, d_v)
   RowOrder member_order;              ///< key rows of the problem, grouped by synthetic key
   std::vector<int64_t> member_begin;  ///< count + 1 offsets into member_order
+  std::vector<float> member_share;    ///< of each member in its mean; empty: equal shares
+
+  [[nodiscard]] float share(int64_t synthetic, int64_t member) const {
+    if (!member_share.empty()) return member_share[static_cast<size_t>(member)];
+    const auto i = static_cast<size_t>(synthetic);
+    return 1.0F / static_cast<float>(member_begin[i + 1] - member_begin[i]);
+  }
 };
 
 /// Keys in a chosen order, each with a log-weight (natural logarithm; −∞ removes a key).

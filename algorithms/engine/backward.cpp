@@ -159,10 +159,12 @@ void BackwardWorker::load_keys(const BackwardRun& run, const KeyList& list, cons
   const int64_t columns = round_up(tile.keys, layout.panel);
   for (int64_t j = 0; j < tile.keys; ++j)
     row_pointers_[static_cast<size_t>(j)] = value_row(run.problem, tile.pass->head, list, tile.rank + j);
-  pack_transposed(row_pointers_.data(), tile.keys, layout.value_dim, layout.panel, values_transposed_.data());
+  pack_transposed(row_pointers_.data(), tile.keys, layout.value_dim, columns, layout.panel,
+                  values_transposed_.data());
   for (int64_t j = 0; j < tile.keys; ++j)
     row_pointers_[static_cast<size_t>(j)] = key_row(run.problem, tile.pass->head, list, tile.rank + j);
-  pack_transposed(row_pointers_.data(), tile.keys, layout.head_dim, layout.panel, keys_transposed_.data());
+  pack_transposed(row_pointers_.data(), tile.keys, layout.head_dim, columns, layout.panel,
+                  keys_transposed_.data());
   pack_rows(row_pointers_.data(), tile.keys, layout.head_dim, key_columns_, layout.panel, kKeys,
             keys_.data());
   fill_bias(list, tile.rank, tile.keys, columns, bias_.data());
@@ -327,8 +329,8 @@ void scatter_rank(const BackwardRun& run, const KeySegment& segment, GatheredGra
   const SyntheticKeys& synthetic = *list.synthetic;
   const int64_t begin = synthetic.member_begin[static_cast<size_t>(row)];
   const int64_t end = synthetic.member_begin[static_cast<size_t>(row) + 1];
-  const float share = 1.0F / static_cast<float>(std::max<int64_t>(1, end - begin));
   for (int64_t member = begin; member < end; ++member) {
+    const float share = synthetic.share(row, member);
     add_scaled(dkey, share, dim, all_dkeys.row(synthetic.member_order[member]));
     add_scaled(dvalue, share, value_dim, all_dvalues.row(synthetic.member_order[member]));
   }

@@ -60,17 +60,17 @@ void pack_rows(const float* const* rows, int64_t count, int64_t columns, int64_t
   }
 }
 
-float pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t panel,
-                      float* destination) {
+float pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t padded_columns,
+                      int64_t panel, float* destination) {
   const TileKernels& kernels = tile_kernels();
   float largest = 0;
-  for (int64_t first = 0; first < count; first += panel) {
+  for (int64_t first = 0; first < padded_columns; first += panel) {
     TransposeArguments block;
     block.source = rows + first;
-    block.rows = std::min(panel, count - first);
+    block.rows = std::clamp<int64_t>(count - first, 0, panel);
     block.depth = depth;
     block.panel = destination + first * depth;
-    block.width = panel;
+    block.width = std::min(panel, padded_columns - first);
     for (int64_t j = 0; j < block.rows; ++j) prefetch_row(block.source[j], depth);
     largest = std::max(largest, kernels.transpose(block));
   }
@@ -86,12 +86,12 @@ void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t column
 
 KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int64_t head,
                   const KeyList& list, int64_t first, int64_t count, const TileBuffers& buffers) {
-  const int64_t columns = round_up(count, layout.panel);
+  const int64_t columns = round_up(count, tile_kernels().lanes);
   RowPointers rows{};
   for (int64_t j = 0; j < count; ++j) rows[static_cast<size_t>(j)] = key_row(problem, head, list, first + j);
   KeyTile tile{buffers.keys, buffers.values, buffers.bias, first, count, columns};
   tile.largest_key_norm =
-      std::sqrt(pack_transposed(rows.data(), count, layout.head_dim, layout.panel, buffers.keys));
+      std::sqrt(pack_transposed(rows.data(), count, layout.head_dim, columns, layout.panel, buffers.keys));
   if (layout.value_columns > 0) {
     for (int64_t j = 0; j < count; ++j)
       rows[static_cast<size_t>(j)] = value_row(problem, head, list, first + j);

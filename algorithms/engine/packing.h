@@ -26,6 +26,12 @@ constexpr int64_t kPrefetchAhead = 16;
   for (int64_t i = 0; i < length; i += kLine) __builtin_prefetch(row + i);
 }
 
+/// The same for rows [begin, end) that follow each other: kernels that read several rows side by side show the
+/// processor no stream to fetch ahead of.
+[[gnu::always_inline]] inline void prefetch_rows(MatrixView<const float> rows, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) prefetch_row(rows.row(i), rows.cols);
+}
+
 /// Sizes that all tiles of a problem share, for the kernel table in use.
 struct TileLayout {
   TileLayout(const AttentionProblem& problem, bool with_values);
@@ -40,7 +46,7 @@ struct TileLayout {
 };
 
 /// A packed tile: ranks first_rank … first_rank + count − 1 of its list; `columns` is count rounded up to
-/// whole panels.
+/// vectors.
 struct KeyTile {
   const float* keys = nullptr;
   const float* values = nullptr;
@@ -72,10 +78,10 @@ struct TileBuffers {
 void pack_rows(const float* const* rows, int64_t count, int64_t columns, int64_t padded_columns,
                int64_t panel, int64_t panel_rows, float* destination);
 
-/// Transposes `count` rows of length `depth` into panels of `panel` columns each, zero up to a whole panel.
-/// Returns the largest ‖row‖².
-float pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t panel,
-                      float* destination);
+/// Transposes `count` rows of length `depth` into the columns of panels, zero up to `padded_columns` (a
+/// multiple of lanes; the last panel may be narrower). Returns the largest ‖row‖².
+float pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t padded_columns,
+                      int64_t panel, float* destination);
 
 /// Base-2 biases of ranks [first, first + count) of a list, and −∞ up to `columns`.
 void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t columns, float* bias);

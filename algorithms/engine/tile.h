@@ -92,6 +92,9 @@ struct TileKernels {
   void (*gradient)(const GradientArguments&);
   /// Returns the largest ‖row‖², which costs little while the panel is in cache.
   float (*transpose)(const TransposeArguments&);
+  /// For each of `rows` rows of `columns` (a multiple of lanes) numbers the place of the largest, the first
+  /// of equals; 0 where there is none because of NaN.
+  void (*argmax)(const float* rows_begin, int64_t rows, int64_t columns, uint32_t* places);
   /// 2^x for `count` values (a multiple of lanes), relative error below 2.5e-7 for x ≥ −126, below that
   /// flushed towards 0.
   void (*exp2)(const float* x, float* y, int64_t count);

@@ -270,6 +270,20 @@ float transpose(const TransposeArguments& t) {
   return largest_square_norm(t.panel, t.depth, t.width);
 }
 
+void argmax(const float* rows_begin, int64_t rows, int64_t columns, uint32_t* places) {
+  const D d;
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* row = rows_begin + i * columns;
+    const Vec largest = hn::Set(d, row_maximum(row, columns));
+    places[i] = 0;
+    for (int64_t j = 0; j < columns; j += kLanes)
+      if (const intptr_t lane = hn::FindFirstTrue(d, hn::Eq(hn::LoadU(d, row + j), largest)); lane >= 0) {
+        places[i] = static_cast<uint32_t>(j + lane);
+        break;
+      }
+  }
+}
+
 void exp2_all(const float* x, float* y, int64_t count) {
   const D d;
   for (int64_t i = 0; i < count; i += kLanes) hn::StoreU(exp2_vector(hn::LoadU(d, x + i)), d, y + i);
@@ -300,6 +314,7 @@ const TileKernels* kernels() {
                                     softmax,
                                     gradient,
                                     transpose,
+                                    argmax,
                                     exp2_all,
                                     fma_loop};
   return &table;

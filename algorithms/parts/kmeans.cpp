@@ -49,12 +49,12 @@ std::vector<uint32_t> best_centres(MatrixView<const float> rows, const RowMajorM
                                    float factor, const std::vector<float>& bias) {
   const TileKernels& kernels = tile_kernels();
   const int64_t count = centres.rows();
-  const int64_t columns = round_up(count, kernels.panel);
+  const int64_t columns = round_up(count, kernels.lanes);
   const RowMajorMatrix<float> scaled = factor * centres;
   std::vector<const float*> pointers(static_cast<size_t>(count));
   for (int64_t c = 0; c < count; ++c) pointers[static_cast<size_t>(c)] = scaled.row(c).data();
   Buffer<float> packed(columns * rows.cols);
-  pack_transposed(pointers.data(), count, rows.cols, kernels.panel, packed.data());
+  pack_transposed(pointers.data(), count, rows.cols, columns, kernels.panel, packed.data());
   Buffer<float> padded_bias(columns, -std::numeric_limits<float>::infinity());
   std::copy(bias.begin(), bias.end(), padded_bias.data());
 
@@ -75,12 +75,9 @@ std::vector<uint32_t> best_centres(MatrixView<const float> rows, const RowMajorM
       product.c_stride = columns;
       product.bias = padded_bias.data();
       product.mode = Accumulate::bias;
+      prefetch_rows(rows, first + kRowsAtOnce, std::min(first + 2 * kRowsAtOnce, rows.rows));
       kernels.multiply(product);
-      for (int64_t i = 0; i < product.rows; ++i) {
-        const float* row = scores.data() + i * columns;
-        best[static_cast<size_t>(first + i)] =
-            static_cast<uint32_t>(std::max_element(row, row + count) - row);
-      }
+      kernels.argmax(scores.data(), product.rows, columns, best.data() + first);
     }
   });
   return best;

@@ -138,7 +138,7 @@ void add_to_key_rows(const Entry& entry, MatrixView<double> target, const double
   const int64_t begin = synthetic->member_begin[index];
   const int64_t end = synthetic->member_begin[index + 1];
   for (int64_t member = begin; member < end; ++member)
-    add(synthetic->member_order[member], 1.0 / static_cast<double>(end - begin));
+    add(synthetic->member_order[member], synthetic->share(entry.row(), member));
 }
 
 void backward_of_head(const AttentionProblem& problem, const Plan& plan, const DoubleResult& forward,

@@ -34,7 +34,7 @@ struct DoubleGradients {
 /// The gradient of `run_plan_in_double` with default options: with P_ij = w_ij exp(s_ij − lse_i),
 ///   dV_j = Σ_i P_ij dout_i,   dS_ij = P_ij (dout_i · v_j − dout_i · out_i),
 ///   dQ_i = scale Σ_j dS_ij k_j,   dK_j = scale Σ_i dS_ij q_i.
-/// A synthetic key's gradient is spread evenly over its members, because it is their mean.
+/// A synthetic key's gradient goes to its members by their shares, because it is their weighted mean.
 [[nodiscard]] DoubleGradients run_plan_backward_in_double(const AttentionProblem& problem, const Plan& plan,
                                                           const DoubleResult& forward,
                                                           TensorView<const float> dout);
