@@ -57,6 +57,7 @@ bool has_whole_blocks(const SparseOptions& options) {
 
 Residual residual_kind(const std::string& name) {
   if (name == "centroids") return Residual::centroids;
+  if (name == "calibrated_centroids") return Residual::calibrated_centroids;
   return name == "columns+centroids" ? Residual::columns_centroids : Residual::sample;
 }
 
@@ -107,9 +108,9 @@ std::vector<ParameterSpec> sample_parameters() {
       integer(
           "sample_size", 256, 0, kMaxRows,
           "sampled keys, centroids and columns (m), shared by all rows of a head or causal node; 0: none"),
-      choice("residual", {"sample", "centroids", "columns+centroids", "none"},
-             "keys outside the mask: sampled, as means of runs of sorted keys, the heaviest exactly and "
-             "means of the others, or left out"),
+      choice("residual", {"sample", "centroids", "calibrated_centroids", "columns+centroids", "none"},
+             "keys outside the mask: sampled, as means of runs of sorted keys, as means by softmax mass, the "
+             "heaviest exactly and means of the others, or left out"),
       std::move(share),
       choice("sampling", {"uniform", "uniform_iid", "value_norm", "prefix"},
              "how keys are drawn: without or with replacement, by value norms, or the first m with weight 1"),
@@ -150,9 +151,6 @@ std::string check_sparse_options(const SparseOptions& options, const Parameters&
       (options.kmeans_buckets || options.centre_keys || options.query_blocks_by_bucket))
     return "blocks: banded goes with buckets: lsh or random, centre_keys: false and query_blocks: by_rank "
            "only; choose blocks: aligned";
-  if (options.query_blocks_by_bucket && options.residual == Residual::columns_centroids)
-    return "query_blocks: by_bucket promises that no row depends on later queries, but residual: "
-           "columns+centroids estimates masses from them; choose residual: centroids";
   if (options.sample_size > key_count)
     return "sample_size must be at most the number of keys, " + std::to_string(key_count) + ", but is " +
            std::to_string(options.sample_size);

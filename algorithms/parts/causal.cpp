@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 namespace hyperattn {
 namespace {
@@ -56,6 +57,21 @@ AttentionNode whole_problem(int64_t query_count, int64_t key_count) {
   node.query_end = query_count;
   node.key_end = key_count;
   return node;
+}
+
+NodeTree nodes_of(const AttentionProblem& problem, int64_t min_seq_len) {
+  if (!problem.causal) return {{}, {{whole_problem(problem.query_count(), problem.key_count())}}};
+  CausalTree tree = causal_tree(problem.query_count(), min_seq_len);
+  return {std::move(tree.leaves), std::move(tree.levels)};
+}
+
+std::vector<HeadNode> approximated_nodes(const NodeTree& tree, int64_t heads) {
+  std::vector<HeadNode> nodes;
+  for (int64_t head = 0; head < heads; ++head)
+    for (const auto& level : tree.levels)
+      for (const AttentionNode& node : level)
+        if (!node.exact) nodes.push_back({head, node});
+  return nodes;
 }
 
 }  // namespace hyperattn

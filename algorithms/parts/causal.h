@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "algorithms/problem.h"
+
 namespace hyperattn {
 
 /// Query rows against key rows that all of them may see: a cross node, or a whole problem without causal
@@ -41,5 +43,21 @@ struct CausalTree {
 
 /// The one node of a problem without causal mask.
 [[nodiscard]] AttentionNode whole_problem(int64_t query_count, int64_t key_count);
+
+/// The nodes of a problem that are approximated, and what is exact besides them. The same for every head.
+struct NodeTree {
+  std::vector<CausalLeaf> leaves;  ///< causal only
+  std::vector<std::vector<AttentionNode>> levels;
+};
+[[nodiscard]] NodeTree nodes_of(const AttentionProblem& problem, int64_t min_seq_len);
+
+/// A node of one head.
+struct HeadNode {
+  int64_t head = 0;
+  AttentionNode node;
+};
+
+/// The nodes of a tree that are not exact, for every head: head by head, level by level.
+[[nodiscard]] std::vector<HeadNode> approximated_nodes(const NodeTree& tree, int64_t heads);
 
 }  // namespace hyperattn

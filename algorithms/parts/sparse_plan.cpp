@@ -6,11 +6,9 @@
 #include <string>
 #include <utility>
 
-#include "algorithms/parts/bucket_blocks.h"
+#include "algorithms/parts/column_masses.h"
 #include "algorithms/parts/compressed_residual.h"
-#include "algorithms/parts/kmeans.h"
 #include "core/error.h"
-#include "core/parallel.h"
 #include "core/timing.h"
 
 namespace hyperattn {
@@ -19,189 +17,6 @@ namespace {
 // Mask groups of fewer rows than this on average do not share the sampled keys well: the sample then gets
 // groups of its own.
 constexpr int64_t kFusedGroupRows = 64;
-// Where the random buckets of keys start; queries use the numbers below.
-constexpr uint64_t kKeyBuckets = uint64_t{1} << 32;
-
-MatrixView<const float> rows_of(TensorView<const float> tensor, int64_t head, int64_t begin, int64_t end) {
-  MatrixView<const float> rows = tensor.matrix(head);
-  rows.data += begin * rows.stride;
-  rows.rows = end - begin;
-  return rows;
-}
-
-RandomStream node_stream(const CallContext& context, Purpose purpose, const HeadNode& node) {
-  return {context.seed, purpose, context.trial, static_cast<uint32_t>(node.head), node.node.stream};
-}
-
-template <class Body>
-void for_each_node(const std::vector<HeadNode>& nodes, const Body& body) {
-  parallel_for(static_cast<int64_t>(nodes.size()), [&](int64_t i, int) { body(static_cast<size_t>(i)); });
-}
-
-void check_replay_directions(const AttentionProblem& problem, const Replay& replay, int64_t bucket_count) {
-  const RowMajorMatrix<double>& given = replay.projections;
-  if (given.rows() != problem.head_dim())
-    fail_input("the replayed hash directions must have as many rows as the head dimension, " +
-               std::to_string(problem.head_dim()) + ", but have " + std::to_string(given.rows()));
-  if (given.cols() != hash_bits(bucket_count))
-    fail_usage("bucket_count must be 2^" + std::to_string(given.cols()) + " for a replay of " +
-               std::to_string(given.cols()) + " hash directions, but is " + std::to_string(bucket_count));
-}
-
-// One hash function for each node; a replay's is shared by all.
-std::vector<HashDirections> directions_of(const AttentionProblem& problem, const CallContext& context,
-                                          const SparseOptions& options, const std::vector<HeadNode>& nodes) {
-  const int bits = hash_bits(options.bucket_count);
-  std::vector<HashDirections> directions(nodes.size());
-  if (options.random_buckets) return directions;
-  if (context.replay != nullptr) {
-    check_replay_directions(problem, *context.replay, options.bucket_count);
-    directions[0] = HashDirections(context.replay->projections);
-    return directions;
-  }
-  for_each_node(nodes, [&](size_t i) {
-    directions[i] = HashDirections(node_stream(context, Purpose::hash, nodes[i]), problem.head_dim(), bits);
-  });
-  return directions;
-}
-
-std::vector<NodeMask> sorted_masks(const AttentionProblem& problem, const CallContext& context,
-                                   const SparseOptions& options, const std::vector<HeadNode>& nodes,
-                                   PlanningSeconds* seconds) {
-  SortSeconds spent;
-  Stopwatch watch;
-  const std::vector<HashDirections> directions = directions_of(problem, context, options, nodes);
-  std::vector<RandomStream> buckets;
-  for (const HeadNode& node : nodes) buckets.push_back(node_stream(context, Purpose::bucket, node));
-  std::vector<SortRequest> requests(2 * nodes.size());
-  for (size_t i = 0; i < nodes.size(); ++i) {
-    const AttentionNode& node = nodes[i].node;
-    SortRequest& query = requests[2 * i];
-    SortRequest& key = requests[2 * i + 1];
-    query.rows = rows_of(problem.query, nodes[i].head, node.query_begin, node.query_end);
-    query.first_row = static_cast<int32_t>(node.query_begin);
-    key.rows = rows_of(problem.key, nodes[i].head, node.key_begin, node.key_end);
-    key.first_row = static_cast<int32_t>(node.key_begin);
-    key.random_offset = kKeyBuckets;
-    key.want_ranks = options.sample_size > 0;
-    for (SortRequest* request : {&query, &key}) {
-      request->random_buckets = &buckets[i];
-      if (!options.random_buckets) request->directions = &directions[context.replay != nullptr ? 0 : i];
-    }
-  }
-  spent.hash += watch.seconds();
-  std::vector<SortedRows> sorted =
-      sort_by_bucket(requests, options.bucket_count, options.bucket_order, &spent);
-  watch.restart();
-  std::vector<NodeMask> masks(nodes.size());
-  for_each_node(nodes, [&](size_t i) {
-    const int64_t query_count = nodes[i].node.query_count();
-    const int64_t key_count = nodes[i].node.key_count();
-    masks[i] =
-        sorted_mask(std::move(sorted[2 * i]), std::move(sorted[2 * i + 1]),
-                    options.banded_blocks ? banded_blocks(query_count, key_count, options.block_size)
-                                          : aligned_blocks(query_count, key_count, options.block_size));
-  });
-  if (seconds != nullptr) {
-    seconds->hash += spent.hash;
-    seconds->sort += spent.sort + watch.seconds();
-  }
-  return masks;
-}
-
-std::vector<uint32_t> hashed_codes(MatrixView<const float> rows, const HashDirections& directions,
-                                   BucketOrder order) {
-  constexpr int64_t kChunk = 4096;
-  std::vector<uint32_t> codes(static_cast<size_t>(rows.rows));
-  parallel_for((rows.rows + kChunk - 1) / kChunk, [&](int64_t chunk, int) {
-    const int64_t begin = chunk * kChunk;
-    const int64_t end = std::min(rows.rows, begin + kChunk);
-    directions.hash(rows, begin, end, codes.data() + begin);
-    for (int64_t i = begin; i < end; ++i)
-      codes[static_cast<size_t>(i)] = bucket_rank(codes[static_cast<size_t>(i)], order);
-  });
-  return codes;
-}
-
-RowMajorMatrix<float> centred(MatrixView<const float> rows) {
-  const auto matrix = as_eigen(rows);
-  const Eigen::RowVectorXf mean =
-      (matrix.cast<double>().colwise().sum() / static_cast<double>(rows.rows)).cast<float>();
-  return matrix.rowwise() - mean;
-}
-
-BucketCodes hash_buckets(MatrixView<const float> query, MatrixView<const float> key,
-                         const SparseOptions& options, const HashDirections& directions) {
-  BucketCodes codes;
-  codes.bucket_count = options.bucket_count;
-  codes.query = hashed_codes(query, directions, options.bucket_order);
-  if (!options.centre_keys) {
-    codes.key = hashed_codes(key, directions, options.bucket_order);
-    return codes;
-  }
-  const RowMajorMatrix<float> moved = centred(key);
-  codes.key = hashed_codes({moved.data(), moved.rows(), moved.cols(), moved.cols()}, directions,
-                           options.bucket_order);
-  return codes;
-}
-
-// Keys by distance; queries by scale·(q · c) + log n_c, the mass of the bucket were all its keys at c.
-BucketCodes kmeans_buckets(MatrixView<const float> query, MatrixView<const float> key, float scale,
-                           const SparseOptions& options, const RandomStream& stream) {
-  const RowMajorMatrix<float> centres = kmeans_centres(key, options.bucket_count, stream);
-  BucketCodes codes;
-  codes.bucket_count = centres.rows();
-  codes.key = best_centres(key, centres, 1.0F, nearest_biases(centres));
-  std::vector<float> mass(static_cast<size_t>(centres.rows()), 0.0F);
-  for (const uint32_t code : codes.key) ++mass[code];
-  for (float& m : mass) m = std::log(m);
-  codes.query = best_centres(query, centres, scale, mass);
-  return codes;
-}
-
-BucketCodes random_buckets(const AttentionNode& node, const SparseOptions& options,
-                           const RandomStream& stream) {
-  BucketCodes codes;
-  codes.bucket_count = options.bucket_count;
-  const auto draw = [&](uint64_t index) {
-    return static_cast<uint32_t>(stream.below(index, static_cast<uint64_t>(options.bucket_count)));
-  };
-  for (int64_t i = 0; i < node.query_count(); ++i) codes.query.push_back(draw(static_cast<uint64_t>(i)));
-  for (int64_t j = 0; j < node.key_count(); ++j)
-    codes.key.push_back(draw(kKeyBuckets + static_cast<uint64_t>(j)));
-  return codes;
-}
-
-// What the batched sort of `sorted_masks` cannot do: other bucket numbers, and other blocks for queries.
-bool needs_codes(const SparseOptions& options) {
-  return options.kmeans_buckets || options.centre_keys || options.query_blocks_by_bucket;
-}
-
-std::vector<NodeMask> coded_masks(const AttentionProblem& problem, const CallContext& context,
-                                  const SparseOptions& options, const std::vector<HeadNode>& nodes,
-                                  PlanningSeconds* seconds) {
-  const Stopwatch watch;
-  std::vector<HashDirections> directions(nodes.size());
-  if (!options.kmeans_buckets) directions = directions_of(problem, context, options, nodes);
-  std::vector<NodeMask> masks(nodes.size());
-  for_each_node(nodes, [&](size_t i) {
-    const auto& [head, node] = nodes[i];
-    const auto query = rows_of(problem.query, head, node.query_begin, node.query_end);
-    const auto key = rows_of(problem.key, head, node.key_begin, node.key_end);
-    const BucketCodes codes =
-        options.random_buckets
-            ? random_buckets(node, options, node_stream(context, Purpose::bucket, nodes[i]))
-        : options.kmeans_buckets
-            ? kmeans_buckets(query, key, problem.scale, options,
-                             node_stream(context, Purpose::centroid, nodes[i]))
-            : hash_buckets(query, key, options, directions[context.replay != nullptr ? 0 : i]);
-    masks[i] = options.query_blocks_by_bucket ? blocks_by_bucket(codes, node, options.block_size)
-                                              : blocks_by_rank(codes, node, options.block_size);
-  });
-  if (seconds != nullptr) seconds->sort += watch.seconds();
-  return masks;
-}
-
 std::vector<int32_t> replayed_rows(const Replay& replay, const std::vector<HeadNode>& nodes, size_t index,
                                    const SparseOptions& options, int64_t heads) {
   const HeadNode& wanted = nodes[index];
@@ -306,6 +121,60 @@ void keep_filled(Phase phase, Plan& plan) {
   if (!phase.passes.empty()) plan.phases.push_back(std::move(phase));
 }
 
+bool compresses(const SparseOptions& options) {
+  return options.residual != Residual::sample && options.sample_size > 0;
+}
+
+// m keys buy what stands for the others, and the planning: a k-means centre is compared with every query and
+// every key, a query that masses are estimated from with every key, and a key costs its score and its value.
+Compression compression_of(const SparseOptions& options, const AttentionNode& node) {
+  const bool columns = options.residual == Residual::columns_centroids;
+  const bool calibrated = options.residual == Residual::calibrated_centroids;
+  int64_t budget = std::min(options.sample_size, node.key_count());
+  if (budget < node.key_count()) {
+    if (options.kmeans_buckets) budget -= options.bucket_count;
+    if (columns || calibrated) budget -= kMassRows / 2;
+  }
+  Compression compression = split_budget(std::max<int64_t>(budget, 1), columns ? options.column_share : 0);
+  compression.calibrated = calibrated;
+  compression.earlier_queries = options.query_blocks_by_bucket;
+  return compression;
+}
+
+// A node's passes; the second one may be empty.
+struct NodePasses {
+  Pass first;
+  Pass second;
+};
+
+NodePasses compressed_passes(const AttentionProblem& problem, const CallContext& context,
+                             const SparseOptions& options, const HeadNode& place, const NodeMask& mask) {
+  return {compressed_pass(problem, place.head, place.node, mask, compression_of(options, place.node),
+                          node_stream(context, Purpose::row_sample, place)),
+          {}};
+}
+
+NodePasses sampled_passes(const HeadNode& place, const NodeMask& mask, const ColumnSample& sample,
+                          bool count_collisions) {
+  const auto& [head, node] = place;
+  if (sample.rows.empty()) return {mask_pass(head, node, mask), {}};
+  if (worth_fusing(mask)) return {fused_pass(head, node, mask, sample, count_collisions), {}};
+  return {mask_pass(head, node, mask), sample_pass(head, node, mask, sample, count_collisions)};
+}
+
+// Books wall time in the proportions of what the nodes took, each on some thread.
+void share_out(double wall, const std::vector<PlanningSeconds>& spent, PlanningSeconds& seconds) {
+  double sort = 0;
+  double draw = 0;
+  for (const PlanningSeconds& node : spent) {
+    sort += node.sort;
+    draw += node.draw;
+  }
+  const double sort_share = sort + draw > 0 ? sort / (sort + draw) : 0;
+  seconds.sort += wall * sort_share;
+  seconds.draw += wall * (1 - sort_share);
+}
+
 double node_entries(const AttentionNode& node, const SparseOptions& options) {
   const auto queries = static_cast<double>(node.query_count());
   const auto keys = static_cast<double>(node.key_count());
@@ -318,47 +187,6 @@ double node_entries(const AttentionNode& node, const SparseOptions& options) {
 }
 
 }  // namespace
-
-NodeTree nodes_of(const AttentionProblem& problem, int64_t min_seq_len) {
-  if (!problem.causal) return {{}, {{whole_problem(problem.query_count(), problem.key_count())}}};
-  CausalTree tree = causal_tree(problem.query_count(), min_seq_len);
-  return {std::move(tree.leaves), std::move(tree.levels)};
-}
-
-std::vector<HeadNode> approximated_nodes(const NodeTree& tree, int64_t heads) {
-  std::vector<HeadNode> nodes;
-  for (int64_t head = 0; head < heads; ++head)
-    for (const auto& level : tree.levels)
-      for (const AttentionNode& node : level)
-        if (!node.exact) nodes.push_back({head, node});
-  return nodes;
-}
-
-std::vector<NodeMask> build_masks(const AttentionProblem& problem, const CallContext& context,
-                                  const SparseOptions& options, const std::vector<HeadNode>& nodes,
-                                  PlanningSeconds* seconds) {
-  if (options.mask == MaskKind::file) {
-    if (context.mask == nullptr) fail_usage("mask: file needs a mask, but none was given (see mask_path)");
-    context.mask->validate(problem.heads(), problem.query_count(), problem.key_count());
-  }
-  if (nodes.empty()) return {};
-  if (options.mask == MaskKind::sort_lsh && needs_codes(options))
-    return coded_masks(problem, context, options, nodes, seconds);
-  if (options.mask == MaskKind::sort_lsh) return sorted_masks(problem, context, options, nodes, seconds);
-  const Stopwatch watch;
-  std::vector<NodeMask> masks(nodes.size());
-  for_each_node(nodes, [&](size_t i) {
-    const AttentionNode& node = nodes[i].node;
-    if (options.mask == MaskKind::none)
-      masks[i] = empty_mask(node);
-    else if (options.mask == MaskKind::band)
-      masks[i] = band_mask(node, options.band_width, problem.query_count(), problem.key_count());
-    else
-      masks[i] = pattern_mask(node, context.mask->pattern(nodes[i].head));
-  });
-  if (seconds != nullptr) seconds->sort += watch.seconds();
-  return masks;
-}
 
 std::vector<ColumnSample> draw_samples(const AttentionProblem& problem, const CallContext& context,
                                        const SparseOptions& options, const std::vector<HeadNode>& nodes,
@@ -491,46 +319,38 @@ Plan sparse_plan(const AttentionProblem& problem, const CallContext& context, co
                  PlanningSeconds* seconds) {
   const NodeTree tree = nodes_of(problem, options.min_seq_len);
   const std::vector<HeadNode> nodes = approximated_nodes(tree, problem.heads());
-  const std::vector<NodeMask> masks = build_masks(problem, context, options, nodes, seconds);
+  MaskPlanner planner(problem, context, options, nodes, seconds);
   const std::vector<ColumnSample> samples = draw_samples(problem, context, options, nodes, seconds);
   const Stopwatch watch;
-  std::vector<Pass> first(nodes.size());   // mask, or mask and sample
-  std::vector<Pass> second(nodes.size());  // sample, where it was not fused
+  std::vector<NodePasses> passes(nodes.size());
+  std::vector<PlanningSeconds> spent(nodes.size());
   for_each_node(nodes, [&](size_t i) {
-    const auto& [head, node] = nodes[i];
-    if (options.residual != Residual::sample && options.sample_size > 0) {
-      const double share = options.residual == Residual::columns_centroids ? options.column_share : 0;
-      first[i] = compressed_pass(problem, head, node, masks[i],
-                                 split_budget(std::min(options.sample_size, node.key_count()), share),
-                                 node_stream(context, Purpose::row_sample, nodes[i]));
-      return;
-    }
-    const bool sampled = !samples[i].rows.empty();
-    if (sampled && worth_fusing(masks[i])) {
-      first[i] = fused_pass(head, node, masks[i], samples[i], options.count_collisions);
-      return;
-    }
-    first[i] = mask_pass(head, node, masks[i]);
-    if (sampled) second[i] = sample_pass(head, node, masks[i], samples[i], options.count_collisions);
+    Stopwatch part;
+    const NodeMask mask = planner.take(i);
+    spent[i].sort = part.seconds();
+    part.restart();
+    passes[i] = compresses(options) ? compressed_passes(problem, context, options, nodes[i], mask)
+                                    : sampled_passes(nodes[i], mask, samples[i], options.count_collisions);
+    spent[i].draw = part.seconds();
   });
   Plan plan;
   keep_filled(leaf_phase(tree, problem.heads()), plan);
-  for (size_t l = 0; l < tree.levels.size(); ++l) {
-    const int level = tree.levels[l].front().level;
+  for (const std::vector<AttentionNode>& level_nodes : tree.levels) {
+    const int level = level_nodes.front().level;
     Phase phase{{}, level};
     Phase sample_phase{{}, level};
     for (int64_t head = 0; head < problem.heads(); ++head)
-      for (const AttentionNode& node : tree.levels[l])
+      for (const AttentionNode& node : level_nodes)
         if (node.exact) phase.passes.push_back(exact_node_pass(head, node));
-    for (size_t i = 0; i < nodes.size(); ++i)
-      if (nodes[i].node.level == level) {
-        phase.passes.push_back(std::move(first[i]));
-        sample_phase.passes.push_back(std::move(second[i]));
-      }
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      if (nodes[i].node.level != level) continue;
+      phase.passes.push_back(std::move(passes[i].first));
+      sample_phase.passes.push_back(std::move(passes[i].second));
+    }
     keep_filled(std::move(phase), plan);
     keep_filled(std::move(sample_phase), plan);
   }
-  if (seconds != nullptr) seconds->draw += watch.seconds();
+  if (seconds != nullptr) share_out(watch.seconds(), spent, *seconds);
   return plan;
 }
 

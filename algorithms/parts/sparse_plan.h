@@ -1,5 +1,5 @@
-// From options to plans: heavy mask and column sample of every head and causal node. This is all that the
-// backends `lsh` and `hyper` are made of; the theory estimator starts from the same nodes and masks.
+// From options to plans: heavy mask and residual of every head and causal node. This is all that the backends
+// `lsh` and `hyper` are made of; the theory estimator starts from the same nodes and masks.
 #pragma once
 
 #include <cstdint>
@@ -7,69 +7,9 @@
 #include <vector>
 
 #include "algorithms/backend.h"
-#include "algorithms/parts/causal.h"
-#include "algorithms/parts/column_sample.h"
-#include "algorithms/parts/node_mask.h"
+#include "algorithms/parts/mask_planning.h"
 
 namespace hyperattn {
-
-enum class MaskKind { sort_lsh, none, band, file };
-
-/// How the keys outside the mask are estimated.
-enum class Residual {
-  sample,             ///< a weighted sample (the paper)
-  centroids,          ///< parts/centroids.h
-  columns_centroids,  ///< keys of largest estimated mass exactly, centroids of the others
-};
-
-struct SparseOptions {
-  MaskKind mask = MaskKind::sort_lsh;
-  int64_t bucket_count = 128;
-  int64_t block_size = 256;
-  BucketOrder bucket_order = BucketOrder::gray;
-  bool random_buckets = false;
-  bool kmeans_buckets = false;  ///< at most bucket_count centres of the keys in place of a hash
-  bool centre_keys = false;     ///< the hash sees keys minus their mean (attention itself does not change)
-  bool query_blocks_by_bucket = false;  ///< a query's block is that of its own bucket's keys
-  bool banded_blocks = false;
-  int64_t band_width = 128;
-  int64_t min_seq_len = 2048;
-  Residual residual = Residual::sample;
-  int64_t sample_size = 0;    ///< m; clamped to the keys of a causal node; 0: the residual is left out
-  double column_share = 0.5;  ///< columns_centroids: share of m that goes to columns
-  Sampling sampling = Sampling::uniform;
-  bool count_collisions = false;  ///< sampled keys in the row's mask stay, and so count twice
-};
-
-/// Wall time of planning, by stage.
-struct PlanningSeconds {
-  double hash = 0;
-  double sort = 0;
-  double draw = 0;
-};
-
-/// The nodes of a problem that are approximated, and what is exact besides them. The same for every head.
-struct NodeTree {
-  std::vector<CausalLeaf> leaves;  ///< causal only
-  std::vector<std::vector<AttentionNode>> levels;
-};
-[[nodiscard]] NodeTree nodes_of(const AttentionProblem& problem, int64_t min_seq_len);
-
-/// A node of one head.
-struct HeadNode {
-  int64_t head = 0;
-  AttentionNode node;
-};
-
-/// The nodes of a tree that are not exact, for every head: head by head, level by level.
-[[nodiscard]] std::vector<HeadNode> approximated_nodes(const NodeTree& tree, int64_t heads);
-
-/// Heavy masks of the given nodes. Streams: (seed, Purpose::hash or bucket, trial, head, node.stream).
-/// Throws Error(usage) if a mask of the caller's own is wanted and the context has none, Error(input) if it
-/// or a replay does not fit the problem. Parallel over nodes and rows; independent of the number of threads.
-[[nodiscard]] std::vector<NodeMask> build_masks(const AttentionProblem& problem, const CallContext& context,
-                                                const SparseOptions& options,
-                                                const std::vector<HeadNode>& nodes, PlanningSeconds* seconds);
 
 /// Column samples of the given nodes (stream Purpose::key_sample), or those of the context's replay.
 [[nodiscard]] std::vector<ColumnSample> draw_samples(const AttentionProblem& problem,

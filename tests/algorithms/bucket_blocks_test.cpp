@@ -17,8 +17,8 @@ Settings by_bucket(const std::string& buckets, const std::string& residual) {
           {"buckets", buckets},
           {"residual", residual},
           {"bucket_count", int64_t{8}},
-          {"block_size", int64_t{128}},
-          {"sample_size", int64_t{32}},
+          {"block_size", int64_t{256}},
+          {"sample_size", int64_t{48}},
           {"min_seq_len", int64_t{128}}};
 }
 
@@ -44,7 +44,8 @@ TEST_CASE("with by_bucket, changes of later rows leave the bits of earlier rows"
   const int64_t changed = 700;
   const ProblemSize size{n, n, 16, 8, 1, 2, true};
   for (const std::string& buckets : kBuckets)
-    for (const std::string residual : {"sample", "centroids", "none"}) {
+    for (const std::string residual :
+         {"sample", "centroids", "calibrated_centroids", "columns+centroids", "none"}) {
       RandomProblem p(size, 3, 2);
       const ForwardState before = run_backend("hyper", p.problem, by_bucket(buckets, residual));
       const RandomProblem other(size, 4, 2);
@@ -163,9 +164,6 @@ TEST_CASE("bucket choices that cannot go together are refused in one sentence") 
   };
   REQUIRE_THAT(wrong({{"blocks", std::string("banded")}, {"buckets", std::string("kmeans")}}),
                Catch::Matchers::Contains("choose blocks: aligned"));
-  REQUIRE_THAT(
-      wrong({{"query_blocks", std::string("by_bucket")}, {"residual", std::string("columns+centroids")}}),
-      Catch::Matchers::Contains("choose residual: centroids"));
 }
 
 }  // namespace hyperattn::testing

@@ -1,8 +1,11 @@
 #include "algorithms/parts/compressed_residual.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <memory>
 #include <numeric>
+#include <set>
 
 #include "algorithms/backends/reference.h"
 #include "algorithms/engine/engine.h"
@@ -19,7 +22,7 @@ namespace {
 
 using Catch::Matchers::Contains;
 
-const std::vector<std::string> kCompressed = {"centroids", "columns+centroids"};
+const std::vector<std::string> kCompressed = {"centroids", "calibrated_centroids", "columns+centroids"};
 
 NodeMask blocks_of(int64_t queries, int64_t keys, int64_t block) {
   SortedRows q;
@@ -111,7 +114,7 @@ TEST_CASE("centroids give block plus weighted means, computed from the formula")
     const RandomStream stream(1, Purpose::row_sample);
     Plan plan;
     plan.phases.push_back(
-        {{compressed_pass(p.problem, 0, whole_problem(53, keys), mask, {12, 0}, stream)}, 0});
+        {{compressed_pass(p.problem, 0, whole_problem(53, keys), mask, {.centroids = 12}, stream)}, 0});
     const AttentionResult seen = run_forward(p.problem, plan);
     std::vector<int32_t> ranks(static_cast<size_t>(keys));
     std::iota(ranks.begin(), ranks.end(), 0);
@@ -130,40 +133,139 @@ TEST_CASE("centroids give block plus weighted means, computed from the formula")
   }
 }
 
-TEST_CASE("column masses are softmax weights of sampled rows outside their blocks") {
-  const int64_t queries = 20;  // fewer than kMassRows: all rows are used
-  const int64_t keys = 300;
-  const RandomProblem p({queries, keys, 8, 4}, 5, 2);
-  const NodeMask mask = blocks_of(queries, keys, 32);
-  const std::vector<float> seen = column_masses(p.problem, 0, mask, RandomStream(1, Purpose::row_sample));
-  std::vector<double> expected(static_cast<size_t>(keys), 0.0);
-  for (const MaskGroup& group : mask.groups)
-    for (int64_t position = group.begin; position < group.end; ++position) {
-      std::vector<double> weights(static_cast<size_t>(keys));
-      for (int64_t rank = 0; rank < keys; ++rank) {
-        double score = 0;
-        for (int64_t j = 0; j < 8; ++j)
-          score += static_cast<double>(p.query.matrix(0).row(mask.queries[position])[j]) *
-                   static_cast<double>(p.key.matrix(0).row(mask.keys[rank])[j]);
-        weights[static_cast<size_t>(rank)] = std::exp(score * static_cast<double>(p.problem.scale));
-      }
-      const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
-      const RankRange own = mask.ranges[static_cast<size_t>(group.first_range)];
-      for (int64_t rank = 0; rank < keys; ++rank)
-        if (rank < own.begin || rank >= own.end)
-          expected[static_cast<size_t>(rank)] += weights[static_cast<size_t>(rank)] / sum;
-    }
-  for (size_t rank = 0; rank < expected.size(); ++rank) {
-    CAPTURE(rank, seen[rank], expected[rank]);
-    REQUIRE(static_cast<double>(seen[rank]) == Approx(expected[rank]).epsilon(1e-4).margin(1e-7));
+// Softmax weights of given queries over all keys, by rank of the mask: one row for each query.
+RowMajorMatrix<double> softmax_by_rank(const AttentionProblem& p, const NodeMask& mask,
+                                       const std::vector<int32_t>& queries) {
+  RowMajorMatrix<double> weights(queries.size(), mask.keys.count);
+  for (Eigen::Index q = 0; q < weights.rows(); ++q) {
+    for (int64_t rank = 0; rank < mask.keys.count; ++rank)
+      weights(q, rank) = static_cast<double>(p.scale) *
+                         as_eigen(p.query.matrix(0))
+                             .row(queries[static_cast<size_t>(q)])
+                             .cast<double>()
+                             .dot(as_eigen(p.key.matrix(0)).row(mask.keys[rank]).cast<double>());
+    weights.row(q) = (weights.row(q).array() - weights.row(q).maxCoeff()).exp().matrix();
+    weights.row(q) /= weights.row(q).sum();
   }
-  const std::vector<int32_t> heaviest = heaviest_ranks(seen, 10);
-  REQUIRE(std::is_sorted(heaviest.begin(), heaviest.end()));
-  const double largest = *std::max_element(expected.begin(), expected.end());
-  const bool found = std::any_of(heaviest.begin(), heaviest.end(), [&](int32_t rank) {
-    return expected[static_cast<size_t>(rank)] == largest;
-  });
-  REQUIRE(found);
+  return weights;
+}
+
+TEST_CASE("column masses are softmax weights of the sampled rows") {
+  const int64_t keys = 1500;  // several chunks, the last one ragged
+  const RandomProblem p({40, keys, 8, 4}, 5, 4);
+  const NodeMask mask = blocks_of(40, keys, 32);
+  const AttentionNode node = whole_problem(40, keys);
+  const std::vector<int32_t> rows = draw_mass_rows(node, false, RandomStream(1, Purpose::row_sample));
+  REQUIRE(static_cast<int64_t>(rows.size()) == kMassRows);
+  const ColumnMasses seen = column_masses(p.problem, 0, node, mask, SampledQueries(p.problem, 0, rows));
+  const Eigen::RowVectorXd expected = softmax_by_rank(p.problem, mask, rows).colwise().sum();
+  for (int64_t rank = 0; rank < keys; ++rank) {
+    CAPTURE(rank, seen.mass[static_cast<size_t>(rank)], expected(rank));
+    REQUIRE(static_cast<double>(seen.mass[static_cast<size_t>(rank)]) ==
+            Approx(expected(rank)).epsilon(1e-4).margin(1e-7));
+  }
+}
+
+TEST_CASE("masses come from the node's own queries, or from those before them in a causal node") {
+  const CausalTree tree = causal_tree(100, 30);
+  const RandomStream stream(3, Purpose::row_sample);
+  for (const auto& level : tree.levels)
+    for (const AttentionNode& node : level)
+      for (const bool earlier : {false, true}) {
+        const std::vector<int32_t> rows = draw_mass_rows(node, earlier, stream);
+        const std::set<int32_t> distinct(rows.begin(), rows.end());
+        CAPTURE(node.key_begin, node.query_begin, earlier, rows);
+        REQUIRE(distinct.size() ==
+                static_cast<size_t>(std::min(kMassRows, earlier ? node.key_count() : node.query_count())));
+        REQUIRE(*distinct.begin() >= (earlier ? node.key_begin : node.query_begin));
+        REQUIRE(*distinct.rbegin() < (earlier ? node.key_end : node.query_end));
+      }
+  // Without causal mask there are no earlier queries.
+  REQUIRE(draw_mass_rows(whole_problem(9, 50), true, stream).size() == 9);
+}
+
+TEST_CASE("the largest places, of equals the first") {
+  REQUIRE(largest_places({1, 5, 2, 5, 5, 0}, 2) == std::vector<int32_t>{1, 3});
+  REQUIRE(largest_places({1, 5, 2}, 3) == std::vector<int32_t>{0, 1, 2});
+  REQUIRE(largest_places({1, 5, 2}, 0).empty());
+}
+
+TEST_CASE("calibrated centroids, computed from their formula") {
+  for (const int64_t keys : {17, 97, 600})
+    for (const double spread : {1.0, 6.0}) {
+      const RandomProblem p({53, keys, 8, 5}, 11, spread);
+      const NodeMask mask = blocks_of(53, keys, 16);
+      const AttentionNode node = whole_problem(53, keys);
+      const std::vector<int32_t> rows = draw_mass_rows(node, false, RandomStream(1, Purpose::row_sample));
+      const SampledQueries queries(p.problem, 0, rows);
+      const ColumnMasses masses = column_masses(p.problem, 0, node, mask, queries);
+      const int64_t budget = keys / 3 + 1;
+      const CentroidList c = make_calibrated_centroids(p.problem, 0, mask, budget, queries, masses);
+      const RowMajorMatrix<double> weights = softmax_by_rank(p.problem, mask, rows);
+      const SyntheticKeys& means = *c.list.synthetic;
+      CAPTURE(keys, spread, c.first_ranks);
+      const int64_t blocks = (keys + 15) / 16;
+      REQUIRE(static_cast<int64_t>(c.first_ranks.size()) <= std::max(budget, blocks + 1));
+      REQUIRE(means.member_begin.front() == 0);
+      REQUIRE(means.member_begin.back() == keys);
+      for (size_t r = 0; r < c.first_ranks.size(); ++r) {
+        const int64_t begin = means.member_begin[r];
+        const int64_t size = means.member_begin[r + 1] - begin;
+        CAPTURE(r, begin, size);
+        REQUIRE(size > 0);
+        REQUIRE(c.first_ranks[r] == begin);
+        REQUIRE(begin / 16 == (begin + size - 1) / 16);
+        const Eigen::RowVectorXd mass = weights.middleCols(begin, size).colwise().sum();
+        Eigen::RowVectorXd key = Eigen::RowVectorXd::Zero(8);
+        Eigen::RowVectorXd value = Eigen::RowVectorXd::Zero(5);
+        for (int64_t i = 0; i < size; ++i) {
+          const double share = 0.5 / static_cast<double>(size) + 0.5 * mass(i) / mass.sum();
+          REQUIRE(static_cast<double>(means.share(static_cast<int64_t>(r), begin + i)) ==
+                  Approx(share).epsilon(1e-3));
+          key += share * as_eigen(p.problem.key.matrix(0)).row(mask.keys[begin + i]).cast<double>();
+          value += share * as_eigen(p.problem.value.matrix(0)).row(mask.keys[begin + i]).cast<double>();
+        }
+        const auto row = static_cast<Eigen::Index>(r);
+        REQUIRE((as_eigen(means.key.matrix(0)).row(row).cast<double>() - key).norm() < 1e-3);
+        REQUIRE((as_eigen(means.value.matrix(0)).row(row).cast<double>() - value).norm() < 1e-3);
+        // With its log-weight the centroid has the run's mass over the sampled queries. The scores that a
+        // query's softmax subtracts follow from any one key.
+        double seen = 0;
+        for (size_t q = 0; q < rows.size(); ++q) {
+          const auto query = as_eigen(p.problem.query.matrix(0)).row(rows[q]).cast<double>();
+          const auto first = as_eigen(p.problem.key.matrix(0)).row(mask.keys[begin]).cast<double>();
+          const double lse = static_cast<double>(p.problem.scale) * query.dot(first) -
+                             std::log(weights(static_cast<Eigen::Index>(q), begin));
+          seen += std::exp(static_cast<double>(p.problem.scale) * query.dot(key) - lse +
+                           static_cast<double>((*c.list.log_weight)[r]));
+        }
+        if (size == 1)
+          REQUIRE((*c.list.log_weight)[r] == 0.0F);
+        else
+          REQUIRE(seen == Approx(mass.sum()).epsilon(2e-3));
+      }
+    }
+}
+
+TEST_CASE("a key with much of the mass is a run of its own, and a run without mass is a plain mean") {
+  RandomProblem p({20, 64, 4, 3}, 17);
+  const NodeMask mask = blocks_of(20, 64, 16);
+  for (int64_t i = 0; i < 20; ++i) std::fill_n(p.query.matrix(0).row(i), 4, 30.0F);
+  std::fill_n(p.key.matrix(0).row(mask.keys[21]), 4, 30.0F);  // takes all mass: the others get e^−1000
+  const AttentionNode node = whole_problem(20, 64);
+  const SampledQueries queries(p.problem, 0,
+                               draw_mass_rows(node, false, RandomStream(1, Purpose::row_sample)));
+  const ColumnMasses masses = column_masses(p.problem, 0, node, mask, queries);
+  const CentroidList c = make_calibrated_centroids(p.problem, 0, mask, 12, queries, masses);
+  CAPTURE(c.first_ranks);
+  const auto own = std::find(c.first_ranks.begin(), c.first_ranks.end(), 21);
+  REQUIRE(own != c.first_ranks.end());
+  REQUIRE(*(own + 1) == 22);
+  for (size_t r = 0; r < c.first_ranks.size(); ++r) {
+    const auto size =
+        static_cast<double>(c.list.synthetic->member_begin[r + 1] - c.list.synthetic->member_begin[r]);
+    REQUIRE(static_cast<double>((*c.list.log_weight)[r]) == Approx(std::log(size)).margin(1e-6));
+  }
 }
 
 TEST_CASE("a budget of all keys makes every compressed residual exact") {
@@ -204,7 +306,7 @@ TEST_CASE("compressed residuals agree with the plan in double, forward and backw
                                              {"block_size", int64_t{16}},
                                              {"bucket_count", int64_t{8}},
                                              {"min_seq_len", int64_t{32}},
-                                             {"sample_size", int64_t{24}}});
+                                             {"sample_size", int64_t{40}}});
       const DoubleResult expected = run_plan_in_double(p.problem, *seen.plan);
       CAPTURE(residual, causal);
       REQUIRE(largest_difference(seen.result.out, expected.out) < 1e-5);
@@ -218,39 +320,65 @@ TEST_CASE("compressed residuals agree with the plan in double, forward and backw
     }
 }
 
-// With a fixed partition the centroids move with their members: the gradient of the formula itself.
-TEST_CASE("gradients through centroids are those of the formula with its runs held fixed") {
-  RandomProblem p({20, 50, 4, 3}, 17);
-  const NodeMask mask = blocks_of(20, 50, 16);
-  const RandomStream stream(1, Purpose::row_sample);
-  const auto plan_now = [&]() {
+// The plan with its synthetic keys made anew from the problem's rows, all shares and weights as they were.
+Plan with_means_of(const AttentionProblem& p, const Plan& plan) {
+  Plan moved = plan;
+  for (Phase& phase : moved.phases)
+    for (Pass& pass : phase.passes)
+      for (KeyList& list : pass.lists) {
+        if (!list.synthetic) continue;
+        const SyntheticKeys& old = *list.synthetic;
+        auto means = std::make_shared<SyntheticKeys>();
+        means->key = Tensor<float>(old.key.shape(), 0.0F);
+        means->value = Tensor<float>(old.value.shape(), 0.0F);
+        means->member_order = old.member_order;
+        means->member_begin = old.member_begin;
+        means->member_share = old.member_share;
+        for (int64_t run = 0; run < old.key.shape().rows; ++run)
+          for (int64_t i = old.member_begin[static_cast<size_t>(run)];
+               i < old.member_begin[static_cast<size_t>(run) + 1]; ++i) {
+            as_eigen(means->key.matrix(0)).row(run) +=
+                old.share(run, i) * as_eigen(p.key.matrix(pass.head)).row(old.member_order[i]);
+            as_eigen(means->value.matrix(0)).row(run) +=
+                old.share(run, i) * as_eigen(p.value.matrix(pass.head)).row(old.member_order[i]);
+          }
+        list.synthetic = std::move(means);
+      }
+  return moved;
+}
+
+TEST_CASE("gradients through centroids are those of the formula with runs, shares and weights held fixed") {
+  for (const bool calibrated : {false, true}) {
+    RandomProblem p({20, 50, 4, 3}, 17);
     Plan plan;
-    plan.phases.push_back({{compressed_pass(p.problem, 0, whole_problem(20, 50), mask, {8, 0}, stream)}, 0});
-    return plan;
-  };
-  const auto objective = [&]() {
-    const DoubleResult r = run_plan_in_double(p.problem, plan_now());
-    double sum = 0;
-    for (int64_t i = 0; i < r.out.shape().size(); ++i)
-      sum += r.out.data()[i] * static_cast<double>(p.dout.data()[i]);
-    return sum;
-  };
-  const Plan plan = plan_now();
-  const AttentionGradients seen = run_backward(p.problem, plan, run_forward(p.problem, plan), p.dout.view());
-  for (const bool keys : {true, false}) {
-    Tensor<float>& input = keys ? p.key : p.value;
-    const Tensor<float>& gradient = keys ? seen.dkey : seen.dvalue;
-    for (int64_t i = 0; i < input.shape().size(); i += 7) {
-      const float before = input.data()[i];
-      const float step = 1.0F / 64;
-      input.data()[i] = before + step;
-      const double high = objective();
-      input.data()[i] = before - step;
-      const double low = objective();
-      input.data()[i] = before;
-      const double expected = (high - low) / (2 * static_cast<double>(step));
-      CAPTURE(keys, i, expected, gradient.data()[i]);
-      REQUIRE(static_cast<double>(gradient.data()[i]) == Approx(expected).margin(1e-3).epsilon(1e-2));
+    plan.phases.push_back(
+        {{compressed_pass(p.problem, 0, whole_problem(20, 50), blocks_of(20, 50, 16),
+                          {.centroids = 12, .calibrated = calibrated}, RandomStream(1, Purpose::row_sample))},
+         0});
+    const auto objective = [&]() {
+      const DoubleResult r = run_plan_in_double(p.problem, with_means_of(p.problem, plan));
+      double sum = 0;
+      for (int64_t i = 0; i < r.out.shape().size(); ++i)
+        sum += r.out.data()[i] * static_cast<double>(p.dout.data()[i]);
+      return sum;
+    };
+    const AttentionGradients seen =
+        run_backward(p.problem, plan, run_forward(p.problem, plan), p.dout.view());
+    for (const bool keys : {true, false}) {
+      Tensor<float>& input = keys ? p.key : p.value;
+      const Tensor<float>& gradient = keys ? seen.dkey : seen.dvalue;
+      for (int64_t i = 0; i < input.shape().size(); i += 7) {
+        const float before = input.data()[i];
+        const float step = 1.0F / 64;
+        input.data()[i] = before + step;
+        const double high = objective();
+        input.data()[i] = before - step;
+        const double low = objective();
+        input.data()[i] = before;
+        const double expected = (high - low) / (2 * static_cast<double>(step));
+        CAPTURE(calibrated, keys, i, expected, gradient.data()[i]);
+        REQUIRE(static_cast<double>(gradient.data()[i]) == Approx(expected).margin(1e-3).epsilon(1e-2));
+      }
     }
   }
 }
