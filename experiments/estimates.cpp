@@ -32,10 +32,7 @@ double time_small_call(const InputPoint& point, const Case& grid_case, double& f
   context.parameters = grid_case.parameters;
   if (!backend.check(shapes.query, shapes.key, shapes.value, causal, context.parameters).empty()) return 0;
   if (context.parameters.has("mask") && context.parameters.text("mask") == "file") return 0;
-  AttentionInputs inputs = allocate_inputs(shapes);
-  fill_normal(inputs.query, {}, Purpose::query);
-  fill_normal(inputs.key, {}, Purpose::key);
-  fill_normal(inputs.value, {}, Purpose::value);
+  const AttentionInputs inputs = normal_inputs(shapes, {});
   const AttentionProblem problem{inputs.query.view(), inputs.key.view(), inputs.value.view(),
                                  default_scale(shapes.query.dim), causal};
   static_cast<void>(backend.forward(problem, context));

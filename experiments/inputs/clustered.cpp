@@ -2,6 +2,7 @@
 // cluster, few of all, which is the case that sorted LSH is made for.
 #include <cmath>
 
+#include "experiments/inputs/described_source.h"
 #include "experiments/inputs/generators.h"
 
 namespace hyperattn {
@@ -43,11 +44,21 @@ RowMajorMatrix<double> draw_centres(const Draw& draw, int64_t head, int64_t clus
   return centres;
 }
 
-class Clustered final : public InputSource {
+SourceDescription description() {
+  return {
+      "clustered",
+      "Q and K around shared random centres, normal V: a query's softmax mass lies on its own cluster's keys",
+      shape_parameters(
+          {clusters_spec(),
+           number_spec("cluster_score", 8,
+                       "scaled score, at scale 1/sqrt(head_dim), of two rows at the same centre"),
+           number_spec("cluster_spread", 0.3,
+                       "norm of the noise around a centre, relative to the centre's norm")})};
+}
+
+class Clustered final : public DescribedSource {
  public:
-  [[nodiscard]] const std::string& name() const override { return name_; }
-  [[nodiscard]] const std::string& meaning() const override { return meaning_; }
-  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
+  Clustered() : DescribedSource(description()) {}
 
   [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
     return generated_shapes(parameters);
@@ -55,11 +66,8 @@ class Clustered final : public InputSource {
 
   [[nodiscard]] AttentionInputs make(const Parameters& parameters, uint64_t seed,
                                      uint32_t trial) const override {
-    AttentionInputs inputs = allocate_inputs(shapes(parameters));
     const Draw draw{seed, trial};
-    fill_normal(inputs.query, draw, Purpose::query);
-    fill_normal(inputs.key, draw, Purpose::key);
-    fill_normal(inputs.value, draw, Purpose::value);
+    AttentionInputs inputs = normal_inputs(shapes(parameters), draw);
     std::vector<RowMajorMatrix<double>> centres;
     for (int64_t head = 0; head < inputs.query.shape().matrices(); ++head)
       centres.push_back(draw_centres(draw, head, parameters.integer("clusters"), inputs.query.shape().dim,
@@ -101,16 +109,6 @@ class Clustered final : public InputSource {
       place(inputs.query, head, row, cluster_of_key(head, stream.below(static_cast<uint64_t>(row), keys)));
     });
   }
-
-  std::string name_ = "clustered";
-  std::string meaning_ =
-      "Q and K around shared random centres, normal V: a query's softmax mass lies on its own cluster's keys";
-  std::vector<ParameterSpec> parameters_ = shape_parameters(
-      {clusters_spec(),
-       number_spec("cluster_score", 8,
-                   "scaled score, at scale 1/sqrt(head_dim), of two rows at the same centre"),
-       number_spec("cluster_spread", 0.3,
-                   "norm of the noise around a centre, relative to the centre's norm")});
 };
 
 }  // namespace

@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "experiments/inputs/described_source.h"
 #include "experiments/inputs/generators.h"
 
 namespace hyperattn {
@@ -160,11 +161,14 @@ ParameterSpec construction_spec() {
   return spec;
 }
 
-class Conditioned final : public InputSource {
+SourceDescription description() {
+  return {"conditioned", "inputs built so that the condition number kappa under the empty mask is as wanted",
+          shape_parameters({condition_number_spec(), construction_spec(), scale_spec()})};
+}
+
+class Conditioned final : public DescribedSource {
  public:
-  [[nodiscard]] const std::string& name() const override { return name_; }
-  [[nodiscard]] const std::string& meaning() const override { return meaning_; }
-  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
+  Conditioned() : DescribedSource(description()) {}
 
   [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
     const InputShapes shapes = generated_shapes(parameters);
@@ -183,11 +187,7 @@ class Conditioned final : public InputSource {
 
   [[nodiscard]] AttentionInputs make(const Parameters& parameters, uint64_t seed,
                                      uint32_t trial) const override {
-    AttentionInputs inputs = allocate_inputs(shapes(parameters));
-    const Draw draw{seed, trial};
-    fill_normal(inputs.query, draw, Purpose::query);
-    fill_normal(inputs.key, draw, Purpose::key);
-    fill_normal(inputs.value, draw, Purpose::value);
+    AttentionInputs inputs = normal_inputs(shapes(parameters), {seed, trial});
     const bool shift = parameters.text("construction") == "shift";
     const TensorShape& queries = inputs.query.shape();
     for (int64_t head = 0; head < queries.matrices(); ++head) {
@@ -205,11 +205,6 @@ class Conditioned final : public InputSource {
     if (parameters.has("scale")) return parameters.number("scale");
     return 1 / std::sqrt(static_cast<double>(parameters.integer("head_dim")));
   }
-
-  std::string name_ = "conditioned";
-  std::string meaning_ = "inputs built so that the condition number kappa under the empty mask is as wanted";
-  std::vector<ParameterSpec> parameters_ =
-      shape_parameters({condition_number_spec(), construction_spec(), scale_spec()});
 };
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include "algorithms/problem.h"
 #include "core/error.h"
 #include "core/hdf5_file.h"
-#include "experiments/inputs/input_source.h"
+#include "experiments/inputs/described_source.h"
 
 namespace hyperattn {
 namespace {
@@ -117,11 +117,17 @@ Tensor<float> read_rows(const Hdf5File& file, const std::string& dataset, RowRan
   return tensor;
 }
 
-class FileSource final : public InputSource {
+SourceDescription description() {
+  return {
+      "file",
+      "Q, K and V of an HDF5 file (/inputs/q, k, v; float16, float32 or float64)",
+      {path_spec(), seq_len_spec(), rows_spec("query_rows", "[begin, end): takes this range of query rows"),
+       rows_spec("key_rows", "[begin, end): takes this range of key and value rows")}};
+}
+
+class FileSource final : public DescribedSource {
  public:
-  [[nodiscard]] const std::string& name() const override { return name_; }
-  [[nodiscard]] const std::string& meaning() const override { return meaning_; }
-  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
+  FileSource() : DescribedSource(description()) {}
 
   [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
     return select(parameters).shapes;
@@ -144,13 +150,6 @@ class FileSource final : public InputSource {
             read_rows(selection.file, "/inputs/k", selection.keys),
             read_rows(selection.file, "/inputs/v", selection.keys)};
   }
-
- private:
-  std::string name_ = "file";
-  std::string meaning_ = "Q, K and V of an HDF5 file (/inputs/q, k, v; float16, float32 or float64)";
-  std::vector<ParameterSpec> parameters_ = {
-      path_spec(), seq_len_spec(), rows_spec("query_rows", "[begin, end): takes this range of query rows"),
-      rows_spec("key_rows", "[begin, end): takes this range of key and value rows")};
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "experiments/inputs/described_source.h"
 #include "experiments/inputs/generators.h"
 
 namespace hyperattn {
@@ -63,11 +64,14 @@ void shape_spectrum(MatrixView<float> matrix, double ratio) {
   });
 }
 
-class Gaussian final : public InputSource {
+SourceDescription description() {
+  return {"gaussian", "independent standard normal Q, K and V: no heavy entries",
+          shape_parameters({singular_value_ratio()})};
+}
+
+class Gaussian final : public DescribedSource {
  public:
-  [[nodiscard]] const std::string& name() const override { return name_; }
-  [[nodiscard]] const std::string& meaning() const override { return meaning_; }
-  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
+  Gaussian() : DescribedSource(description()) {}
 
   [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
     const InputShapes shapes = generated_shapes(parameters);
@@ -83,22 +87,13 @@ class Gaussian final : public InputSource {
 
   [[nodiscard]] AttentionInputs make(const Parameters& parameters, uint64_t seed,
                                      uint32_t trial) const override {
-    AttentionInputs inputs = allocate_inputs(shapes(parameters));
-    const Draw draw{seed, trial};
-    fill_normal(inputs.query, draw, Purpose::query);
-    fill_normal(inputs.key, draw, Purpose::key);
-    fill_normal(inputs.value, draw, Purpose::value);
+    AttentionInputs inputs = normal_inputs(shapes(parameters), {seed, trial});
     if (!parameters.has("singular_value_ratio")) return inputs;
     for (Tensor<float>* tensor : {&inputs.query, &inputs.key})
       for (int64_t head = 0; head < tensor->shape().matrices(); ++head)
         shape_spectrum(tensor->matrix(head), parameters.number("singular_value_ratio"));
     return inputs;
   }
-
- private:
-  std::string name_ = "gaussian";
-  std::string meaning_ = "independent standard normal Q, K and V: no heavy entries";
-  std::vector<ParameterSpec> parameters_ = shape_parameters({singular_value_ratio()});
 };
 
 }  // namespace

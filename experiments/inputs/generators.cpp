@@ -58,11 +58,15 @@ InputShapes generated_shapes(const Parameters& parameters) {
   return {{batch, heads, queries, dim}, {batch, heads, keys, dim}, {batch, heads, keys, value_dim}};
 }
 
-AttentionInputs allocate_inputs(const InputShapes& shapes) {
+AttentionInputs normal_inputs(const InputShapes& shapes, const Draw& draw) {
   const double entries = static_cast<double>(shapes.query.size()) + static_cast<double>(shapes.key.size()) +
                          static_cast<double>(shapes.value.size());
   require_memory(entries * sizeof(float), "the inputs q, k and v");
-  return {Tensor<float>(shapes.query), Tensor<float>(shapes.key), Tensor<float>(shapes.value)};
+  AttentionInputs inputs{Tensor<float>(shapes.query), Tensor<float>(shapes.key), Tensor<float>(shapes.value)};
+  fill_normal(inputs.query, draw, Purpose::query);
+  fill_normal(inputs.key, draw, Purpose::key);
+  fill_normal(inputs.value, draw, Purpose::value);
+  return inputs;
 }
 
 void for_each_row(const TensorShape& shape, const std::function<void(int64_t head, int64_t row)>& body) {

@@ -18,9 +18,6 @@ namespace hyperattn {
 /// The shapes that those parameters ask for (key_len defaults to seq_len, value_dim to head_dim).
 [[nodiscard]] InputShapes generated_shapes(const Parameters& parameters);
 
-/// Allocates the three tensors of the shapes, after checking that together they fit into memory.
-[[nodiscard]] AttentionInputs allocate_inputs(const InputShapes& shapes);
-
 /// Random numbers of one draw: a stream for each purpose and flat head.
 struct Draw {
   uint64_t seed = 0;
@@ -30,6 +27,10 @@ struct Draw {
     return {seed, purpose, trial, static_cast<uint32_t>(head)};
   }
 };
+
+/// Independent standard normal Q, K and V of these shapes (streams query, key and value), after checking that
+/// together they fit into memory.
+[[nodiscard]] AttentionInputs normal_inputs(const InputShapes& shapes, const Draw& draw);
 
 /// Calls body(head, row) for every row of every matrix of the shape, in parallel, in blocks of rows.
 void for_each_row(const TensorShape& shape, const std::function<void(int64_t head, int64_t row)>& body);

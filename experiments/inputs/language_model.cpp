@@ -10,6 +10,7 @@
 #include "core/memory.h"
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
+#include "experiments/inputs/described_source.h"
 #include "experiments/language_model/decoder.h"
 #include "experiments/language_model/text.h"
 #include "experiments/output_file.h"
@@ -145,11 +146,14 @@ AttentionInputs capture(const Parameters& parameters, const TokenText& text, int
   return inputs;
 }
 
-class LanguageModelSource final : public InputSource {
+SourceDescription description() {
+  return {"language_model", "Q, K and V of heads of a language model, after rotary positions, over its text",
+          source_parameters()};
+}
+
+class LanguageModelSource final : public DescribedSource {
  public:
-  [[nodiscard]] const std::string& name() const override { return name_; }
-  [[nodiscard]] const std::string& meaning() const override { return meaning_; }
-  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
+  LanguageModelSource() : DescribedSource(description()) {}
 
   [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
     return select(parameters).shapes;
@@ -165,11 +169,6 @@ class LanguageModelSource final : public InputSource {
   [[nodiscard]] AttentionInputs make(const Parameters& parameters, uint64_t, uint32_t trial) const override {
     return capture(parameters, read_tokens(parameters, read_model_config(parameters.text("model"))), trial);
   }
-
- private:
-  std::string name_ = "language_model";
-  std::string meaning_ = "Q, K and V of heads of a language model, after rotary positions, over its text";
-  std::vector<ParameterSpec> parameters_ = source_parameters();
 };
 
 std::string heads_text(const std::vector<ModelHead>& heads) {
