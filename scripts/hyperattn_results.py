@@ -40,6 +40,7 @@ PARAMETERS = [
     ("approx_epsilon", "approx_epsilon"),
     ("clip_constant", "clip"),
     ("condition_number", "κ"),
+    ("spectrum", "spectrum"),
 ]
 ERROR_FIGURES = ["epsilon", "error_op_rel", "error_fro_rel", "error_op", "error_max"]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Error of the approximate backends against sample size, bucket count, block size, length, condition number or
+"""Error of the approximate backends against sample size, bucket count, block size, length, condition number, spectrum or
 min_seq_len: one picture for each of these that the sweep varies, or for those named with --x.
 
     plot_error.py RESULTS.h5 … -o DIR [--x sample_size] [--figure epsilon]
@@ -8,7 +8,7 @@ min_seq_len: one picture for each of these that the sweep varies, or for those n
 import hyperattn_results as hr
 import plot_style as style
 
-AXES = ["sample_size", "bucket_count", "block_size", "seq_len", "condition_number", "min_seq_len"]
+AXES = ["sample_size", "bucket_count", "block_size", "seq_len", "condition_number", "spectrum", "min_seq_len"]
 
 
 def choose_axes(trials, wanted):

@@ -80,6 +80,7 @@ AXIS_NAMES = {
     "bucket_count": "bucket count (hash buckets)",
     "block_size": "block size b (keys per block)",
     "condition_number": "condition number κ (wanted, empty mask)",
+    "spectrum": "spectrum of Q and K (largest over smallest singular value)",
     "min_seq_len": "min_seq_len (rows of an exact leaf)",
     "head_dim": "head dimension d",
 }

@@ -15,18 +15,18 @@ namespace {
 using Matrix = RowMajorMatrix<double>;
 
 // Above this the smallest singular value would drown in the rounding of the float entries.
-constexpr double kMaxSingularValueRatio = 1e4;
+constexpr double kMaxSpectrum = 1e4;
 constexpr int64_t kRowsPerTask = 1024;
 
-ParameterSpec singular_value_ratio() {
+ParameterSpec spectrum_spec() {
   ParameterSpec spec;
-  spec.name = "singular_value_ratio";
+  spec.name = "spectrum";
   spec.type = ParameterType::number;
   spec.meaning =
       "ratio of the largest to the smallest singular value of Q and of K, spaced geometrically (their "
-      "ordinary condition number, not the paper's kappa); absent: as drawn";
+      "ordinary condition number; the paper's kappa is condition_number); absent: as drawn";
   spec.minimum = 1;
-  spec.maximum = kMaxSingularValueRatio;
+  spec.maximum = kMaxSpectrum;
   spec.optional = true;
   return spec;
 }
@@ -45,18 +45,18 @@ Matrix gram(MatrixView<const float> matrix) {
   return total;
 }
 
-/// X ← X W, where W keeps the singular vectors of X and its Frobenius norm, and spaces its singular values
-/// geometrically with the wanted ratio. O(rows · cols²).
+/// X ← X W, where W keeps the singular vectors of X and its Frobenius norm, and spaces its min(rows, cols)
+/// singular values geometrically with the wanted ratio. O(rows · cols²).
 void shape_spectrum(MatrixView<float> matrix, double ratio) {
   const Eigen::SelfAdjointEigenSolver<Matrix> solver(gram(matrix));  // eigenvalues in increasing order
-  const int64_t dim = matrix.cols;
-  Eigen::VectorXd wanted(dim);
-  for (int64_t i = 0; i < dim; ++i)
-    wanted[i] = dim == 1 ? 1 : std::pow(ratio, static_cast<double>(i) / static_cast<double>(dim - 1));
-  const Eigen::VectorXd present = solver.eigenvalues().cwiseMax(0).cwiseSqrt();
+  const int64_t rank = std::min(matrix.rows, matrix.cols);
+  Eigen::VectorXd wanted(rank);
+  for (int64_t i = 0; i < rank; ++i)
+    wanted[i] = rank == 1 ? 1 : std::pow(ratio, static_cast<double>(i) / static_cast<double>(rank - 1));
+  const Eigen::VectorXd present = solver.eigenvalues().tail(rank).cwiseMax(0).cwiseSqrt();
   wanted *= present.norm() / wanted.norm();
-  const Matrix transform =
-      solver.eigenvectors() * wanted.cwiseQuotient(present).asDiagonal() * solver.eigenvectors().transpose();
+  const Matrix directions = solver.eigenvectors().rightCols(rank);
+  const Matrix transform = directions * wanted.cwiseQuotient(present).asDiagonal() * directions.transpose();
   parallel_for((matrix.rows + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
     const int64_t begin = task * kRowsPerTask;
     auto rows = as_eigen(matrix).middleRows(begin, std::min(kRowsPerTask, matrix.rows - begin));
@@ -66,7 +66,7 @@ void shape_spectrum(MatrixView<float> matrix, double ratio) {
 
 SourceDescription description() {
   return {"gaussian", "independent standard normal Q, K and V: no heavy entries",
-          shape_parameters({singular_value_ratio()})};
+          shape_parameters({spectrum_spec()})};
 }
 
 class Gaussian final : public DescribedSource {
@@ -75,23 +75,21 @@ class Gaussian final : public DescribedSource {
 
   [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
     const InputShapes shapes = generated_shapes(parameters);
-    const int64_t rows = std::min(shapes.query.rows, shapes.key.rows);
-    if (parameters.has("singular_value_ratio") && rows < shapes.query.dim)
-      fail_usage("singular_value_ratio needs at least head_dim rows in Q and in K, but head_dim is " +
-                 std::to_string(shapes.query.dim) + " and there are " + std::to_string(rows) + " rows");
-    if (parameters.has("singular_value_ratio") && shapes.query.dim == 1 &&
-        parameters.number("singular_value_ratio") != 1)
-      fail_usage("singular_value_ratio must be 1 where head_dim is 1 (there is one singular value only)");
+    const int64_t rank = std::min({shapes.query.rows, shapes.key.rows, shapes.query.dim});
+    if (parameters.has("spectrum") && rank == 1 && parameters.number("spectrum") != 1)
+      fail_usage(
+          "spectrum must be 1 where seq_len, key_len or head_dim is 1 (one singular value only), but is " +
+          to_string(ParameterValue(parameters.number("spectrum"))));
     return shapes;
   }
 
   [[nodiscard]] AttentionInputs make(const Parameters& parameters, uint64_t seed,
                                      uint32_t trial) const override {
     AttentionInputs inputs = normal_inputs(shapes(parameters), {seed, trial});
-    if (!parameters.has("singular_value_ratio")) return inputs;
+    if (!parameters.has("spectrum")) return inputs;
     for (Tensor<float>* tensor : {&inputs.query, &inputs.key})
       for (int64_t head = 0; head < tensor->shape().matrices(); ++head)
-        shape_spectrum(tensor->matrix(head), parameters.number("singular_value_ratio"));
+        shape_spectrum(tensor->matrix(head), parameters.number("spectrum"));
     return inputs;
   }
 };

@@ -108,6 +108,7 @@ const std::vector<ColumnSpec>& trial_columns() {
       {"attention_seconds", kNumber, kOutcome, "hyperattn lm: time in all layers' attention, mean window, s"},
       {"attention_speedup", kNumber, kOutcome,
        "hyperattn lm: attention_seconds without a replaced layer over it"},
+      {"spectrum", kNumber, kParameter, "largest over smallest singular value of Q and of K; NaN: as drawn"},
   };
   return columns;
 }

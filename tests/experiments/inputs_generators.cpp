@@ -92,7 +92,7 @@ TEST_CASE("inputs are bit-equal for any number of threads, and differ by seed, t
                                                  {"heads", int64_t{2}},
                                                  {"batch", int64_t{2}}});
   if (name == "conditioned") parameters.set("condition_number", 10.0);
-  if (name == "gaussian") parameters.set("singular_value_ratio", 20.0);
+  if (name == "gaussian") parameters.set("spectrum", 20.0);
   const ThreadCount one(1);
   const AttentionInputs expected = source.make(parameters, 5, 1);
   CHECK(expected.query.shape() == TensorShape{2, 2, 301, 7});
@@ -121,18 +121,42 @@ TEST_CASE("gaussian entries have mean 0 and variance 1") {
   }
 }
 
-TEST_CASE("gaussian Q and K take the wanted ratio of singular values") {
+TEST_CASE("spectrum shapes the singular values of gaussian Q and K, geometrically between its ends") {
   const InputSource& source = source_of("gaussian");
-  const double ratio = GENERATE(1.0, 30.0, 1e4);
-  const Parameters parameters = parameters_of(
-      source, {{"seq_len", int64_t{200}}, {"head_dim", int64_t{16}}, {"singular_value_ratio", ratio}});
-  const AttentionInputs inputs = source.make(parameters, 1, 0);
-  for (const Tensor<float>* tensor : {&inputs.query, &inputs.key}) {
-    const RowMajorMatrix<double> x = as_eigen(tensor->matrix(0)).cast<double>();
-    const Eigen::VectorXd values = Eigen::JacobiSVD<Eigen::MatrixXd>(x).singularValues();
-    CHECK(values[0] / values[15] == Approx(ratio).epsilon(1e-3));
-    CHECK(x.squaredNorm() / (200 * 16) == Approx(1).margin(4.5 * std::sqrt(2.0 / (200 * 16))));
-  }
+  struct Size {
+    int64_t queries, keys, dim;
+  };
+  for (const double spectrum : {1.0, 2.0, 30.0, 1e4})
+    for (const Size& size : {Size{200, 1100, 16}, Size{64, 64, 64}, Size{9, 300, 64}, Size{300, 2, 256},
+                             Size{37, 5, 2}, Size{2, 3, 7}}) {
+      const Parameters parameters = parameters_of(source, {{"seq_len", size.queries},
+                                                           {"key_len", size.keys},
+                                                           {"head_dim", size.dim},
+                                                           {"heads", int64_t{2}},
+                                                           {"spectrum", spectrum}});
+      const AttentionInputs inputs = source.make(parameters, 1, 0);
+      const AttentionInputs drawn = source.make(parameters_of(source, {{"seq_len", size.queries},
+                                                                       {"key_len", size.keys},
+                                                                       {"head_dim", size.dim},
+                                                                       {"heads", int64_t{2}}}),
+                                                1, 0);
+      const std::pair<const Tensor<float>*, const Tensor<float>*> pairs[] = {{&inputs.query, &drawn.query},
+                                                                             {&inputs.key, &drawn.key}};
+      for (const auto& [tensor, before] : pairs)
+        for (int64_t head = 0; head < 2; ++head) {
+          const Eigen::MatrixXd x = as_eigen(tensor->matrix(head)).cast<double>();
+          const Eigen::VectorXd values = Eigen::JacobiSVD<Eigen::MatrixXd>(x).singularValues();
+          const int64_t rank = values.size();  // min(rows, cols)
+          INFO(x.rows() << " × " << x.cols() << ", spectrum " << spectrum << ", singular values from "
+                        << values[0] << " to " << values[rank - 1]);
+          for (int64_t i = 0; i < rank; ++i)
+            CHECK(values[0] / values[i] ==
+                  Approx(std::pow(spectrum, static_cast<double>(i) / static_cast<double>(rank - 1)))
+                      .epsilon(1e-3));
+          CHECK(x.norm() == Approx(as_eigen(before->matrix(head)).cast<double>().norm()).epsilon(1e-5));
+        }
+      CHECK(same_bits(inputs.value, drawn.value));
+    }
 }
 
 TEST_CASE("a clustered query's softmax mass lies on the keys of its cluster") {
@@ -249,8 +273,9 @@ TEST_CASE("sources refuse what cannot be built, saying why") {
                                      {"condition_number", 2.0},
                                      {"construction", std::string("shift")}}),
              Catch::Contains("head_dim of at least 2"));
-  CHECK_THAT(message("gaussian", {{"seq_len", int64_t{9}}, {"singular_value_ratio", 2.0}}),
-             Catch::Contains("head_dim is 64 and there are 9 rows"));
+  for (const char* name : {"seq_len", "key_len", "head_dim"})
+    CHECK_THAT(message("gaussian", {{"seq_len", int64_t{9}}, {"spectrum", 2.0}, {name, int64_t{1}}}),
+               Catch::Contains("spectrum must be 1") && Catch::Contains("but is 2"));
 }
 
 TEST_CASE("inputs that cannot fit into memory are refused with their size") {
