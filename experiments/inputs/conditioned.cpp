@@ -26,6 +26,8 @@ constexpr uint32_t kOrderNode = 3;
 // Of a row's log-sum-exp. The wanted κ is promised to 1e-3; the rounding of float scores costs about 1e-5.
 constexpr double kTolerance = 1e-5;
 constexpr int kMaxSteps = 200;
+// Cosine below which a query counts as orthogonal to all keys.
+constexpr float kSmallestCosine = 1e-3F;
 
 using Scores = RowMajorMatrix<float>;
 
@@ -110,10 +112,21 @@ std::vector<double> draw_targets(const RandomStream& stream, int64_t queries, in
 void apply_temperature(MatrixView<float> query, MatrixView<float> key, double scale,
                        const std::vector<double>& targets) {
   centre_columns(key);
+  Eigen::Index longest = 0;
+  const float key_norm = as_eigen(key).rowwise().norm().maxCoeff(&longest);
   for_each_score_row(query, key, scale, [&](int64_t row, const float* scores) {
+    auto q = as_eigen(query).row(row);
+    // A query that is all but orthogonal to every key (there are few then) would need so large a temperature
+    // that the rounding of its entries outweighs its scores: it is turned towards a key.
+    Eigen::RowVectorXf turned_scores;
+    const float unit = std::abs(static_cast<float>(scale)) * q.norm() * key_norm;
+    if (*std::max_element(scores, scores + key.rows) < kSmallestCosine * unit) {
+      q += q.norm() / key_norm * as_eigen(key).row(longest);
+      turned_scores = static_cast<float>(scale) * q * as_eigen(key).transpose();
+      scores = turned_scores.data();
+    }
     const double t = solve_temperature(scores, key.rows, targets[static_cast<size_t>(row)]);
-    for (int64_t j = 0; j < query.cols; ++j)
-      query.row(row)[j] = static_cast<float>(t * static_cast<double>(query.row(row)[j]));
+    q = (t * q.cast<double>()).cast<float>();
   });
 }
 

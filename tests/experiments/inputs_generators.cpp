@@ -182,19 +182,22 @@ TEST_CASE("a clustered query's softmax mass lies on the keys of its cluster") {
 TEST_CASE("conditioned inputs have the wanted kappa in every head") {
   const InputSource& source = source_of("conditioned");
   const std::string construction = GENERATE("temperature", "shift");
-  const double kappa = GENERATE(1.0, 2.5, 100.0, 1e6);
+  const double kappa = GENERATE(1.0, 1.001, 2.5, 100.0, 1e3, 1e6);
   struct Size {
     int64_t queries, keys, dim;
   };
-  const Size size = GENERATE(Size{128, 128, 64}, Size{37, 301, 3}, Size{200, 2, 2}, Size{2, 513, 16});
+  // Among 9001 queries some are all but orthogonal to both keys.
+  const Size size = GENERATE(Size{128, 128, 64}, Size{37, 301, 3}, Size{9001, 2, 8}, Size{2, 2, 2},
+                             Size{2, 513, 16}, Size{301, 37, 256}, Size{700, 601, 2});
   const Parameters parameters = parameters_of(source, {{"seq_len", size.queries},
                                                        {"key_len", size.keys},
                                                        {"head_dim", size.dim},
                                                        {"heads", int64_t{2}},
+                                                       {"batch", int64_t{2}},
                                                        {"condition_number", kappa},
                                                        {"construction", construction}});
   const AttentionInputs inputs = source.make(parameters, 7, 0);
-  for (int64_t head = 0; head < 2; ++head) {
+  for (int64_t head = 0; head < 4; ++head) {
     INFO(construction << ", " << size.queries << " queries, " << size.keys << " keys, d = " << size.dim);
     CHECK(measured_kappa(inputs, head, 1 / std::sqrt(static_cast<double>(size.dim))) ==
           Approx(kappa).epsilon(1e-3));
