@@ -27,7 +27,7 @@ constexpr double kDelta = 0.01;
 
 // How the backend samples, as far as the promises depend on it.
 struct Promise {
-  int64_t sample_size = 0;            // 0: no random sample, nothing is promised
+  int64_t sample_size = 0;            // 0: no random sample, so nothing is promised
   bool approximate_division = false;  // the product is divided by D̃ that does not depend on its sample
   double variance_factor = 1;         // 2: half of p is uniform
 };
@@ -40,7 +40,8 @@ Promise promise_of(const Parameters& parameters) {
   if (parameters.has("sample_size")) promise.sample_size = parameters.integer("sample_size");
   promise.approximate_division = is("estimator", "theory");
   if (promise.approximate_division) return promise;
-  if (is("sampling", "prefix")) promise.sample_size = 0;
+  // Centroids, chosen columns and a fixed prefix are no random sample, and the lemmas speak of nothing else.
+  if (!is("residual", "sample") || is("sampling", "prefix")) promise.sample_size = 0;
   if (is("sampling", "value_norm")) promise.variance_factor = 2;
   return promise;
 }

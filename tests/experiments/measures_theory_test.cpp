@@ -1,13 +1,16 @@
 // alpha, kappa, mask_mass and bound against dense algebra in double, causal problems included, and the
 // defined results at the edges: no sample, a wholly masked row, nothing approximated, values of zero.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
 #include <map>
 
+#include "algorithms/parts/column_sample.h"
 #include "experiments/measures/context.h"
 #include "experiments/measures/measures.h"
 #include "measures_dense.h"
+#include "statistics.h"
 
 namespace hyperattn::testing {
 namespace {
@@ -220,7 +223,6 @@ TEST_CASE("the provable bound is that of the way in which the backend samples") 
   CAPTURE(plain, mixture);
   REQUIRE(mixture == Approx(std::sqrt(2) * plain).epsilon(1e-6));
   REQUIRE(provable("hyper", with(kSmall, "sample_size", int64_t{0})) == kInfinity);
-  REQUIRE(provable("hyper", with(kSmall, "sampling", std::string("prefix"))) == kInfinity);
   REQUIRE(std::isnan(provable("exact", {})));
 
   Answered theory(size, "hyper", with(kSmall, "estimator", std::string("theory")));
@@ -230,6 +232,107 @@ TEST_CASE("the provable bound is that of the way in which the backend samples") 
   const double divided = (ratio.asDiagonal() * dense.softmax).norm() * dense.value.norm() / std::sqrt(0.12);
   require_figure(&theory.rows(bound_measure())[0], "bound_product_provable",
                  divided / (norm_of(dense.softmax) * norm_of(dense.value)), kTolerance);
+}
+
+namespace {
+
+// How often each of `ratios`, an error over the bound for δ = 0.01, breaks the bound for a larger δ, which is
+// √(0.01/δ) times that one.
+void require_broken_at_most(const std::vector<double>& ratios) {
+  for (const double delta : {0.01, 0.1, 0.5, 0.9}) {
+    const auto broken = std::count_if(ratios.begin(), ratios.end(),
+                                      [&](double ratio) { return ratio > std::sqrt(0.01 / delta); });
+    INFO("delta " << delta << ": broken " << broken << " times in " << ratios.size());
+    REQUIRE(static_cast<double>(broken) <= delta * static_cast<double>(ratios.size()));
+  }
+}
+
+}  // namespace
+
+TEST_CASE(
+    "sampled products with the exact D have the variance of the provable bound, and keep it (|z| < 4.5)") {
+  constexpr int kDraws = 1000;
+  constexpr int64_t kSamples = 12;
+  for (const double uniform_share : {0.0, 0.5}) {
+    const std::string sampling = uniform_share > 0 ? "value_norm" : "uniform_iid";
+    Answered a({40, 60, 8, 5, 1, 1, false, 2}, "hyper", with(kSmall, "sampling", sampling));
+    const DenseHead dense(a.input.problem, *a.forward.plan, 0);
+    const Dense& p = dense.softmax;
+    const Dense& v = dense.value;
+    const std::vector<double> norms = squared_row_norms(a.input.problem.value.matrix(0));
+    const double scale = norm_of(p) * norm_of(v);
+    const double bound = a.figure(bound_measure(), "bound_product_provable");
+    Moments squares;
+    std::vector<double> ratios;
+    for (uint64_t seed = 0; seed < kDraws; ++seed) {
+      const ColumnSample s = draw_by_norm(kSamples, p.cols(), norms.data(), uniform_share,
+                                          RandomStream(seed, Purpose::value_sample));
+      Dense error = -p * v;
+      for (size_t r = 0; r < s.rows.size(); ++r)
+        error += std::exp(static_cast<double>(s.log_weights[r])) * p.col(s.rows[r]) * v.row(s.rows[r]);
+      squares.add(error.squaredNorm());
+      ratios.push_back(norm_of(error) / scale / bound);
+    }
+    // (Σ_j ‖P e_j‖²‖v_j‖²/p_j − ‖PV‖_F²)/m; for p_j = ‖v_j‖²/‖V‖_F² the sum is ‖P‖_F²‖V‖_F².
+    double sum = 0;
+    for (int64_t j = 0; j < p.cols(); ++j) {
+      const double square = v.row(j).squaredNorm();
+      const double probability =
+          uniform_share / static_cast<double>(p.cols()) + (1 - uniform_share) * square / v.squaredNorm();
+      sum += p.col(j).squaredNorm() * square / probability;
+    }
+    if (uniform_share == 0) REQUIRE(sum == Approx(p.squaredNorm() * v.squaredNorm()));
+    const double expected = (sum - (p * v).squaredNorm()) / kSamples;
+    const double limit = 0.01 * std::pow(bound * scale, 2);  // what the bound takes for E‖E‖_F²
+    CAPTURE(sampling, squares.mean(), squares.standard_error(), expected, limit);
+    REQUIRE(std::abs(squares.z(expected)) < kZBound);
+    REQUIRE(expected < limit);
+    REQUIRE(expected > limit / 4);
+    require_broken_at_most(ratios);
+  }
+}
+
+TEST_CASE(
+    "the theory estimator's error of the product breaks its provable bound no more often than promised") {
+  constexpr int kDraws = 200;
+  for (const MeasuredSize& size :
+       {MeasuredSize{70, 90, 8, 5, 1, 1, false, 2}, MeasuredSize{90, 90, 8, 5, 1, 1, true, 2}}) {
+    Answered a(size, "hyper", with(kSmall, "estimator", std::string("theory")));
+    std::vector<double> ratios;
+    Moments squares;
+    for (uint64_t seed = 0; seed < kDraws; ++seed) {
+      a.call.seed = seed;
+      const ForwardState forward = a.backend.forward(a.input.problem, a.call);
+      MeasureContext context(a.backend, a.call, forward, a.exact);
+      const double error = product_error_measure().compute(context, {})[0].figures.at("epsilon_product");
+      ratios.push_back(error / bound_measure().compute(context, {})[0].figures.at("bound_product_provable"));
+      squares.add(std::pow(ratios.back(), 2));
+    }
+    // E‖E‖² ≤ E‖E‖_F² ≤ δ·bound², and not far below: of rank 5, ‖E‖² ≥ ‖E‖_F²/5.
+    CAPTURE(to_string(size), squares.mean(), squares.standard_error());
+    REQUIRE(squares.mean() - kZBound * squares.standard_error() < 0.01);
+    REQUIRE(squares.mean() + kZBound * squares.standard_error() > 0.01 / 5 / 4);
+    require_broken_at_most(ratios);
+  }
+}
+
+TEST_CASE("without a random sample nothing is promised, and the stable ranks are told all the same") {
+  const std::pair<std::string, std::string> unsampled[] = {{"residual", "centroids"},
+                                                           {"residual", "columns+centroids"},
+                                                           {"residual", "none"},
+                                                           {"sampling", "prefix"}};
+  for (const MeasuredSize& size : {MeasuredSize{100, 100, 8, 8}, MeasuredSize{127, 127, 8, 6, 1, 2, true}})
+    for (const auto& [option, value] : unsampled) {
+      CAPTURE(to_string(size), option, value);
+      Answered a(size, "hyper", with(kSmall, option, value));
+      for (const FigureRow& row : a.rows(bound_measure())) {
+        for (const char* figure : {"log_bound_diagonal", "bound_product", "bound_product_provable"})
+          REQUIRE(row.figures.at(figure) == kInfinity);
+        if (row.level < 0) REQUIRE(std::isfinite(row.figures.at("srank_softmax")));
+      }
+    }
+  REQUIRE(Answered({100, 100, 8, 8}, "lsh", {{"block_size", int64_t{16}}})
+              .figure(bound_measure(), "bound_product_provable") == kInfinity);
 }
 
 TEST_CASE("theory's figures are defined where nothing or everything is masked, and for values of zero") {
