@@ -8,6 +8,7 @@
 #include "algorithms/backends/reference.h"
 #include "algorithms/parts/sparse_plan.h"
 #include "plan_checks.h"
+#include "statistics.h"
 
 namespace hyperattn::testing {
 namespace {
@@ -50,7 +51,7 @@ TEST_CASE("frequencies of i.i.d. draws are the stated probabilities (|z| < 4.5)"
       if (p == 0) {
         CHECK(counts[j] == 0);
       } else {
-        CHECK(std::abs((counts[j] - kDraws * p) / std::sqrt(kDraws * p * (1 - p))) < 4.5);
+        CHECK(std::abs((counts[j] - kDraws * p) / std::sqrt(kDraws * p * (1 - p))) < kZBound);
       }
     }
     for (size_t i = 0; i < 20 && share >= 0; ++i) {
@@ -86,23 +87,6 @@ TEST_CASE("squared row norms, for awkward shapes") {
     }
 }
 
-// Mean and standard error of a quantity over seeds.
-struct Moments {
-  double sum = 0;
-  double squares = 0;
-  void add(double x) {
-    sum += x;
-    squares += x * x;
-  }
-};
-
-double z_score(const Moments& m, int count, double expected) {
-  const double mean = m.sum / count;
-  const double variance = std::max(m.squares / count - mean * mean, 0.0) * count / (count - 1);
-  const double error = std::sqrt(variance / count);
-  return error < 1e-12 * (1 + std::abs(expected)) ? 0 : (mean - expected) / error;
-}
-
 TEST_CASE("numerator and denominator of the residual estimator are unbiased (|z| < 4.5)") {
   constexpr int kSeeds = 600;
   const int64_t n_q = 24;
@@ -134,14 +118,15 @@ TEST_CASE("numerator and denominator of the residual estimator are unbiased (|z|
       double worst = 0;
       for (int64_t i = 0; i < n_q; ++i) {
         const double row_sum = std::exp(exact.lse.data()[i]);
-        worst = std::max(worst, std::abs(z_score(denominator[static_cast<size_t>(i)], kSeeds, row_sum)));
+        worst = std::max(worst, std::abs(denominator[static_cast<size_t>(i)].z(row_sum)));
         for (int64_t c = 0; c < 2; ++c)
-          worst = std::max(worst, std::abs(z_score(numerator[static_cast<size_t>(i * 2 + c)], kSeeds,
-                                                   row_sum * exact.out.data()[i * 2 + c])));
+          worst = std::max(
+              worst,
+              std::abs(numerator[static_cast<size_t>(i * 2 + c)].z(row_sum * exact.out.data()[i * 2 + c])));
       }
       INFO("sampling " << static_cast<int>(sampling) << ", mask " << static_cast<int>(mask)
                        << ": largest |z| " << worst << " of " << n_q * 3);
-      CHECK(worst < 4.5);
+      CHECK(worst < kZBound);
       CHECK(worst > 0);
     }
 }
@@ -178,39 +163,50 @@ TEST_CASE("sampling by value norms is unbiased for A V, with the variance that i
     }
     squared_error.add(error);
   }
-  for (int c = 0; c < 3; ++c) CHECK(std::abs(z_score(moments[c], kSeeds, exact[c])) < 4.5);
+  for (int c = 0; c < 3; ++c) CHECK(std::abs(moments[c].z(exact[c])) < kZBound);
   // E‖aᵀSᵀSV − aᵀV‖² = (‖a‖²‖V‖_F² − ‖aᵀV‖²)/m.
   const double product = exact[0] * exact[0] + exact[1] * exact[1] + exact[2] * exact[2];
   const double variance = (a_norm * v_norm - product) / kDraws;
-  INFO("mean squared error " << squared_error.sum / kSeeds << ", expected " << variance);
-  CHECK(std::abs(z_score(squared_error, kSeeds, variance)) < 4.5);
+  INFO("mean squared error " << squared_error.mean() << ", expected " << variance);
+  CHECK(std::abs(squared_error.z(variance)) < kZBound);
 }
 
-TEST_CASE("the error of the denominator falls as m^(-1/2)") {
-  constexpr int kSeeds = 40;
+TEST_CASE("the error of the denominator falls as m^(-1/2) (|z| < 4.5)") {
+  constexpr int kSeeds = 300;
   const int64_t n = 2048;
   RandomProblem p({16, n, 8, 1});
   const DoubleResult exact = attention_in_double(p.problem);
-  std::vector<double> log_errors;
+  std::vector<Moments> squared_errors;
   for (const int64_t m : {16, 64, 256, 1024}) {
     SparseOptions options;
     options.mask = MaskKind::none;
     options.sample_size = m;
     options.sampling = Sampling::uniform_iid;
-    double squares = 0;
+    Moments squares;
     for (int seed = 0; seed < kSeeds; ++seed) {
       CallContext context;
       context.seed = static_cast<uint64_t>(seed);
       const DoubleResult result = run_plan_in_double(p.problem, sparse_plan(p.problem, context, options));
+      double sum = 0;
       for (int64_t i = 0; i < 16; ++i)
-        squares += std::pow(std::expm1(result.lse.data()[i] - exact.lse.data()[i]), 2);
+        sum += std::pow(std::expm1(result.lse.data()[i] - exact.lse.data()[i]), 2);
+      squares.add(sum / 16);
     }
-    log_errors.push_back(0.5 * std::log(squares / (kSeeds * 16)));
+    squared_errors.push_back(squares);
   }
-  const double slope = (log_errors.back() - log_errors.front()) / std::log(1024.0 / 16.0);
-  INFO("log errors " << log_errors[0] << ", " << log_errors[1] << ", " << log_errors[2] << ", "
-                     << log_errors[3] << "; slope " << slope);
-  CHECK(slope == Approx(-0.5).margin(0.06));
+  // The slope between neighbours, and its standard error: that of half the log of a mean is se/(2·mean).
+  for (size_t i = 0; i + 1 < squared_errors.size(); ++i) {
+    const Moments& few = squared_errors[i];
+    const Moments& many = squared_errors[i + 1];
+    const double slope = 0.5 * std::log(many.mean() / few.mean()) / std::log(4.0);
+    const double error = 0.5 *
+                         std::hypot(few.standard_error() / few.mean(), many.standard_error() / many.mean()) /
+                         std::log(4.0);
+    INFO("mean squared errors " << few.mean() << " and, with 4 times the keys, " << many.mean() << ": slope "
+                                << slope << " ± " << error);
+    CHECK(std::abs(slope + 0.5) < kZBound * error);
+    CHECK(error < 0.06);
+  }
 }
 
 }  // namespace

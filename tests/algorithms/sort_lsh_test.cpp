@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "random_problem.h"
+#include "statistics.h"
 
 namespace hyperattn::testing {
 namespace {
@@ -204,8 +205,8 @@ TEST_CASE("collision and adjacency probabilities are those of Definition 1 (|z| 
     INFO("theta " << c.theta << ", r " << c.bits << ": same " << same / double(kTrials) << " expected "
                   << expected_same << ", adjacent " << adjacent / double(kTrials) << " expected "
                   << expected_adjacent);
-    CHECK(std::abs(z(same, expected_same)) < 4.5);
-    CHECK(std::abs(z(adjacent, expected_adjacent)) < 4.5);
+    CHECK(std::abs(z(same, expected_same)) < kZBound);
+    CHECK(std::abs(z(adjacent, expected_adjacent)) < kZBound);
   }
 }
 
