@@ -255,24 +255,45 @@ TEST_CASE("causal theory: denominators are leaves plus ApproxD of every node, pr
   CHECK((out - as_eigen(state.result.out.matrix(head)).cast<double>()).cwiseAbs().maxCoeff() < 1e-4);
 }
 
-TEST_CASE("scores of +-80 and beyond give finite outputs in every variant") {
-  RandomProblem p({60, 64, 2, 3});
-  p.problem.scale = 1;
-  for (int64_t i = 0; i < p.query.shape().size(); ++i) p.query.data()[i] *= 40;  // scores up to about ±300
-  for (const ParameterValue& kappa :
-       {ParameterValue(std::string("auto")), ParameterValue(10.0), ParameterValue(kInf)})
-    for (const double clip : {0.0, 1.0}) {
-      Settings settings = theory_settings(16);
-      settings.emplace_back("approx_kappa", kappa);
-      settings.emplace_back("clip_constant", clip);
-      const ForwardState state = run_backend("hyper", p.problem, settings);
-      INFO("kappa " << hyperattn::to_string(kappa) << ", clip " << clip);
-      bool finite = true;
-      for (int64_t i = 0; i < state.result.out.shape().size(); ++i)
-        finite = finite && std::isfinite(state.result.out.data()[i]);
-      CHECK(finite);
-      for (int64_t i = 0; i < 60; ++i) finite = finite && std::isfinite(state.result.lse.data()[i]);
-      CHECK(finite);
+template <class T>
+bool all_finite(const Tensor<T>& tensor) {
+  return std::all_of(tensor.data(), tensor.data() + tensor.shape().size(),
+                     [](T x) { return std::isfinite(x); });
+}
+
+TEST_CASE("scores of +-80 and beyond give finite outputs in every variant and shape") {
+  const ProblemSize sizes[] = {{60, 64, 2, 3},
+                               {40, 90, 1, 3},
+                               {90, 40, 1, 1},
+                               {1, 1, 4, 4},
+                               {1, 50, 2, 3},
+                               {50, 1, 2, 3},
+                               {1, 1, 1, 1, 1, 1, true},
+                               {2, 2, 1, 2, 1, 1, true},
+                               {3, 3, 2, 2, 1, 2, true},
+                               {151, 151, 2, 3, 1, 2, true}};
+  for (const ProblemSize& size : sizes)
+    for (const bool signs : {false, true}) {
+      RandomProblem p(size);
+      p.problem.scale = 1;
+      // Scores of exactly ±80·d, whole rows of −80·d among them, or normal ones up to about ±300.
+      for (int64_t i = 0; i < p.query.shape().size(); ++i)
+        p.query.data()[i] = signs ? std::copysign(80.0F, p.query.data()[i]) : 40 * p.query.data()[i];
+      for (int64_t i = 0; i < p.key.shape().size() && signs; ++i) p.key.data()[i] = i % 7 == 0 ? -1.0F : 1.0F;
+      for (const int64_t m : {int64_t{1}, std::min<int64_t>(16, size.keys)})
+        for (const ParameterValue& kappa : {ParameterValue(std::string("auto")), ParameterValue(1.0),
+                                            ParameterValue(10.0), ParameterValue(kInf)})
+          for (const double clip : {0.0, 1.0}) {
+            Settings settings = theory_settings(m);
+            settings.emplace_back("approx_kappa", kappa);
+            settings.emplace_back("clip_constant", clip);
+            settings[4].second = int64_t{16};  // min_seq_len
+            const ForwardState state = run_backend("hyper", p.problem, settings);
+            INFO(to_string(size) << (signs ? ", signs" : "") << ", m " << m << ", kappa "
+                                 << hyperattn::to_string(kappa) << ", clip " << clip);
+            CHECK(all_finite(state.result.out));
+            CHECK(all_finite(state.result.lse));
+          }
     }
 }
 
