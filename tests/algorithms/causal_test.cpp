@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <set>
 
+#include "algorithms/backends/reference.h"
 #include "algorithms/parts/sparse_plan.h"
 #include "plan_checks.h"
 
@@ -120,39 +121,124 @@ int64_t changed_rows_before(const Tensor<float>& a, const Tensor<float>& b, int6
   return changed;
 }
 
+struct Method {
+  std::string backend;
+  Settings settings;
+};
+
+std::string to_string(const Method& method) {
+  std::string text = method.backend;
+  for (const auto& [name, value] : method.settings) text += " " + name + "=" + hyperattn::to_string(value);
+  return text;
+}
+
+// Every backend, and of hyper every value of every option that plans otherwise.
+std::vector<Method> all_methods() {
+  const auto text = [](const char* value) { return ParameterValue(std::string(value)); };
+  std::vector<Method> methods = {
+      {"reference", {}}, {"dense", {}}, {"exact", {}}, {"lsh", {{"mask", text("band")}}}};
+  const Settings options = {{"mask", text("none")},
+                            {"mask", text("band")},
+                            {"blocks", text("banded")},
+                            {"query_blocks", text("by_bucket")},
+                            {"buckets", text("random")},
+                            {"buckets", text("kmeans")},
+                            {"centre_keys", true},
+                            {"bucket_order", text("reference")},
+                            {"sampling", text("uniform_iid")},
+                            {"sampling", text("value_norm")},
+                            {"sampling", text("prefix")},
+                            {"collisions", text("count")},
+                            {"estimator", text("theory")},
+                            {"residual", text("none")},
+                            {"residual", text("centroids")},
+                            {"residual", text("columns+centroids")}};
+  methods.push_back({"hyper", {}});
+  for (const auto& option : options) methods.push_back({"hyper", {option}});
+  for (const char* buckets : {"lsh", "random", "kmeans"}) {
+    methods.push_back({"lsh", {{"buckets", text(buckets)}}});
+    methods.push_back({"lsh", {{"buckets", text(buckets)}, {"query_blocks", text("by_bucket")}}});
+    for (const char* residual : {"none", "centroids", "columns+centroids"})
+      methods.push_back({"hyper", {{"buckets", text(buckets)}, {"residual", text(residual)}}});
+    methods.push_back({"hyper", {{"buckets", text(buckets)}, {"estimator", text("theory")}}});
+  }
+  return methods;
+}
+
+// The method's settings with sizes for a problem of few rows.
+Settings with_sizes(const Method& method, int64_t block_size, int64_t min_seq_len, int64_t sample_size) {
+  Settings settings = method.settings;
+  if (method.backend != "lsh" && method.backend != "hyper") return settings;
+  settings.emplace_back("bucket_count", int64_t{8});
+  settings.emplace_back("block_size", block_size);
+  settings.emplace_back("min_seq_len", min_seq_len);
+  if (method.backend == "hyper") settings.emplace_back("sample_size", sample_size);
+  return settings;
+}
+
 TEST_CASE("row i never depends on a later key or value: bits of earlier outputs stay") {
-  const int64_t n = 700;
-  const std::vector<std::pair<std::string, Settings>> calls = {
-      {"reference", {}},
-      {"dense", {}},
-      {"exact", {}},
-      {"lsh", {}},
-      {"lsh", {{"mask", std::string("band")}}},
-      {"hyper", {}},
-      {"hyper", {{"sampling", std::string("value_norm")}}},
-      {"hyper", {{"blocks", std::string("banded")}}},
-      {"hyper", {{"buckets", std::string("random")}}},
-  };
-  for (const auto& [name, extra] : calls) {
-    Settings settings = extra;
-    if (name == "lsh" || name == "hyper") {
-      settings.emplace_back("min_seq_len", int64_t{64});
-      settings.emplace_back("block_size", int64_t{32});
-    }
-    if (name == "hyper") settings.emplace_back("sample_size", int64_t{30});
-    RandomProblem p({n, n, 8, 8, 1, 2, true});
-    const ForwardState before = run_backend(name, p.problem, settings);
+  const int64_t n = 701;
+  const ProblemSize size{n, n, 8, 5, 1, 2, true};
+  const RandomProblem p(size);
+  for (const Method& method : all_methods()) {
+    const Settings settings = with_sizes(method, 32, 64, 30);
+    const ForwardState before = run_backend(method.backend, p.problem, settings);
     for (const int64_t first : {int64_t{1}, int64_t{64}, int64_t{351}, n - 1}) {
-      RandomProblem changed({n, n, 8, 8, 1, 2, true});
+      RandomProblem changed(size);
       change_rows(changed.key, first);
       change_rows(changed.value, first);
-      const ForwardState after = run_backend(name, changed.problem, settings);
-      INFO(name << (extra.empty() ? "" : " " + extra[0].first) << ", changed from row " << first);
+      const ForwardState after = run_backend(method.backend, changed.problem, settings);
+      INFO(to_string(method) << ", changed from row " << first);
       CHECK(changed_rows_before(before.result.out, after.result.out, first) == 0);
       CHECK(changed_rows_before(before.result.lse, after.result.lse, first) == 0);
       CHECK(changed_rows_before(before.result.out, after.result.out, n) > 0);
     }
   }
+}
+
+// D̃⁻¹ of the result itself, since the theory estimator's is not the row sum of its plan.
+Matrix output_of_weights(const AttentionProblem& problem, const Matrix& weights,
+                         const AttentionResult& result, int64_t head) {
+  const Matrix scores = static_cast<double>(problem.scale) *
+                        as_eigen(problem.query.matrix(head)).cast<double>() *
+                        as_eigen(problem.key.matrix(head)).cast<double>().transpose();
+  Matrix p = (weights.array() * scores.array().exp()).matrix();
+  for (int64_t i = 0; i < p.rows(); ++i)
+    p.row(i) *= std::exp(-static_cast<double>(result.lse.matrix(head).row(i)[0]));
+  return p * as_eigen(problem.value.matrix(head)).cast<double>();
+}
+
+TEST_CASE("causal plans of awkward sizes run as the interpreter in double says, for every method") {
+  for (const int64_t n : {1, 2, 3, 7, 64, 131})
+    for (const int64_t min_seq_len : {1, 2, 5, 16, 1000}) {
+      RandomProblem p({n, n, 7, 3, 2, 2, true}, static_cast<uint64_t>(n), 1.5);
+      const DoubleResult exact = attention_in_double(p.problem);
+      for (const Method& method : all_methods()) {
+        const ForwardState state = run_backend(method.backend, p.problem,
+                                               with_sizes(method, 8, min_seq_len, std::min<int64_t>(n, 6)));
+        INFO(to_string(method) << ", n " << n << ", min_seq_len " << min_seq_len);
+        const bool planned = method.backend == "lsh" || method.backend == "hyper";
+        if (!planned || n <= min_seq_len) {  // one leaf
+          CHECK(largest_difference(state.result.out, exact.out) < 2e-6);
+          CHECK(largest_difference(state.result.lse, exact.lse) < 2e-6);
+          continue;
+        }
+        const DoubleResult expected = run_plan_in_double(p.problem, *state.plan);
+        if (method.settings.empty() ||
+            method.settings.back().second != ParameterValue(std::string("theory"))) {
+          CHECK(largest_difference(state.result.out, expected.out) < 1e-5);
+          CHECK(largest_difference(state.result.lse, expected.lse) < 1e-5);
+          continue;
+        }
+        for (int64_t head = 0; head < p.problem.heads(); ++head) {
+          const Matrix out =
+              output_of_weights(p.problem, dense_weights(*state.plan, head, n, n), state.result, head);
+          const double largest =
+              (out - as_eigen(state.result.out.matrix(head)).cast<double>()).cwiseAbs().maxCoeff();
+          CHECK(largest < 1e-5 * (1 + out.cwiseAbs().maxCoeff()));
+        }
+      }
+    }
 }
 
 TEST_CASE("a later query can move an earlier row to another block, and only within their nodes") {
