@@ -102,10 +102,11 @@ Bounds node_bounds(MeasureContext& context, const HeadNode& place, const Promise
           : context.exact.node_alpha(place);
   context.add_norm(place.head, norm);
   const double divided = promise.approximate_division ? squared_frobenius(context, place, true) : frobenius;
-  return {
-      log_lemma_1(node_log_kappa(context, place), alpha, keys, m),
-      lemma_2(stable_rank, problem.value_dim(), m),
-      promise.variance_factor * divided * squared_value_frobenius(problem, place) / static_cast<double>(m)};
+  double variance =
+      promise.variance_factor * divided * squared_value_frobenius(problem, place) / static_cast<double>(m);
+  if (std::isnan(variance)) variance = kInfinity;  // a denominator of 0, and values of zero
+  return {log_lemma_1(node_log_kappa(context, place), alpha, keys, m),
+          lemma_2(stable_rank, problem.value_dim(), m), variance};
 }
 
 double provable(MeasureContext& context, int64_t head, double variance) {

@@ -76,6 +76,13 @@ class CliTest(unittest.TestCase):
             self.assertIn(word, outcome.stderr, seen)
         self.assertNotIn("internal error", outcome.stderr, seen)
 
+    def write_mask(self, name="mask.h5", **datasets):
+        path = self.path(name)
+        with h5py.File(path, "w") as file:
+            for dataset, values in datasets.items():
+                file[f"mask/{dataset}"] = np.array(values)
+        return path
+
     def write_inputs(self, name="in.h5", **changes):
         random = np.random.default_rng(3)
         tensors = {part: random.standard_normal((1, 2, 64, 16)).astype("f4") for part in "qkv"}

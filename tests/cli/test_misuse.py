@@ -110,6 +110,62 @@ class BadInput(CliTest):
         text = f"inputs: {{source: file, path: {path}}}\nbackends: [exact]\n"
         self.refused(3, self.call("run", self.config(text), "-o", "out.h5"), "/inputs/v", "in.h5")
 
+    def test_masks(self):
+        inputs = self.write_inputs()
+        text = f"inputs: {{source: file, path: {inputs}}}\nbackends: [{{name: hyper, mask: file, mask_path: mask.h5, sample_size: 8}}]\n"
+        rows = np.arange(65)
+        for words, datasets in [
+                (("block 0", "keys out of range", "0 to 63"), {"blocks": [[0, 32, 0, 65]]}),
+                (("block 1", "queries out of range"), {"blocks": [[0, 32, 0, 64], [60, 65, 0, 1]]}),
+                (("block 0", "block 1", "must not overlap"), {"blocks": [[0, 32, 0, 32], [10, 20, 30, 40]]}),
+                (("empty or reversed",), {"blocks": [[32, 0, 0, 32]]}),
+                (("4 columns", "(2, 3)"), {"blocks": [[0, 32, 0], [1, 2, 3]]}),
+                (("one for each of the 2", "holds 3"), {"blocks": [[[[0, 32, 0, 32]]] * 3]}),
+                (("integers", "float64"), {"blocks": [[0, 32.5, 0, 32]]}),
+                (("index 64 in row 63", "0 to 63"), {"indptr": rows, "indices": np.r_[0:63, 64]}),
+                (("-1", "not a key row"), {"indptr": rows, "indices": np.r_[-1, 1:64]}),
+                (("must increase",), {"indptr": np.r_[0:64, 65], "indices": np.r_[0:64, 5]}),
+                (("65", "60"), {"indptr": rows[:60], "indices": rows[:59]}),
+                (("holds neither",), {"other": [1]}),
+                (("holds both",), {"blocks": [[0, 1, 0, 1]], "indptr": rows, "indices": rows[:64]})]:
+            with self.subTest(words=words):
+                self.write_mask(**datasets)
+                for backend in ("lsh", "hyper"):
+                    extra = ["sample_size=8"] if backend == "hyper" else []
+                    self.refused(3, self.attend(inputs, "mask=file", "mask_path=mask.h5", *extra, backend=backend),
+                                 "mask.h5", *words)
+                self.refused(3, self.call("run", self.config(text), "-o", "out.h5"), "mask.h5", *words)
+
+    def test_mask_that_is_missing(self):
+        inputs = self.write_inputs()
+        self.refused(2, self.attend(inputs, "mask=file", backend="lsh"), "mask_path")
+        self.refused(3, self.attend(inputs, "mask=file", "mask_path=none.h5", backend="lsh"), "none.h5", "does not exist")
+
+    def test_parameters_of_the_theory(self):
+        inputs = self.write_inputs()
+        for argument, *words in [("approx_kappa=0.5", "at least 1", "0.5"), ("approx_kappa=-3", "at least 1", "-3"),
+                                 ("approx_kappa=.nan", "number"), ("approx_epsilon=0", "but is 0"),
+                                 ("approx_epsilon=-0.5", "-0.5"), ("approx_epsilon=.inf", "finite"),
+                                 ("clip_constant=-1", "at least 0", "-1")]:
+            name, value = argument.split("=")
+            with self.subTest(argument):
+                call = self.attend(inputs, "sample_size=8", "estimator=theory", argument, backend="hyper")
+                self.refused(2, call, name, *words)
+                text = f"inputs: {{source: gaussian, seq_len: 64}}\nbackends: [{{name: hyper, sample_size: 8, estimator: theory, {name}: {value}}}]\n"
+                self.refused(2, self.call("run", self.config(text), "-o", "out.h5"), name, *words)
+
+    def test_condition_number_and_spectrum(self):
+        for source, name, value, *words in [("conditioned", "condition_number", "0.5", "between 1", "0.5"),
+                                            ("conditioned", "condition_number", "0", "between 1"),
+                                            ("conditioned", "condition_number", ".inf", "finite"),
+                                            ("conditioned", "condition_number", ".nan", "number"),
+                                            ("conditioned", "spectrum", "2", "condition_number"),
+                                            ("gaussian", "spectrum", "0.5", "between 1", "0.5"),
+                                            ("gaussian", "condition_number", "2", "spectrum")]:
+            with self.subTest(source, name=name, value=value):
+                text = f"inputs: {{source: {source}, seq_len: 64, {name}: {value}}}\nbackends: [exact]\n"
+                self.refused(2, self.call("run", self.config(text), "-o", "out.h5"), name, *words)
+
     def test_parameters(self):
         path = self.write_inputs()
         self.refused(2, self.attend(path, backend="exakt"), "exakt", "exact")
