@@ -24,6 +24,7 @@ enum class Purpose : uint32_t {
   other,
   output_gradient,
   centroid,
+  query_moves,
 };
 
 /// The random numbers of one (seed, purpose, trial, head, node). Cheap to copy; all members are const and

@@ -72,6 +72,7 @@ FIGURE_NAMES = {
     "gflops": "GFLOP/s",
     "alpha": "α",
     "log_kappa": "log κ",
+    "query_moves": "share of rows that later queries move",
 }
 AXIS_NAMES = {
     "seq_len": "sequence length n",

@@ -6,8 +6,9 @@ namespace hyperattn {
 
 const std::vector<const Measure*>& all_measures() {
   static const std::vector<const Measure*> measures = {
-      &timing_measure(), &spectral_error_measure(), &diagonal_error_measure(), &product_error_measure(),
-      &alpha_measure(),  &kappa_measure(),          &mask_mass_measure(),      &bound_measure()};
+      &timing_measure(),        &spectral_error_measure(), &diagonal_error_measure(),
+      &product_error_measure(), &alpha_measure(),          &kappa_measure(),
+      &mask_mass_measure(),     &bound_measure(),          &query_moves_measure()};
   return measures;
 }
 

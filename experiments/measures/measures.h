@@ -13,5 +13,6 @@ namespace hyperattn {
 [[nodiscard]] const Measure& kappa_measure();
 [[nodiscard]] const Measure& mask_mass_measure();
 [[nodiscard]] const Measure& bound_measure();
+[[nodiscard]] const Measure& query_moves_measure();
 
 }  // namespace hyperattn

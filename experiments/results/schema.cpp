@@ -109,6 +109,8 @@ const std::vector<ColumnSpec>& trial_columns() {
       {"attention_speedup", kNumber, kOutcome,
        "hyperattn lm: attention_seconds without a replaced layer over it"},
       {"spectrum", kNumber, kParameter, "largest over smallest singular value of Q and of K; NaN: as drawn"},
+      {"query_moves", kNumber, kFigure,
+       "causal: share of rows whose keys in the mask change with the later queries of their node"},
   };
   return columns;
 }

@@ -4,11 +4,11 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
-#include <map>
 
 #include "algorithms/parts/column_sample.h"
 #include "experiments/measures/context.h"
 #include "experiments/measures/measures.h"
+#include "measures_answered.h"
 #include "measures_dense.h"
 #include "statistics.h"
 
@@ -18,49 +18,6 @@ namespace {
 constexpr double kTolerance = 2e-3;  // twice that of ‖P‖_op
 constexpr double kRounding = 5e-5;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-using Settings = std::map<std::string, ParameterValue>;
-
-struct Answered {
-  MeasuredProblem input;
-  const Backend& backend;
-  CallContext call;
-  ForwardState forward;
-  ExactQuantities exact;
-  MeasureContext context;
-
-  Answered(const MeasuredSize& size, const std::string& name, const Settings& settings)
-      : input(size),
-        backend(*find_backend(name)),
-        call(call_of(backend, settings)),
-        forward(backend.forward(input.problem, call)),
-        exact(input.problem, 1, 0),
-        context(backend, call, forward, exact) {}
-
-  static CallContext call_of(const Backend& backend, const Settings& settings) {
-    CallContext call;
-    call.seed = 5;
-    call.parameters = default_parameters(backend.parameters());
-    for (const auto& [name, value] : settings) call.parameters.set(name, value);
-    return call;
-  }
-  std::vector<FigureRow> rows(const Measure& measure, const Settings& settings = {}) {
-    Parameters parameters = default_parameters(measure.parameters());
-    for (const auto& [name, value] : settings) parameters.set(name, value);
-    return measure.compute(context, parameters);
-  }
-  double figure(const Measure& measure, const std::string& name) { return rows(measure)[0].figures.at(name); }
-};
-
-const Settings kSmall = {{"block_size", int64_t{16}},
-                         {"bucket_count", int64_t{8}},
-                         {"min_seq_len", int64_t{20}},
-                         {"sample_size", int64_t{12}}};
-
-Settings with(Settings settings, const std::string& name, ParameterValue value) {
-  settings[name] = std::move(value);
-  return settings;
-}
 
 const MeasuredSize kSizes[] = {{90, 130, 8, 5, 1, 2, false, 1},
                                {130, 90, 16, 16, 2, 1, false, 2},
