@@ -44,6 +44,9 @@ PARAMETERS = [
 ]
 ERROR_FIGURES = ["epsilon", "error_op_rel", "error_fro_rel", "error_op", "error_max"]
 
+# Parameters that the residual estimator does not read.
+THEORY_PARAMETERS = ["approx_kappa", "approx_epsilon", "clip_constant"]
+
 # Choices of the method, as opposed to its sizes.
 CHOICES = ["estimator", "residual", "mask", "buckets", "query_blocks", "centre_keys", "bucket_order", "sampling", "collisions", "blocks"]
 
@@ -219,6 +222,10 @@ def load(path):
         whole_model = results.trials["replaced"] >= 0
         results.language_model = results.trials[whole_model].reset_index(drop=True)
         results.trials = results.trials[~whole_model].reset_index(drop=True)
+    if "estimator" in results.trials:
+        theory = results.trials["estimator"] == "theory"
+        for column in results.trials.columns.intersection(THEORY_PARAMETERS):
+            results.trials[column] = results.trials[column].where(theory)
     if "causal" in results.trials:
         results.trials["causal"] = results.trials["causal"].astype(int).astype(bool)
     return results
@@ -393,8 +400,6 @@ def caption(frame, results, note="", skip=()):
             continue
         if column == "min_seq_len" and not frame.get("causal", pd.Series([True])).any():
             continue
-        if column in ("approx_kappa", "approx_epsilon", "clip_constant") and "theory" not in distinct(frame, "estimator"):
-            continue
         shown = values if len(values) <= 6 else [values[0], "…", values[-1]]
         written = ", ".join(number(value) for value in shown)
         if column == "bucket_count":
@@ -408,7 +413,7 @@ def caption(frame, results, note="", skip=()):
         facts.append(f"{trials} trial{'' if trials == 1 else 's'}")
     lines = [", ".join(facts) + "."] if facts else []
     if note:
-        lines.append(note)
+        lines.append(note.strip())
     machine = machine_line(results)
     if machine:
         lines.append(machine + ".")

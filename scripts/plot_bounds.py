@@ -13,7 +13,7 @@ AXES = ["sample_size", "condition_number", "bucket_count", "seq_len"]
 MEASURED, PROMISED = "-", "--"
 # (legend, column, line style, colour, marker)
 CURVES = [
-    ("measured ε", "epsilon", MEASURED, "#000000", "o"),
+    ("measured ε", "epsilon", MEASURED, "#000000", "o"),  # wide, because often one of its halves lies on it
     ("measured, denominators (2)", "epsilon_diagonal", MEASURED, "#0072B2", "s"),
     ("measured, product (3)", "epsilon_product", MEASURED, "#D55E00", "^"),
     ("promised by Lemma 1", "bound_diagonal", PROMISED, "#0072B2", "s"),
@@ -48,19 +48,20 @@ def choose_axes(trials, wanted):
 
 
 def draw_panel(axes, rows, x, labels):
+    """Returns the values drawn."""
     drawn = []
     for name, column, line, colour, marker in CURVES:
         if column not in rows or rows[column].isna().all():
             continue
         grouped = rows[rows[column].notna()].groupby(x)[column]
-        look = {"color": colour, "marker": marker, "linestyle": line}
+        look = {"color": colour, "marker": marker, "linestyle": line, "linewidth": 3.2 if column == "epsilon" else 1.5}
         if style.draw_series(axes, [key for key, _ in grouped], [group for _, group in grouped], look, name):
             labels[name] = look
             drawn += list(rows[column].dropna())
     axes.axhline(1.0, color="#000000", linewidth=0.8)
-    style.measured_axis(axes, drawn + [1.0])
     style.value_axis(axes.xaxis, hr.distinct(rows, x))
     axes.set_xlabel(style.axis_name(x))
+    return drawn + [1.0]
 
 
 def pictures(results, axes=None, title=None):
@@ -74,12 +75,14 @@ def pictures(results, axes=None, title=None):
         shown, _, columns = style.with_series(shown, exclude=(x,))
         panels = list(shown.groupby(["input", "backend", "series"], sort=False))
         picture, grid = style.panel_grid(len(panels))
-        labels = {}
+        labels, drawn = {}, []
         for one, ((source, _, series), rows) in zip(grid, panels):
-            draw_panel(one, rows, x, labels)
+            drawn += draw_panel(one, rows, x, labels)
             one.set_title(f"{source}: {series}", loc="left")
+        style.same_measured_axis(grid, drawn)
         style.label_rows(grid, "relative error in operator norm")
-        note = "Above the line at 1 a promise is empty: the answer 0 does no worse. " + hr.spread_note(shown)
+        note = ("The lemmas' unknown constants are taken for 1. Above the line at 1 a promise is empty: the answer 0 does "
+                "no worse. " + hr.spread_note(shown))
         style.finish(
             picture,
             title or f"Measured and promised error against {style.axis_name(x).split(' (')[0]}",

@@ -54,9 +54,9 @@ def picture_over(x, results, trials, figure, title):
     picture, axes = style.panel_grid(len(panels))
     labels = {}
     for one, (panel, rows) in zip(axes, panels):
-        drawn_labels, drawn = style.draw_lines(one, shown[shown.index.isin(rows.index)], x, figure, styles)
+        drawn_labels, _ = style.draw_lines(one, shown[shown.index.isin(rows.index)], x, figure, styles)
         labels.update(drawn_labels)
-        style.measured_axis(one, drawn)
+        style.measured_axis(one, shown[figure])  # linear or logarithmic in all panels alike
         one.set_title(panel, loc="left")
     style.label_rows(axes, style.figure_name(figure))
     note = hr.spread_note(shown)

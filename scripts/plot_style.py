@@ -259,6 +259,15 @@ def measured_axis(axes, values):
         axes.set_ylim(bottom=0)
 
 
+def same_measured_axis(panels, values):
+    """One y scale and range for all panels, so that curves can be compared across them."""
+    for axes in panels[1:]:
+        axes.sharey(panels[0])
+    panels[0].autoscale(axis="y")
+    for axes in panels:
+        measured_axis(axes, values)
+
+
 def hover(artist, tips):
     """In SVG, each point of the artist (or the artist itself, for a bar) shows its text under the mouse."""
     figure = artist.figure
