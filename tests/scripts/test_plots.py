@@ -57,6 +57,14 @@ class Loader(ScriptTest):
         self.assertEqual(hr.distinct(trials, "condition_number"), [])
         self.assertEqual(hr.distinct(trials, "estimator"), [])
 
+    def test_the_clip_is_no_parameter_of_the_residual_estimator(self):
+        rows = [made.trial(case_id=f"a{clip}", backend="hyper", seq_len=8, estimator=estimator, clip_constant=clip, approx_epsilon=0.5)
+                for estimator, clip in (("residual", 1.0), ("theory", 0.0))]  # fmt: skip
+        results = hr.load(self.write("clip", rows))
+        self.assertEqual(hr.distinct(results.trials, "clip_constant"), [0.0])
+        self.assertEqual(hr.varying(results.trials), ["estimator"])
+        self.assertEqual(hr.distinct(hr.load(self.write("residual", rows[:1])).trials, "approx_epsilon"), [])
+
     def test_labels_name_what_varies_within_a_backend(self):
         trials = hr.load(self.write("labels", made.sweep())).trials
         self.assertEqual(hr.varying(trials), ["bucket_count", "sample_size"])
