@@ -83,6 +83,7 @@ AXIS_NAMES = {
     "condition_number": "condition number κ (wanted, empty mask)",
     "spectrum": "spectrum of Q and K (largest over smallest singular value)",
     "min_seq_len": "min_seq_len (rows of an exact leaf)",
+    "node_rows": "query rows of a node of the level",
     "head_dim": "head dimension d",
 }
 

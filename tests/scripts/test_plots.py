@@ -13,6 +13,7 @@ import made_results as made
 from script_test import SCRIPTS, ScriptTest
 
 import hyperattn_results as hr
+import plot_causal
 
 
 class Commands(ScriptTest):
@@ -154,6 +155,13 @@ class Pictures(ScriptTest):
         path = self.write("levels", rows, levels=levels)
         self.picture("plot_causal.py", path, ["causal"])
         self.picture("plot_causal.py", path, ["causal"], "--figure", "error_op")
+
+    def test_levels_are_placed_by_the_rows_of_their_nodes(self):
+        row = made.trial(case_id="a1", backend="hyper", seq_len=4097, causal=1, min_seq_len=600, epsilon=0.2)
+        levels = [dict(case_id="a1", trial=0, level=level, epsilon=0.1 * level, error_op=np.nan) for level in (1, 2, 3)]
+        results = [hr.load(self.write("nodes", [row], levels=levels))]
+        placed = plot_causal.level_rows(results, hr.finished(results).assign(input="made"), "epsilon")
+        self.assertEqual(list(placed["node_rows"]), [513, 1025, 2049])
 
     def test_variants(self):
         rows = []
