@@ -22,7 +22,8 @@
 namespace hyperattn {
 
 struct ApproxDOptions {
-  std::optional<double> kappa;  ///< ≥ 1; ∞: no floor; none: largest over smallest U_j, j ∈ T
+  /// ≥ 1; ∞: no floor; none: largest over smallest U_j, j ∈ T, and so ∞ where a row of T is wholly masked.
+  std::optional<double> kappa;
   double epsilon = 0.5;
   double clip_constant = 1;  ///< c; 0: no clip
 };
