@@ -74,6 +74,13 @@ TEST_CASE("a mask of the user's own is computed exactly and sampled keys in it a
     const DoubleResult result = run_plan_in_double(p.problem, *state.plan);
     CHECK(largest_difference(state.result.out, result.out) < 1e-5);
     CHECK(largest_difference(state.result.lse, result.lse) < 1e-5);
+    const AttentionGradients gradients =
+        backend_named("hyper").backward(p.problem, context, state, p.dout.view());
+    const DoubleGradients expected =
+        run_plan_backward_in_double(p.problem, *state.plan, result, p.dout.view());
+    CHECK(largest_difference(gradients.dquery, expected.dquery) < 1e-4);
+    CHECK(largest_difference(gradients.dkey, expected.dkey) < 1e-4);
+    CHECK(largest_difference(gradients.dvalue, expected.dvalue) < 1e-4);
     // lsh computes the mask and nothing else: rows without entries give 0 and −∞.
     CallContext lsh = context_for("lsh", {{"mask", std::string("file")}});
     lsh.mask = &mask;

@@ -53,6 +53,27 @@ class TheoryTest(CliTest):
         text = f"inputs: {{source: file, path: {inputs}}}\nbackends: [{', '.join(backends)}]\n"
         return self.trials(self.config(text), MEASURES, "-o", "out.h5")
 
+    def test_a_mask_of_the_users_own_and_its_gradient(self):
+        """lsh attends to the mask's entries and nothing else, as blocks and as compressed sparse rows."""
+        random = np.random.default_rng(5)
+        q, k, v, dout = (random.standard_normal((1, 2, 64, 16)).astype("f4") for _ in range(4))
+        self.write_inputs(q=q, k=k, v=v, dout=dout)
+        mask = np.zeros((64, 64), bool)
+        mask[0:20, 5:40] = mask[20:64, 0:7] = mask[30:50, 60:64] = True
+        self.write_mask("blocks.h5", blocks=[[0, 20, 5, 40], [20, 64, 0, 7], [30, 50, 60, 64]])
+        self.write_mask("rows.h5", indptr=np.r_[0, mask.sum(1).cumsum()], indices=np.nonzero(mask)[1])
+        weights = np.where(mask, np.exp(0.25 * q.astype("f8") @ k.swapaxes(2, 3)), 0)
+        p = weights / weights.sum(-1, keepdims=True)
+        out = p @ v
+        ds = p * (dout @ v.swapaxes(2, 3) - (dout * out).sum(-1, keepdims=True))
+        expected = {"out": out, "lse": np.log(weights.sum(-1)), "dq": 0.25 * ds @ k, "dk": 0.25 * ds.swapaxes(2, 3) @ q, "dv": p.swapaxes(2, 3) @ dout}
+        for name in ("blocks.h5", "rows.h5"):
+            call = ["attend", "in.h5", "-o", "out.h5", "--force", "--backward", "backend=lsh", "mask=file", f"mask_path={name}"]
+            self.assert_outcome(self.call(*call), 0)
+            with h5py.File(self.path("out.h5")) as file:
+                for dataset, values in expected.items():
+                    self.assertLess(np.abs(file[dataset][:] - values).max(), 1e-5, (name, dataset))
+
     def test_values_of_zero(self):
         trials = self.edge_trials(self.write_inputs(v=np.zeros((1, 2, 64, 16), "f4")))
         for name in ("epsilon", "error_op", "error_op_rel", "error_fro_rel", "error_max", "norm_value", "srank_value"):
