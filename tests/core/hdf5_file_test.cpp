@@ -12,52 +12,20 @@
 #include <limits>
 
 #include "core/error.h"
+#include "tests/check_error.h"
 #include "tests/paths.h"
+#include "tests/scratch_folder.h"
 
 namespace hyperattn {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::check_error;
+using testing::error_of;
+using testing::ScratchFolder;
 
 std::string file(const std::string& name) {
   return testing::source_dir() + "/tests/core/hdf5_files/" + name;
-}
-
-/// A folder of this process's own, removed at the end.
-class ScratchFolder {
- public:
-  ScratchFolder() : path_(fs::temp_directory_path() / ("hyperattn_hdf5_" + std::to_string(::getpid()))) {
-    fs::create_directories(path_);
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  [[nodiscard]] std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
-
-/// The message and blame of what `call` throws; fails the test if it does not throw an Error.
-template <class Call>
-Error error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("an Error was expected, but nothing was thrown");
-  throw;
-}
-
-/// Asserts that `call` fails with this blame and a message that names each of `parts`.
-template <class Call>
-void check_error(Blame blame, const std::vector<std::string>& parts, const Call& call) {
-  const Error error = error_of(call);
-  INFO("message: " << error.what());
-  CHECK(static_cast<int>(error.blame()) == static_cast<int>(blame));
-  for (const std::string& part : parts) CHECK_THAT(error.what(), Catch::Contains(part));
 }
 
 std::vector<double> ramp() {

@@ -1,35 +1,29 @@
 #include "core/machine.h"
 
 #include <sched.h>
-#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
+
+#include "tests/scratch_folder.h"
 
 namespace hyperattn {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// A made-up /proc and /sys, removed at the end.
+/// A made-up /proc and /sys.
 class FakeRoot {
  public:
-  FakeRoot() : root_(fs::temp_directory_path() / ("hyperattn_machine_" + std::to_string(::getpid()))) {
-    fs::create_directories(root_);
-  }
-  ~FakeRoot() {
-    std::error_code ignored;
-    fs::remove_all(root_, ignored);
-  }
   void write(const std::string& name, const std::string& text) const {
-    fs::create_directories((root_ / name).parent_path());
-    std::ofstream(root_ / name) << text;
+    fs::create_directories(fs::path(folder_ / name).parent_path());
+    std::ofstream(folder_ / name) << text;
   }
-  [[nodiscard]] std::string path() const { return root_.string(); }
+  [[nodiscard]] std::string path() const { return folder_.path(); }
 
  private:
-  fs::path root_;
+  testing::ScratchFolder folder_;
 };
 
 std::vector<int> allowed_processors() {

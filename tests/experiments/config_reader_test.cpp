@@ -1,7 +1,6 @@
 // From text to ExperimentConfig: defaults, and every problem at once with its place.
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <filesystem>
 #include <fstream>
 
 #include "algorithms/backend.h"
@@ -9,6 +8,7 @@
 #include "core/error.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/measures/measure.h"
+#include "tests/scratch_folder.h"
 
 using namespace hyperattn;
 using namespace hyperattn::fakes;
@@ -167,14 +167,12 @@ TEST_CASE("A configuration that is not there or is a folder is an error of usage
 }
 
 TEST_CASE("A file is read as its text is, and names itself in messages", "[config]") {
-  const std::filesystem::path path =
-      std::filesystem::temp_directory_path() / "hyperattn_config_reader_test.yaml";
+  const testing::ScratchFolder folder;
+  const std::string path = folder / "experiment.yaml";
   std::ofstream(path) << kMinimal;
-  CHECK(read_config(path.string(), {}, {}, registry()).name == "hyperattn_config_reader_test");
+  CHECK(read_config(path, {}, {}, registry()).name == "experiment");
   std::ofstream(path) << kMinimal << "oops: 1\n";
-  CHECK_THROWS_WITH(read_config(path.string(), {}, {}, registry()),
-                    Contains(path.string() + ":3: unknown key 'oops'"));
-  std::filesystem::remove(path);
+  CHECK_THROWS_WITH(read_config(path, {}, {}, registry()), Contains(path + ":3: unknown key 'oops'"));
 }
 
 TEST_CASE("The resolved text reads back to the same cases", "[config]") {

@@ -1,26 +1,16 @@
 // The input source `file`: ranges of rows, every float type, and files that are wrong.
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 #include <limits>
 
 #include "core/error.h"
 #include "core/hdf5_file.h"
 #include "experiments/inputs/input_source.h"
+#include "tests/scratch_folder.h"
 
 namespace hyperattn {
 namespace {
-
-/// A file of this test alone, removed at the end.
-struct TemporaryFile {
-  std::string path =
-      (std::filesystem::temp_directory_path() / ("hyperattn_inputs_" + std::to_string(getpid()) + ".h5"))
-          .string();
-  ~TemporaryFile() { std::filesystem::remove(path); }
-};
 
 Tensor<float> counting(const TensorShape& shape, float start) {
   Tensor<float> tensor(shape);
@@ -53,10 +43,11 @@ std::string refusal(const Parameters& parameters) {
 }
 
 TEST_CASE("file inputs are the rows asked for") {
-  const TemporaryFile file;
-  write_inputs(file.path, {2, 1, 10, 3}, {2, 1, 12, 3}, {2, 1, 12, 2});
+  const testing::ScratchFolder folder;
+  const std::string path = folder / "inputs.h5";
+  write_inputs(path, {2, 1, 10, 3}, {2, 1, 12, 3}, {2, 1, 12, 2});
   const InputSource& source = *find_input_source("file");
-  Parameters parameters = reading(file.path);
+  Parameters parameters = reading(path);
   SECTION("all of them") {
     CHECK(source.shapes(parameters).query == TensorShape{2, 1, 10, 3});
     const AttentionInputs inputs = source.make(parameters, 0, 0);
@@ -85,9 +76,10 @@ TEST_CASE("file inputs are the rows asked for") {
 }
 
 TEST_CASE("ranges that a file does not have are refused") {
-  const TemporaryFile file;
-  write_inputs(file.path, {1, 1, 10, 3}, {1, 1, 12, 3}, {1, 1, 12, 3});
-  Parameters parameters = reading(file.path);
+  const testing::ScratchFolder folder;
+  const std::string path = folder / "inputs.h5";
+  write_inputs(path, {1, 1, 10, 3}, {1, 1, 12, 3}, {1, 1, 12, 3});
+  Parameters parameters = reading(path);
   SECTION("beyond the end") {
     parameters.set("key_rows", IntegerList{0, 13});
     CHECK_THAT(refusal(parameters), Catch::StartsWith("2: key_rows is [0, 13], but /inputs/k of '") &&
@@ -108,39 +100,39 @@ TEST_CASE("ranges that a file does not have are refused") {
 }
 
 TEST_CASE("files with shapes that do not fit are refused from their headers") {
-  const TemporaryFile file;
+  const testing::ScratchFolder folder;
+  const std::string path = folder / "inputs.h5";
   SECTION("head dimensions") {
-    write_inputs(file.path, {1, 1, 10, 3}, {1, 1, 12, 4}, {1, 1, 12, 4});
-    CHECK_THAT(refusal(reading(file.path)),
+    write_inputs(path, {1, 1, 10, 3}, {1, 1, 12, 4}, {1, 1, 12, 4});
+    CHECK_THAT(refusal(reading(path)),
                Catch::StartsWith("3: ") && Catch::Contains("same head dimension, but q is (1, 1, 10, 3)"));
   }
   SECTION("keys and values") {
-    write_inputs(file.path, {1, 1, 10, 3}, {1, 1, 12, 3}, {1, 1, 11, 3});
-    CHECK_THAT(refusal(reading(file.path)), Catch::StartsWith("3: ") &&
-                                                Catch::Contains("same number of rows") &&
-                                                Catch::Contains("(1, 1, 11, 3)"));
+    write_inputs(path, {1, 1, 10, 3}, {1, 1, 12, 3}, {1, 1, 11, 3});
+    CHECK_THAT(refusal(reading(path)), Catch::StartsWith("3: ") && Catch::Contains("same number of rows") &&
+                                           Catch::Contains("(1, 1, 11, 3)"));
   }
   SECTION("heads") {
-    write_inputs(file.path, {1, 2, 10, 3}, {1, 1, 12, 3}, {1, 1, 12, 3});
-    CHECK_THAT(refusal(reading(file.path)),
-               Catch::StartsWith("3: ") && Catch::Contains("same batch and heads"));
+    write_inputs(path, {1, 2, 10, 3}, {1, 1, 12, 3}, {1, 1, 12, 3});
+    CHECK_THAT(refusal(reading(path)), Catch::StartsWith("3: ") && Catch::Contains("same batch and heads"));
   }
 }
 
 TEST_CASE("non-finite values in a file are refused with their place") {
-  const TemporaryFile file;
+  const testing::ScratchFolder folder;
+  const std::string path = folder / "inputs.h5";
   const float value =
       GENERATE(std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity());
   Tensor<float> k = counting({1, 2, 8, 3}, 0);
   k.matrix(1).row(5)[2] = value;
   {
-    Hdf5File out = Hdf5File::create(file.path);
+    Hdf5File out = Hdf5File::create(path);
     out.write_tensor("/inputs/q", counting({1, 2, 8, 3}, 0).view());
     out.write_tensor("/inputs/k", k.view());
     out.write_tensor("/inputs/v", counting({1, 2, 8, 3}, 0).view());
     out.close();
   }
-  Parameters parameters = reading(file.path);
+  Parameters parameters = reading(path);
   CHECK_THAT(refusal(parameters), Catch::StartsWith("3: /inputs/k of '") && Catch::Contains("[0, 1, 5, 2]"));
   parameters.set("key_rows", IntegerList{4, 8});
   CHECK_THAT(refusal(parameters), Catch::Contains("rows from 4") && Catch::Contains("[0, 1, 1, 2]"));
@@ -149,10 +141,11 @@ TEST_CASE("non-finite values in a file are refused with their place") {
 }
 
 TEST_CASE("a missing file and a file of another kind are refused") {
-  const TemporaryFile file;
-  CHECK_THAT(refusal(reading(file.path)), Catch::StartsWith("3: ") && Catch::Contains(file.path));
-  std::ofstream(file.path) << "not HDF5";
-  CHECK_THAT(refusal(reading(file.path)), Catch::StartsWith("3: ") && Catch::Contains(file.path));
+  const testing::ScratchFolder folder;
+  const std::string path = folder / "inputs.h5";
+  CHECK_THAT(refusal(reading(path)), Catch::StartsWith("3: ") && Catch::Contains(path));
+  std::ofstream(path) << "not HDF5";
+  CHECK_THAT(refusal(reading(path)), Catch::StartsWith("3: ") && Catch::Contains(path));
 }
 
 }  // namespace

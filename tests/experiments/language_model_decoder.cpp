@@ -35,7 +35,7 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
 
 void check_against_double(const TinyModelOptions& options, WeightType type, int shards, int64_t n) {
   const TinyModel model(options, type, 7);
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   model.write(folder.path(), shards);
   const Decoder decoder(folder.path());
   const std::vector<int32_t> ids = random_ids(static_cast<size_t>(n) + 1, options.vocabulary, 11);
@@ -75,7 +75,7 @@ TEST_CASE("decoder: agrees with a double-precision forward pass") {
 TEST_CASE("decoder: bits do not depend on the number of threads") {
   const TinyModelOptions options;
   const TinyModel model(options, WeightType::f32, 3);
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   model.write(folder.path());
   const Decoder decoder(folder.path());
   const std::vector<int32_t> ids = random_ids(301, options.vocabulary, 5);
@@ -92,7 +92,7 @@ TEST_CASE("decoder: bits do not depend on the number of threads") {
 TEST_CASE("decoder: the observer sees the causal problem of each layer, and `observe` stops at the last") {
   const TinyModelOptions options;
   const TinyModel model(options, WeightType::f32, 4);
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   model.write(folder.path());
   const Decoder decoder(folder.path());
   const std::vector<int32_t> ids = random_ids(21, options.vocabulary, 6);
@@ -120,7 +120,7 @@ TEST_CASE("decoder: a model that does not fit its configuration is refused") {
   const auto refusal = [&](const std::function<void(TinyModel&)>& change) {
     TinyModel model(options, WeightType::f32, 1);
     change(model);
-    const TemporaryFolder folder;
+    const ScratchFolder folder;
     model.write(folder.path());
     return input_error([&] { const Decoder decoder(folder.path()); });
   };
@@ -138,14 +138,14 @@ TEST_CASE("decoder: a model that does not fit its configuration is refused") {
              Contains("model.norm.weight") && Contains("non-finite"));
   CHECK_THAT(refusal([](TinyModel& m) { m.config_json.replace(m.config_json.find("Llama"), 5, "Gemma"); }),
              Contains("GemmaForCausalLM"));
-  const TemporaryFolder empty;
+  const ScratchFolder empty;
   CHECK_THAT(input_error([&] { const Decoder decoder(empty.path()); }), Contains("config.json"));
 }
 
 TEST_CASE("decoder: ids outside the vocabulary and windows beyond the model's positions are refused") {
   const TinyModelOptions options;
   const TinyModel model(options, WeightType::f32, 1);
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   model.write(folder.path());
   const Decoder decoder(folder.path());
   const auto attention = plain_attention(options.layers);
@@ -164,7 +164,7 @@ TEST_CASE("decoder: ids outside the vocabulary and windows beyond the model's po
 TEST_CASE("decoder: weights whose activations overflow are an error, not a NaN") {
   TinyModel model(TinyModelOptions{}, WeightType::f32, 1);
   for (double& weight : model.tensors["lm_head.weight"].values) weight *= 1e38;
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   model.write(folder.path());
   const Decoder decoder(folder.path());
   const std::vector<int32_t> ids = random_ids(11, 37, 2);

@@ -28,7 +28,7 @@ int program(std::vector<std::string> arguments) {
 
 /// A tiny model with a file of random ids beside it.
 struct TinyCase {
-  TemporaryFolder folder;
+  ScratchFolder folder;
   TinyModel model{TinyModelOptions{}, WeightType::f32, 5};
   std::vector<int32_t> ids;
 
@@ -39,12 +39,12 @@ struct TinyCase {
       ids.push_back((i * i + 3 * i) % 37);
       text += std::to_string(ids.back()) + (i % 10 == 9 ? "\n" : " ");
     }
-    write_file(folder.path("ids.txt"), text);
+    write_file(folder / "ids.txt", text);
   }
 
   [[nodiscard]] std::vector<std::string> lm(std::vector<std::string> more) const {
     std::vector<std::string> arguments = {"lm", "inputs.model=" + folder.path(),
-                                          "inputs.ids=" + folder.path("ids.txt"), "inputs.seq_len=50",
+                                          "inputs.ids=" + folder / "ids.txt", "inputs.seq_len=50",
                                           "inputs.windows=4"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
@@ -58,12 +58,12 @@ std::string shipped_model() {
 }  // namespace
 
 TEST_CASE("language model text: a folder is its files, then its subfolders, joined by zero bytes") {
-  const TemporaryFolder folder;
-  std::filesystem::create_directories(folder.path("a/c"));
-  write_file(folder.path("b"), "B");
-  write_file(folder.path("z"), "Z");
-  write_file(folder.path("a/x"), "X");
-  write_file(folder.path("a/c/y"), "Y\xff");
+  const ScratchFolder folder;
+  std::filesystem::create_directories(folder / "a/c");
+  write_file(folder / "b", "B");
+  write_file(folder / "z", "Z");
+  write_file(folder / "a/x", "X");
+  write_file(folder / "a/c/y", "Y\xff");
   CHECK(read_text_bytes(folder.path()) == std::string("B\0Z\0X\0Y\xff", 8));
   const TokenText text = byte_tokens(folder.path());
   CHECK(text.ids == std::vector<int32_t>{'B', 0, 'Z', 0, 'X', 0, 'Y', 255});
@@ -74,10 +74,10 @@ TEST_CASE("language model text: a folder is its files, then its subfolders, join
 }
 
 TEST_CASE("language model text: what cannot be tokens is refused, with its place") {
-  const TemporaryFolder folder;
+  const ScratchFolder folder;
   const auto refusal = [&](const std::string& ids) {
-    write_file(folder.path("ids"), ids);
-    return input_error([&] { (void)read_token_file(folder.path("ids"), 37); });
+    write_file(folder / "ids", ids);
+    return input_error([&] { (void)read_token_file(folder / "ids", 37); });
   };
   CHECK(refusal(" 1\t36\n0") == "no error");
   CHECK_THAT(refusal("1 2\n3 37"), Contains("line 2") && Contains("'37'") && Contains("between 0 and 36"));
@@ -85,9 +85,9 @@ TEST_CASE("language model text: what cannot be tokens is refused, with its place
   CHECK_THAT(refusal("1 2.5"), Contains("'2.5'") && Contains("decimal"));
   CHECK_THAT(refusal("1 99999999999999999999"), Contains("decimal"));
   CHECK_THAT(refusal("\n"), Contains("holds no ids"));
-  CHECK_THAT(input_error([&] { (void)byte_tokens(folder.path("absent")); }), Contains("does not exist"));
-  write_file(folder.path("empty"), "");
-  CHECK_THAT(input_error([&] { (void)byte_tokens(folder.path("empty")); }), Contains("empty"));
+  CHECK_THAT(input_error([&] { (void)byte_tokens(folder / "absent"); }), Contains("does not exist"));
+  write_file(folder / "empty", "");
+  CHECK_THAT(input_error([&] { (void)byte_tokens(folder / "empty"); }), Contains("empty"));
 }
 
 TEST_CASE("language model source: heads in the order asked for, rows cut, refusals") {
@@ -95,7 +95,7 @@ TEST_CASE("language model source: heads in the order asked for, rows cut, refusa
   const InputSource& source = *find_input_source("language_model");
   Parameters parameters = default_parameters(source.parameters());
   parameters.set("model", tiny.folder.path());
-  parameters.set("ids", tiny.folder.path("ids.txt"));
+  parameters.set("ids", tiny.folder / "ids.txt");
   parameters.set("seq_len", int64_t{20});
   CHECK(source.shapes(parameters).query == TensorShape{1, 18, 20, 8});
   const AttentionInputs all = source.make(parameters, 0, 2);
@@ -137,7 +137,7 @@ TEST_CASE("lm: order of replacement") {
 
 TEST_CASE("lm: rows hold the losses of the model, and exact layers equal reference layers") {
   const TinyCase tiny;
-  const std::string output = tiny.folder.path("lm.h5");
+  const std::string output = tiny.folder / "lm.h5";
   REQUIRE(program(tiny.lm({"backends=reference", "-o", output})) == 0);
   const ResultsFile results = read_results(output);
   REQUIRE(results.trials.size() == 4);
@@ -165,7 +165,7 @@ TEST_CASE("lm: rows hold the losses of the model, and exact layers equal referen
 
 TEST_CASE("lm: resuming runs what is missing, and an existing output is refused") {
   const TinyCase tiny;
-  const std::string output = tiny.folder.path("lm.h5");
+  const std::string output = tiny.folder / "lm.h5";
   const auto call = [&](std::vector<std::string> more) {
     more.insert(more.end(), {"backends=exact", "inputs.replaced=[0, 3]", "-o", output});
     return program(tiny.lm(more));
@@ -184,7 +184,7 @@ TEST_CASE("lm: resuming runs what is missing, and an existing output is refused"
 
 TEST_CASE("lm: mistakes end with the exit code of their kind") {
   const TinyCase tiny;
-  const std::string output = tiny.folder.path("lm.h5");
+  const std::string output = tiny.folder / "lm.h5";
   const auto code = [&](std::vector<std::string> more) {
     more.insert(more.begin(), "backends=exact");
     more.insert(more.end(), {"-o", output});
@@ -198,8 +198,8 @@ TEST_CASE("lm: mistakes end with the exit code of their kind") {
   CHECK(code({"timing={pass: forward_backward}"}) == 2);
   CHECK(code({"inputs.scale=2"}) == 2);
   CHECK(code({"backends=charm"}) == 2);
-  CHECK(code({"inputs.ids=" + tiny.folder.path("absent")}) == 3);
-  write_file(tiny.folder.path("ids.txt"), "1 2 37");
+  CHECK(code({"inputs.ids=" + tiny.folder / "absent"}) == 3);
+  write_file(tiny.folder / "ids.txt", "1 2 37");
   CHECK(code({}) == 3);  // outside the vocabulary
   CHECK(program({"lm", "a.yaml", "b.yaml"}) == 2);
   CHECK_FALSE(std::filesystem::exists(output));
@@ -207,8 +207,8 @@ TEST_CASE("lm: mistakes end with the exit code of their kind") {
 
 TEST_CASE("lm: a damaged model ends with exit code 3 and leaves no output") {
   TinyCase tiny;
-  const std::string output = tiny.folder.path("lm.h5");
-  const std::string weights = tiny.folder.path("model.safetensors");
+  const std::string output = tiny.folder / "lm.h5";
+  const std::string weights = tiny.folder / "model.safetensors";
   SECTION("a tensor is missing") {
     tiny.model.tensors.erase("model.layers.1.mlp.up_proj.weight");
     tiny.model.write(tiny.folder.path());
@@ -233,8 +233,8 @@ TEST_CASE("lm: capture writes the heads that the shipped file holds in float16")
     WARN("the evaluation text is not installed here");
     return;
   }
-  const TemporaryFolder folder;
-  const std::string output = folder.path("heads.h5");
+  const ScratchFolder folder;
+  const std::string output = folder / "heads.h5";
   REQUIRE(program({"lm", "--capture", output, "model=" + shipped_model(), "layers=[0, 1, 3, 5]",
                    "heads=[0, 3, 0, 3]", "paired=true"}) == 0);
   const Hdf5File made = Hdf5File::open(output);
@@ -262,8 +262,8 @@ TEST_CASE("lm: the shipped model predicts its evaluation text as its README says
     WARN("the evaluation text is not installed here");
     return;
   }
-  const TemporaryFolder folder;
-  const std::string output = folder.path("lm.h5");
+  const ScratchFolder folder;
+  const std::string output = folder / "lm.h5";
   REQUIRE(program({"lm", "inputs.model=" + shipped_model(), "inputs.replaced=[0]", "-o", output}) == 0);
   const ResultsFile results = read_results(output);
   const RowValues& row = results.trials.at(0).row;

@@ -1,7 +1,5 @@
 #include "experiments/language_model_fixture.h"
 
-#include <unistd.h>
-
 #include <Eigen/Core>
 #include <cmath>
 #include <cstring>
@@ -178,18 +176,6 @@ std::string error_text(const std::function<void()>& call, Blame expected) {
 }
 
 }  // namespace
-
-TemporaryFolder::TemporaryFolder() {
-  static int count = 0;
-  path_ = std::filesystem::temp_directory_path() /
-          ("hyperattn_lm_test_" + std::to_string(getpid()) + "_" + std::to_string(count++));
-  std::filesystem::create_directories(path_);
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
 
 void write_file(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;

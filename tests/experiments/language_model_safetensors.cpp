@@ -22,8 +22,8 @@ std::string bytes_of(const std::vector<T>& values) {
 
 // The error for a file with this header and data.
 std::string refusal(const std::string& header, const std::string& data = std::string(16, '\0')) {
-  const TemporaryFolder folder;
-  const std::string file = folder.path("model.safetensors");
+  const ScratchFolder folder;
+  const std::string file = folder / "model.safetensors";
   write_file(file, safetensors_bytes(header, data));
   const std::string message = input_error([&] { TensorArchive::open(folder.path()); });
   CHECK_THAT(message, Contains("model.safetensors"));
@@ -31,8 +31,8 @@ std::string refusal(const std::string& header, const std::string& data = std::st
 }
 
 std::string refusal_of_bytes(const std::string& bytes) {
-  const TemporaryFolder folder;
-  write_file(folder.path("model.safetensors"), bytes);
+  const ScratchFolder folder;
+  write_file(folder / "model.safetensors", bytes);
   return input_error([&] { TensorArchive::open(folder.path()); });
 }
 
@@ -58,8 +58,8 @@ TEST_CASE("safetensors: F32, F16 and BF16 are read as float32, with the special 
   const std::string data = bytes_of(std::vector<float>{1.5F, -3.25F}) +
                            bytes_of(std::vector<uint16_t>{0x3c00, 0xc000, 0x7bff, 0x0001, 0x03ff, 0x8000}) +
                            bytes_of(std::vector<uint16_t>{0x3f80, 0xc000});
-  const TemporaryFolder folder;
-  write_file(folder.path("model.safetensors"),
+  const ScratchFolder folder;
+  write_file(folder / "model.safetensors",
              safetensors_bytes(R"({"b":{"dtype":"F16","shape":[2,3],"data_offsets":[8,20]},)"
                                R"("a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
                                R"("c":{"dtype":"BF16","shape":[2,1],"data_offsets":[20,24]}}  )",
@@ -78,8 +78,8 @@ TEST_CASE("safetensors: F32, F16 and BF16 are read as float32, with the special 
 
 TEST_CASE("safetensors: reading refuses a missing name, another shape, another type and non-finite values") {
   const std::string data = bytes_of(std::vector<uint16_t>{0x7c00, 0x7e00}) + std::string(8, '\0');
-  const TemporaryFolder folder;
-  write_file(folder.path("model.safetensors"),
+  const ScratchFolder folder;
+  write_file(folder / "model.safetensors",
              safetensors_bytes(R"({"half.weight":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},)"
                                R"("count":{"dtype":"I64","shape":[],"data_offsets":[4,12]}})",
                                data));
@@ -144,10 +144,10 @@ TEST_CASE("safetensors: truncated files are refused at every length") {
 
 TEST_CASE("safetensors: shards must lie where the index says, inside its folder") {
   const auto index_error = [](const std::string& index) {
-    const TemporaryFolder folder;
-    write_file(folder.path("a.safetensors"),
+    const ScratchFolder folder;
+    write_file(folder / "a.safetensors",
                safetensors_bytes(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "abcd"));
-    write_file(folder.path("model.safetensors.index.json"), index);
+    write_file(folder / "model.safetensors.index.json", index);
     return input_error([&] { TensorArchive::open(folder.path()); });
   };
   CHECK(index_error(R"({"weight_map":{"t":"a.safetensors"}})") == "no error");
@@ -159,7 +159,7 @@ TEST_CASE("safetensors: shards must lie where the index says, inside its folder"
   CHECK_THAT(index_error(R"({"weight_map":{"t":7}})"), Contains("must be text"));
   CHECK_THAT(index_error(R"({"weight_map":[]})"), Contains("must be an object"));
   CHECK_THAT(index_error("{}"), Contains("no 'weight_map'"));
-  const TemporaryFolder empty;
+  const ScratchFolder empty;
   CHECK_THAT(input_error([&] { TensorArchive::open(empty.path()); }), Contains("neither"));
 }
 

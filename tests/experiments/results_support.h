@@ -1,38 +1,17 @@
-// Made-up runs and scratch folders for the tests of results.
+// Made-up runs for the tests of results.
 #pragma once
 
-#include <unistd.h>
-
-#include <catch2/catch.hpp>
-#include <filesystem>
 #include <string>
-#include <vector>
 
-#include "core/error.h"
 #include "experiments/results/result_store.h"
+#include "tests/check_error.h"
+#include "tests/scratch_folder.h"
 
 namespace hyperattn::results_test {
 
-/// A folder of this process's own, removed at the end.
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    static int count = 0;
-    path_ = std::filesystem::temp_directory_path() /
-            ("hyperattn_results_" + std::to_string(::getpid()) + "_" + std::to_string(count++));
-    std::filesystem::create_directories(path_);
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  [[nodiscard]] std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
+using testing::check_error;
+using testing::error_of;
+using testing::ScratchFolder;
 
 /// A plan of `cases` cases "case0", "case1", … with `trials` trials each.
 inline RunDescription made_up_run(int cases, int trials,
@@ -73,27 +52,6 @@ inline TrialRecord made_up_record(int case_index, int trial, const std::string& 
   record.add_timing(kTotalStage, 0, 0.125);
   record.add_timing("sort", 0, 0.5);
   return record;
-}
-
-/// The message and blame of what `call` throws; fails the test if it does not throw an Error.
-template <class Call>
-Error error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error;
-  }
-  FAIL("an Error was expected, but nothing was thrown");
-  throw;
-}
-
-/// Asserts that `call` fails with this blame and a message that names each of `parts`.
-template <class Call>
-void check_error(Blame blame, const std::vector<std::string>& parts, const Call& call) {
-  const Error error = error_of(call);
-  INFO("message: " << error.what());
-  CHECK(static_cast<int>(error.blame()) == static_cast<int>(blame));
-  for (const std::string& part : parts) CHECK_THAT(error.what(), Catch::Contains(part));
 }
 
 }  // namespace hyperattn::results_test
