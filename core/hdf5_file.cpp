@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/utf8.h"
 
 namespace hyperattn {
 namespace {
@@ -167,14 +168,6 @@ std::string field_text(const char* data, size_t size, H5T_str_t padding) {
 std::string parent_of(const std::string& object) {
   const size_t slash = object.rfind('/');
   return slash == std::string::npos ? "" : object.substr(0, slash);
-}
-
-/// `text` cut to at most `limit` bytes, between UTF-8 characters.
-std::string cut_text(const std::string& text, size_t limit) {
-  if (text.size() <= limit) return text;
-  size_t end = limit;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return text.substr(0, end);
 }
 
 }  // namespace
@@ -686,7 +679,7 @@ void pack_column(const TableColumn& column, const Field& field, size_t row_bytes
   const auto place = [&](size_t i) { return rows + i * row_bytes + field.offset; };
   if (const auto* texts = std::get_if<std::vector<std::string>>(&column.values)) {
     for (size_t i = 0; i < texts->size(); ++i) {
-      const std::string text = cut_text((*texts)[i], field.size);
+      const std::string text = cut_utf8((*texts)[i], field.size);
       std::memcpy(place(i), text.data(), text.size());
     }
     return;
@@ -965,7 +958,7 @@ void Hdf5File::write_attribute(const std::string& object, const std::string& nam
     truth = *boolean ? 1 : 0;
     data = &truth;
   } else {
-    text = cut_text(std::get<std::string>(value), kMaxAttributeText);
+    text = cut_utf8(std::get<std::string>(value), kMaxAttributeText);
     type = fixed_text_type(std::max<size_t>(1, text.size()));
     data = text.c_str();
   }

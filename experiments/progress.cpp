@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/utf8.h"
+
 namespace hyperattn {
 namespace {
 
@@ -75,8 +77,7 @@ void Progress::draw() {
   if (share > 0) line += ", " + duration_text(watch_.seconds() * (1 - share) / share) + " left";
   if (!doing_.empty()) line += "  " + doing_;
   const size_t width = terminal_width() - 1;
-  if (line.size() > width) line.resize(width);
-  std::fprintf(stderr, "\r\033[K%s", line.c_str());
+  std::fprintf(stderr, "\r\033[K%s", cut_utf8(line, width).c_str());
   std::fflush(stderr);
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/parameters.h"
+#include "core/utf8.h"
 
 namespace hyperattn {
 namespace {
@@ -13,7 +14,7 @@ constexpr size_t kMaximumMessage = 1000;
 
 // A hostile or garbled file must not flood the terminal.
 std::string shortened(const std::string& text) {
-  return text.size() <= kMaximumMessage ? text : text.substr(0, kMaximumMessage) + " …";
+  return text.size() <= kMaximumMessage ? text : cut_utf8(text, kMaximumMessage) + " …";
 }
 
 }  // namespace

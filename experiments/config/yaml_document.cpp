@@ -9,6 +9,7 @@
 #include <map>
 #include <sstream>
 
+#include "core/utf8.h"
 #include "experiments/config/problems.h"
 
 namespace hyperattn {
@@ -242,7 +243,7 @@ std::string describe(const YamlNode& node) {
     case YamlNode::Kind::scalar:
       break;
   }
-  const std::string shown = node.text.size() > 80 ? node.text.substr(0, 80) + "…" : node.text;
+  const std::string shown = node.text.size() > 80 ? cut_utf8(node.text, 80) + "…" : node.text;
   return node.quoted ? "the text \"" + shown + "\"" : "'" + shown + "'";
 }
 

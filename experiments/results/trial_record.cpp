@@ -5,6 +5,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "core/utf8.h"
+
 namespace hyperattn {
 namespace {
 
@@ -40,13 +42,6 @@ const T* get(const std::vector<std::pair<int, T>>& values, int index) {
   return place != values.end() && place->first == index ? &place->second : nullptr;
 }
 
-std::string cut(const std::string& text) {
-  if (text.size() <= kMaxText) return text;
-  size_t end = kMaxText;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return text.substr(0, end);
-}
-
 bool same_number(double a, double b) {
   return a == b || (std::isnan(a) && std::isnan(b));
 }
@@ -62,7 +57,7 @@ void RowValues::set_number(const std::string& column, double value) {
 }
 
 void RowValues::set_text(const std::string& column, const std::string& value) {
-  put(texts_, index_of(column, ColumnKind::text), cut(value));
+  put(texts_, index_of(column, ColumnKind::text), cut_utf8(value, kMaxText));
 }
 
 int64_t RowValues::integer(const std::string& column) const {
