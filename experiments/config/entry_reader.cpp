@@ -74,6 +74,11 @@ std::vector<EntryDraft> read_section(const YamlNode& root, const Section& sectio
                  section.key + " is empty; it must be a list of entries with '" + section.name_key + "'");
     return drafts;
   }
+  if (list->items.size() > kMaximumEntries) {
+    problems.add(list->origin, section.key + " has " + std::to_string(list->items.size()) +
+                                   " entries, more than " + std::to_string(kMaximumEntries));
+    return drafts;
+  }
   for (size_t i = 0; i < list->items.size(); ++i)
     drafts.push_back(
         read_entry(list->items[i], section.key + "[" + std::to_string(i) + "]", section, registry, problems));

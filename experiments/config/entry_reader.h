@@ -11,6 +11,9 @@
 
 namespace hyperattn {
 
+/// Of one section.
+inline constexpr size_t kMaximumEntries = 1000;
+
 /// A map of declared parameters as read; what is missing is found later, because an axis may supply it.
 struct EntryDraft {
   std::string path;  ///< "inputs[0]"

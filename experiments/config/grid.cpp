@@ -9,6 +9,7 @@
 #include "experiments/config/case_identity.h"
 #include "experiments/config/values.h"
 #include "experiments/config/where_names.h"
+#include "experiments/results/schema.h"
 
 namespace hyperattn {
 namespace {
@@ -224,7 +225,14 @@ Grid expand_grid(const ExperimentConfig& config) {
     fail_usage(config.file + ": the sweep has " + to_string(ParameterValue(combinations)) +
                " combinations, more than " + std::to_string(kMaximumCases) +
                "; shorten an axis, pair axes with zip, or split the experiment");
-  return Expander(config).expand();
+  Grid grid = Expander(config).expand();
+  const double trials = static_cast<double>(grid.cases.size()) * static_cast<double>(config.trials);
+  if (trials > static_cast<double>(kMaximumTrials))
+    fail_usage(config.file + ": " + std::to_string(grid.cases.size()) + " cases with " +
+               std::to_string(config.trials) + " trials each are more than the " +
+               std::to_string(kMaximumTrials) +
+               " trials that one results file can hold; use fewer trials, or " + "split the experiment");
+  return grid;
 }
 
 std::string case_parameters_json(const ExperimentConfig& config, const Grid& grid, const Case& grid_case) {

@@ -48,7 +48,8 @@ struct Grid {
 };
 
 /// Deterministic. Asks each source for its shapes (a `file` source reads headers). Throws Error(usage) for a
-/// predicate that cannot be evaluated, for more than kMaximumCases, and when no case is left.
+/// predicate that cannot be evaluated, for more than kMaximumCases or kMaximumTrials, and when no case is
+/// left.
 [[nodiscard]] Grid expand_grid(const ExperimentConfig& config);
 
 /// Refuses, all at once, what cannot run: parameters that the source or the backend refuses for these shapes,

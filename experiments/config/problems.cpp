@@ -39,7 +39,7 @@ void Problems::add_unknown(const Origin& origin, const std::string& what, const 
   std::string message = "unknown " + what + " '" + name + "'" + (where.empty() ? "" : " in " + where);
   const std::string near = nearest_name(name, allowed);
   if (!near.empty()) message += "; did you mean '" + near + "'?";
-  message += std::string(near.empty() ? "; " : " ") + "Allowed: " + join(allowed);
+  message += std::string(near.empty() ? ". " : " ") + "Allowed: " + join(allowed);
   add(origin, message);
 }
 

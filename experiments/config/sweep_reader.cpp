@@ -10,6 +10,8 @@
 namespace hyperattn {
 namespace {
 
+constexpr size_t kMaximumPredicates = 100;
+
 std::vector<size_t> entries_with(const std::string& parameter, const std::vector<EntryDraft>& drafts) {
   std::vector<size_t> entries;
   for (size_t i = 0; i < drafts.size(); ++i)
@@ -235,6 +237,11 @@ class SweepReader {
       problems_.add(node.origin,
                     "sweep.where must be a list of predicates such as 'sample_size <= key_len', but is " +
                         describe(node));
+    if (node.items.size() > kMaximumPredicates) {
+      problems_.add(node.origin, "sweep.where has " + std::to_string(node.items.size()) +
+                                     " predicates, more than " + std::to_string(kMaximumPredicates));
+      return;
+    }
     for (size_t i = 0; i < node.items.size(); ++i)
       read_predicate(node.items[i], "sweep.where[" + std::to_string(i) + "]");
   }

@@ -1,5 +1,7 @@
 #include "experiments/config/where_names.h"
 
+#include <algorithm>
+
 #include "algorithms/backend.h"
 #include "core/error.h"
 
@@ -58,8 +60,9 @@ std::vector<std::string> where_names(const std::vector<std::string>& input_param
                                      const std::vector<std::string>& backend_parameters) {
   std::vector<std::string> names = {"backend", "source",  "label",    "pass",      "causal", "scale",
                                     "seq_len", "key_len", "head_dim", "value_dim", "heads",  "batch"};
-  names.insert(names.end(), input_parameters.begin(), input_parameters.end());
-  names.insert(names.end(), backend_parameters.begin(), backend_parameters.end());
+  for (const auto* parameters : {&input_parameters, &backend_parameters})
+    for (const std::string& name : *parameters)
+      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   for (const std::string& name : input_parameters) names.push_back(kOfInputs + name);
   for (const std::string& name : backend_parameters) names.push_back(kOfBackends + name);
   return names;

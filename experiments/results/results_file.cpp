@@ -145,8 +145,9 @@ void write_provenance(Hdf5File& file, const std::vector<AttributeMap>& sessions)
   }
 }
 
-std::string results_image(const ResultsFile& results) {
-  Hdf5File file = Hdf5File::create_in_memory(results.path);
+/// `path` stands in messages.
+std::string results_image(const std::string& path, const ResultsFile& results) {
+  Hdf5File file = Hdf5File::create_in_memory(path);
   file.write_attribute("/", "schema", results.schema);
   file.write_attribute("/", "run_id", results.run_id);
   file.write_attribute("/", "name", results.name);
@@ -319,6 +320,15 @@ std::vector<AttributeMap> read_provenance(const Hdf5File& file) {
   return sessions;
 }
 
+/// What is missing is counted trial by trial, so a plan that no run could have is refused.
+void check_plan(const ResultsFile& results) {
+  const auto cases = std::max<int64_t>(1, static_cast<int64_t>(results.cases.size()));
+  if (results.trials_per_case < 1 || results.trials_per_case > kMaximumTrials / cases)
+    fail_input("'" + results.path + "': '/' has trials_per_case " + std::to_string(results.trials_per_case) +
+               ", but with " + std::to_string(results.cases.size()) + " cases it must be between 1 and " +
+               std::to_string(kMaximumTrials / cases));
+}
+
 ResultsFile read_from(const Hdf5File& file) {
   ResultsFile results;
   results.path = file.path();
@@ -338,6 +348,7 @@ ResultsFile read_from(const Hdf5File& file) {
   results.config = file.read_text("/config");
   results.provenance = read_provenance(file);
   results.cases = read_cases(file);
+  check_plan(results);
   results.trials = read_trials(file, results.cases);
   const TrialFinder finder(results.trials);
   read_details(file, false, finder);
@@ -368,7 +379,7 @@ ResultsFile read_results_image(const std::string& bytes, const std::string& name
 }
 
 void write_results(const std::string& path, const ResultsFile& results) {
-  write_file_durably(path, results_image(results));
+  write_file_durably(path, results_image(path, results));
 }
 
 std::string new_run_id() {

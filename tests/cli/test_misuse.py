@@ -48,6 +48,17 @@ class BadConfiguration(CliTest):
         self.refused(SMALL, "condition_number", "applies nowhere", overrides=("sweep.condition_number=[1]",))
 
     def test_group_that_is_not_there(self):
+    def test_a_list_that_no_computer_runs_is_refused_at_once(self):
+        """Each within the time limit of a call and without a message that floods the terminal."""
+        entries = "inputs: {source: gaussian, seq_len: 64}\nbackends: [" + "exact, " * 60000 + "exact]\n"
+        predicates = SMALL.replace("sweep:", "sweep:\n  where: [" + "seq_len > 1, " * 5000 + "seq_len > 1]")
+        values = SMALL.replace("[64, 96, 128]", str(list(range(1, 30001))))
+        repeated = SMALL.replace("trials: 2", "trials: 1000000")
+        for text, word in ((entries, "60001 entries"), (predicates, "5001 predicates"), (values, "30000 values"),
+                           (repeated, "9 cases with 1000000 trials")):
+            with self.subTest(word):
+                self.refused(text, word)
+
         self.assert_outcome(self.call("run", self.config(), "--group", "paper"), 2, "paper")
 
 

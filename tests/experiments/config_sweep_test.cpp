@@ -266,6 +266,8 @@ TEST_CASE("Grids that nobody can run are refused before they are made", "[config
       "head_dim: {range: [1, 10000, 1]}, block_size: {range: [1, 10000, 1]}, sample_size: {range: [1, 10000, "
       "1]}}";
   CHECK_THAT(grid_problem(axes), Contains("the sweep has 1e+20 combinations, more than 100000"));
+  CHECK_THAT(grid_problem("trials: 1000000\n" + sweep("  sample_size: [1, 2]\n")),
+             Contains("cases with 1000000 trials each are more than the 2000000 trials"));
 }
 
 TEST_CASE("What a backend or a source refuses is found for all cases before anything runs", "[config]") {

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <csignal>
 #include <fstream>
+#include <limits>
 #include <random>
 #include <sstream>
 
@@ -129,6 +130,23 @@ TEST_CASE("figures of one head from several measures share a row", "[results]") 
   CHECK(record.details[0].values.number("epsilon") == 1.0);
   CHECK(record.details[0].values.number("alpha") == 2.0);
   CHECK(record.row.number("alpha") == 4.0);
+}
+
+TEST_CASE("a file with a plan that no run could have is refused before it is counted", "[results]") {
+  const ScratchFolder folder;
+  ResultsFile results;
+  results.cases = {{"case0", "{}"}, {"case1", "{}"}};
+  for (const int64_t trials :
+       {int64_t{-1}, int64_t{0}, kMaximumTrials, std::numeric_limits<int64_t>::max()}) {
+    results.trials_per_case = trials;
+    write_results(folder / "plan.h5", results);
+    check_error(Blame::input,
+                {"plan.h5", "trials_per_case " + std::to_string(trials), "between 1 and 1000000"},
+                [&] { (void)read_results(folder / "plan.h5"); });
+  }
+  results.trials_per_case = kMaximumTrials / 2;
+  write_results(folder / "plan.h5", results);
+  CHECK(read_results(folder / "plan.h5").trials_per_case == kMaximumTrials / 2);
 }
 
 TEST_CASE("an existing output is refused, and left as it is", "[results]") {
