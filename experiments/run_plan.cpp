@@ -11,6 +11,7 @@
 #include "core/memory.h"
 #include "experiments/estimates.h"
 #include "experiments/progress.h"
+#include "experiments/results/result_store.h"
 
 namespace hyperattn {
 namespace {
@@ -51,8 +52,7 @@ std::string quantity(double value, const char* unit) {
 /// The trials that the output holds already.
 std::set<TrialKey> stored_trials(const std::string& output) {
   std::set<TrialKey> done;
-  if (!std::filesystem::exists(output)) return done;
-  for (const TrialRecord& record : read_results(output).trials)
+  for (const TrialRecord& record : ResultStore::stored(output).trials)
     if (record.ok()) done.insert(record.key());
   return done;
 }

@@ -106,6 +106,28 @@ std::string read_all(int descriptor, const std::string& path) {
   }
 }
 
+struct WholeRecords {
+  std::vector<std::string> records;
+  size_t bytes = 0;  ///< that they take; what follows is torn
+};
+
+WholeRecords parse_records(const std::string& bytes, const std::string& path) {
+  WholeRecords whole;
+  std::string text;
+  while (whole.bytes < bytes.size()) {
+    const size_t end = bytes.find('\n', whole.bytes);
+    if (end == std::string::npos) break;  // torn
+    if (!unframe(bytes.substr(whole.bytes, end - whole.bytes), text)) {
+      if (end + 1 == bytes.size()) break;  // the last record: torn as well
+      fail_input("'" + path + "' is damaged: record " + std::to_string(whole.records.size() + 1) +
+                 " does not fit its checksum");
+    }
+    whole.records.push_back(text);
+    whole.bytes = end + 1;
+  }
+  return whole;
+}
+
 }  // namespace
 
 void make_parent_folder(const std::string& path) {
@@ -130,6 +152,15 @@ void write_file_durably(const std::string& path, const std::string& bytes) {
     throw;
   }
   sync_folder_of(path);
+}
+
+std::vector<std::string> read_journal(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0 && errno == ENOENT) return {};
+  if (descriptor < 0) fail_input("'" + path + "' can't be read: " + std::strerror(errno));
+  const std::string bytes = read_all(descriptor, path);
+  ::close(descriptor);
+  return parse_records(bytes, path).records;
 }
 
 Journal::Journal(const std::string& path) : path_(path) {
@@ -172,21 +203,11 @@ bool Journal::is_in_place() const {
 
 void Journal::read_records() {
   const std::string bytes = read_all(descriptor_, path_);
-  size_t begin = 0;
-  std::string text;
-  while (begin < bytes.size()) {
-    const size_t end = bytes.find('\n', begin);
-    if (end == std::string::npos) break;  // torn
-    if (!unframe(bytes.substr(begin, end - begin), text)) {
-      if (end + 1 == bytes.size()) break;  // the last record: torn as well
-      fail_input("'" + path_ + "' is damaged: record " + std::to_string(records_.size() + 1) +
-                 " does not fit its checksum");
-    }
-    records_.push_back(text);
-    begin = end + 1;
-  }
-  size_ = static_cast<int64_t>(begin);
-  if (begin < bytes.size() && ::ftruncate(descriptor_, size_) != 0) fail_writing(path_, std::strerror(errno));
+  WholeRecords whole = parse_records(bytes, path_);
+  records_ = std::move(whole.records);
+  size_ = static_cast<int64_t>(whole.bytes);
+  if (whole.bytes < bytes.size() && ::ftruncate(descriptor_, size_) != 0)
+    fail_writing(path_, std::strerror(errno));
 }
 
 void Journal::append(const std::string& record) {

@@ -15,6 +15,10 @@ void make_parent_folder(const std::string& path);
 /// happens, `path` is the old file or the new one, whole.
 void write_file_durably(const std::string& path, const std::string& bytes);
 
+/// The whole records of a journal; none where there is no such file. Changes nothing and takes no lock, so
+/// that the journal of a running process can be read. Error(input) as for `Journal`.
+[[nodiscard]] std::vector<std::string> read_journal(const std::string& path);
+
 /// An append-only file of text records, each on a line with its checksum, locked against other processes for
 /// as long as this object lives.
 class Journal {

@@ -77,8 +77,9 @@ struct ResultStore::Impl {
   double rebuild_seconds = 0;
   Stopwatch since_rebuild;
 
+  [[nodiscard]] std::string journal_path() const { return path + ".journal"; }
   void open(const RunDescription& run, Existing existing);
-  void load();
+  void load(const std::vector<std::string>& records);
   void index();
   [[nodiscard]] std::string problem_of(const TrialRecord& record) const;
   void put(const TrialRecord& record);
@@ -87,9 +88,8 @@ struct ResultStore::Impl {
 
 /// Reads what an earlier run left: the file, and over it the journal's records if they belong to it. A
 /// journal of another run than the file's is the younger one: it is begun before its first file is written.
-void ResultStore::Impl::load() {
-  const std::string place = "'" + path + ".journal'";
-  const std::vector<std::string>& records = journal->records();
+void ResultStore::Impl::load(const std::vector<std::string>& records) {
+  const std::string place = "'" + journal_path() + "'";
   const bool has_file = fs::exists(path);
   if (has_file) results = read_results(path);
   if (!records.empty()) {
@@ -128,7 +128,7 @@ void ResultStore::Impl::open(const RunDescription& run, Existing existing) {
                "' exists; continue it with --resume, replace it with --force, or choose "
                "another with -o");
   if (exists && existing == Existing::resume) {
-    load();
+    load(journal->records());
     check_same_run(results, run);
     results.finished.clear();
     results.complete = false;
@@ -167,13 +167,22 @@ ResultStore::ResultStore(const std::string& path, const RunDescription& run, Exi
   impl_->path = resolved(path);
   check_target(impl_->path);
   make_parent_folder(impl_->path);
-  impl_->journal = std::make_unique<Journal>(impl_->path + ".journal");
+  impl_->journal = std::make_unique<Journal>(impl_->journal_path());
   try {
     impl_->open(run, existing);
   } catch (const Error&) {
     if (!impl_->journal->existed()) impl_->journal->remove();
     throw;
   }
+}
+
+ResultsFile ResultStore::stored(const std::string& path) {
+  Impl impl;
+  impl.path = resolved(path);
+  const std::vector<std::string> records = read_journal(impl.journal_path());
+  if (records.empty() && !fs::exists(impl.path)) return {};
+  impl.load(records);
+  return std::move(impl.results);
 }
 
 ResultStore::ResultStore(ResultStore&&) noexcept = default;

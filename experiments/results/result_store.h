@@ -32,6 +32,9 @@ class ResultStore {
   /// message shows the lines that differ). Error(environment): not writable, in use by another process.
   /// Error(input): the existing file is damaged. `resume` without an existing output begins a new one.
   ResultStore(const std::string& path, const RunDescription& run, Existing existing);
+  /// What `resume` would find there, the journal's records included; an empty plan where nothing is. Changes
+  /// nothing. Error(input): the file or the journal is damaged.
+  [[nodiscard]] static ResultsFile stored(const std::string& path);
   ResultStore(ResultStore&&) noexcept;
   ResultStore& operator=(ResultStore&&) noexcept;
   ResultStore(const ResultStore&) = delete;
