@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cctype>
 #include <fstream>
+#include <map>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -68,29 +69,22 @@ int64_t total_memory(const std::string& root) {
   return file >> key >> kib && key == "MemTotal:" ? kib * 1024 : -1;
 }
 
-/// The processors that this process may run on.
-std::vector<int> allowed_processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  std::vector<int> processors;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return processors;
-  for (int i = 0; i < CPU_SETSIZE; ++i)
-    if (CPU_ISSET(i, &set)) processors.push_back(i);
-  return processors;
-}
-
 std::string processor_folder(const std::string& root, int processor) {
   return root + "/sys/devices/system/cpu/cpu" + std::to_string(processor);
+}
+
+/// (package, core) of a processor; the core is −1 where it is unknown.
+std::pair<int, int> core_of(const std::string& root, int processor) {
+  const std::string topology = processor_folder(root, processor) + "/topology/";
+  return {first_number(topology + "physical_package_id", -1), first_number(topology + "core_id", -1)};
 }
 
 int count_physical_cores(const std::string& root, const std::vector<int>& processors) {
   std::set<std::pair<int, int>> cores;
   for (int processor : processors) {
-    const std::string topology = processor_folder(root, processor) + "/topology/";
-    const int package = first_number(topology + "physical_package_id", -1);
-    const int core = first_number(topology + "core_id", -1);
-    if (core < 0) return -1;
-    cores.insert({package, core});
+    const std::pair<int, int> core = core_of(root, processor);
+    if (core.second < 0) return -1;
+    cores.insert(core);
   }
   return cores.empty() ? -1 : static_cast<int>(cores.size());
 }
@@ -209,6 +203,30 @@ MachineInfo describe_machine(const std::string& root) {
   machine.load_average = first_number(root + "/proc/loadavg", -1.0);
   machine.system = system_name();
   return machine;
+}
+
+std::vector<int> allowed_processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> processors;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return processors;
+  for (int i = 0; i < CPU_SETSIZE; ++i)
+    if (CPU_ISSET(i, &set)) processors.push_back(i);
+  return processors;
+}
+
+std::vector<int> one_of_each_core_first(const std::vector<int>& processors, const std::string& root) {
+  std::map<std::pair<int, int>, int> taken;  // hardware threads of a core so far
+  std::vector<std::pair<int, int>> order;    // (how many of its core come before it, processor)
+  for (int processor : processors) {
+    const std::pair<int, int> core = core_of(root, processor);
+    order.emplace_back(core.second < 0 ? 0 : taken[core]++, processor);
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<int> sorted;
+  for (const auto& entry : order) sorted.push_back(entry.second);
+  return sorted;
 }
 
 const BuildInfo& build_info() {

@@ -34,6 +34,13 @@ struct MachineInfo {
 /// a millisecond.
 [[nodiscard]] MachineInfo describe_machine(const std::string& root = "");
 
+/// The processors that this process may run on, ascending; none where the operating system does not tell.
+[[nodiscard]] std::vector<int> allowed_processors();
+/// The same processors in the order in which threads should take them: one of each physical core first, then
+/// the other hardware threads of those cores. As given where /sys below `root` does not tell cores.
+[[nodiscard]] std::vector<int> one_of_each_core_first(const std::vector<int>& processors,
+                                                      const std::string& root = "");
+
 struct BuildInfo {
   std::string version;     ///< of the project
   std::string commit;      ///< short hash, "… with local changes", or "unknown" outside a git checkout

@@ -7,20 +7,10 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/machine.h"
 
 namespace hyperattn {
 namespace {
-
-std::vector<int> usable_processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) != 0)
-    fail_environment("--pin: the operating system does not tell which processors may be used");
-  std::vector<int> processors;
-  for (int i = 0; i < CPU_SETSIZE; ++i)
-    if (CPU_ISSET(i, &set)) processors.push_back(i);
-  return processors;
-}
 
 bool bind_this_thread(int processor) {
   cpu_set_t set;
@@ -32,7 +22,9 @@ bool bind_this_thread(int processor) {
 }  // namespace
 
 void pin_threads() {
-  const std::vector<int> processors = usable_processors();
+  const std::vector<int> processors = one_of_each_core_first(allowed_processors());
+  if (processors.empty())
+    fail_environment("--pin: the operating system does not tell which processors may be used");
   std::atomic<bool> failed{false};
   // OpenMP keeps its threads from one parallel region to the next.
 #pragma omp parallel

@@ -13,6 +13,7 @@
 #include "experiments/results/result_store.h"
 #include "experiments/run_plan.h"
 #include "experiments/session.h"
+#include "experiments/timing_noise.h"
 #include "experiments/trial_runner.h"
 
 namespace hyperattn {
@@ -81,9 +82,11 @@ std::string row_line(const InputPoint& point, const Case& grid_case, const Trial
 
 /// Stores the rows of one trial; each is durable before it is reported.
 void store_rows(const TrialPlan& plan, const std::vector<TrialRecord>& records, ResultStore& store,
-                Progress& progress, Outcome& outcome) {
+                Progress& progress, TimingNoise& noise, Outcome& outcome) {
   for (size_t i = 0; i < records.size(); ++i) {
     store.append(records[i]);
+    noise.add(records[i],
+              describe_case(*plan.point, *plan.cases[i]) + ", trial " + std::to_string(plan.trial));
     ++outcome.stored;
     const std::string line = row_line(*plan.point, *plan.cases[i], records[i]);
     if (!records[i].ok()) {
@@ -95,7 +98,8 @@ void store_rows(const TrialPlan& plan, const std::vector<TrialRecord>& records, 
 }
 
 /// The sweep itself.
-Outcome run_trials(const RunOptions& options, const std::vector<TrialPlan>& plans, ResultStore& store) {
+Outcome run_trials(const RunOptions& options, const std::vector<TrialPlan>& plans, ResultStore& store,
+                   TimingNoise& noise) {
   int64_t rows = 0;
   double weight = 0;
   for (const TrialPlan& plan : plans) {
@@ -109,7 +113,7 @@ Outcome run_trials(const RunOptions& options, const std::vector<TrialPlan>& plan
       const auto on_step = [&](const Case& grid_case, const std::string& step) {
         progress.doing(step + ": " + describe_case(*plan.point, grid_case));
       };
-      store_rows(plan, run_trial(plan, on_step), store, progress, outcome);
+      store_rows(plan, run_trial(plan, on_step), store, progress, noise, outcome);
       progress.advance(trial_weight(plan));
       outcome.stopped = options.fail_fast && !outcome.failures.empty();
       if (outcome.stopped) break;
@@ -137,7 +141,9 @@ int run_experiment(const RunOptions& options) {
   if (options.pin) pin_threads();
   const std::vector<TrialPlan> plans =
       plan_trials(config, grid, options, [&](const TrialKey& key) { return store.is_done(key); });
-  const Outcome outcome = run_trials(options, plans, store);
+  TimingNoise noise(config.timing);
+  const Outcome outcome = run_trials(options, plans, store, noise);
+  add_warning(noise.warning(), store);
   store.finish(!outcome.interrupted && !outcome.stopped);
   return report_outcome(options, output, outcome);
 }

@@ -52,6 +52,15 @@ AttributeMap describe_session(const RunOptions& options) {
   return provenance;
 }
 
+void add_warning(const std::string& warning, ResultStore& store) {
+  if (warning.empty()) return;
+  spdlog::warn("{}", warning);
+  const AttributeMap& session = store.results().provenance.back();
+  const auto found = session.find("warnings");
+  const std::string before = found == session.end() ? "" : std::get<std::string>(found->second);
+  store.set_provenance("warnings", before.empty() ? warning : before + "\n" + warning);
+}
+
 Existing what_if_existing(const RunOptions& options) {
   if (options.resume) return Existing::resume;
   return options.force ? Existing::replace : Existing::refuse;

@@ -15,6 +15,9 @@ namespace hyperattn {
 /// Machine, build, threads, measured peak, command line and warnings about noise (which are logged, too).
 [[nodiscard]] AttributeMap describe_session(const RunOptions& options);
 
+/// Logs a warning about the timings and adds it to those of the session; nothing for an empty one.
+void add_warning(const std::string& warning, ResultStore& store);
+
 /// --resume, --force, or neither.
 [[nodiscard]] Existing what_if_existing(const RunOptions& options);
 

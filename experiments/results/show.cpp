@@ -1,4 +1,5 @@
 #include <map>
+#include <sstream>
 
 #include "experiments/repeat_statistics.h"
 #include "experiments/results/cases.h"
@@ -17,6 +18,16 @@ std::string attribute_text(const AttributeMap& attributes, const std::string& na
   if (const auto* integer = std::get_if<int64_t>(&found->second)) return std::to_string(*integer);
   if (const auto* number = std::get_if<double>(&found->second)) return figure_text(*number);
   return std::get<bool>(found->second) ? "true" : "false";
+}
+
+/// A line each.
+std::vector<std::string> warnings_of(const AttributeMap& session) {
+  const auto found = session.find("warnings");
+  if (found == session.end() || !std::holds_alternative<std::string>(found->second)) return {};
+  std::istringstream lines(std::get<std::string>(found->second));
+  std::vector<std::string> warnings;
+  for (std::string line; std::getline(lines, line);) warnings.push_back(printable(line));
+  return warnings;
 }
 
 void print_heading(const ResultsFile& results, std::ostream& out) {
@@ -39,8 +50,7 @@ void print_heading(const ResultsFile& results, std::ostream& out) {
   if (results.provenance.size() > 1)
     out << results.provenance.size() << " sessions or merged files wrote these results\n";
   for (const AttributeMap& session : results.provenance)
-    if (const std::string warnings = attribute_text(session, "warnings"); !warnings.empty())
-      out << "warning: " << warnings << '\n';
+    for (const std::string& warning : warnings_of(session)) out << "warning: " << warning << '\n';
 }
 
 void print_counts(const ResultsFile& results, std::ostream& out) {

@@ -116,6 +116,28 @@ class Interrupted(RunnerTest):
         for line in process.stderr:
             if line.startswith("["):
                 break
+class Measuring(RunnerTest):
+    def test_noisy_timings_are_told_and_stored(self):
+        # No median of three repeats is certain to a millionth.
+        auto = "timing={repeats: auto, relative_error: 1e-6, min_repeats: 2, max_repeats: 3}"
+        outcome = self.run_sweep("out.h5", auto)
+        self.assert_outcome(outcome, 0, "of 18 trials are noisy", "timing.max_repeats (3)")
+        with h5py.File(self.path("out.h5")) as file:
+            warnings = file["provenance"].attrs["warnings"].decode()
+        self.assertIn("trials are noisy", warnings.splitlines()[-1])
+        shown = [line for line in self.call("show", "out.h5").stdout.splitlines() if line.startswith("warning: ")]
+        self.assertEqual(shown, ["warning: " + line for line in warnings.splitlines()])
+
+    def test_more_threads_than_cores(self):
+        outcome = self.run_sweep("out.h5", "--threads", "64", "--pin", "sweep.seq_len=[64]", "trials=1")
+        self.assert_outcome(outcome, 0, "64 threads share", "use --threads")
+        with h5py.File(self.path("out.h5")) as file:
+            attributes = dict(file["provenance"].attrs)
+        self.assertIn("64 threads share", attributes["warnings"].decode())
+        self.assertTrue(attributes["pinned"])
+        self.assertEqual(attributes["threads"], 64)
+
+
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 130, errors)

@@ -1,7 +1,5 @@
 #include "core/machine.h"
 
-#include <sched.h>
-
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -25,16 +23,6 @@ class FakeRoot {
  private:
   testing::ScratchFolder folder_;
 };
-
-std::vector<int> allowed_processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  REQUIRE(sched_getaffinity(0, sizeof set, &set) == 0);
-  std::vector<int> processors;
-  for (int i = 0; i < CPU_SETSIZE; ++i)
-    if (CPU_ISSET(i, &set)) processors.push_back(i);
-  return processors;
-}
 
 BuildInfo good_build() {
   BuildInfo build;
@@ -95,6 +83,25 @@ TEST_CASE("the machine's files are understood", "[machine]") {
   CHECK(machine.caches[1].level == 3);
   CHECK(machine.caches[1].bytes == 32 * 1024 * 1024);
   CHECK(provenance_of(machine, good_build()).at("caches") == "L1d 32 KiB shared by 3, L3 32 MiB shared by 1");
+}
+
+TEST_CASE("threads take one hardware thread of each core before a second one", "[machine]") {
+  const FakeRoot root;
+  const auto set_core = [&](int processor, const std::string& package, const std::string& core) {
+    const std::string topology = "sys/devices/system/cpu/cpu" + std::to_string(processor) + "/topology/";
+    root.write(topology + "physical_package_id", package);
+    root.write(topology + "core_id", core);
+  };
+  set_core(0, "0", "0");  // neighbours share a core, and both packages have a core 0
+  set_core(1, "0", "0");
+  set_core(2, "0", "1");
+  set_core(3, "0", "1");
+  set_core(6, "1", "0");
+  set_core(7, "1", "0");
+  CHECK(one_of_each_core_first({0, 1, 2, 3, 6, 7}, root.path()) == std::vector<int>{0, 2, 6, 1, 3, 7});
+  CHECK(one_of_each_core_first({1, 3, 7}, root.path()) == std::vector<int>{1, 3, 7});
+  CHECK(one_of_each_core_first({4, 2, 9}, "/nonexistent") == std::vector<int>{4, 2, 9});
+  CHECK(one_of_each_core_first({}, root.path()).empty());
 }
 
 TEST_CASE("a machine that tells nothing is unknown, not an error", "[machine]") {
