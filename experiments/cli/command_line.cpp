@@ -4,6 +4,9 @@
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
 #include <iostream>
 #include <new>
 
@@ -48,6 +51,16 @@ void add_threads(CLI::App& command, Arguments& arguments) {
       ->check(CLI::Range(1, kMaxThreads));
 }
 
+/// CLI11's own check takes NaN, and prints the largest double as a limit.
+CLI::Validator positive_seconds() {
+  const auto problem_of = [](const std::string& text) {
+    double seconds = 0;
+    const bool good = CLI::detail::lexical_cast(text, seconds) && seconds > 0 && std::isfinite(seconds);
+    return good ? std::string() : "must be a positive number of seconds, but is '" + text + "'";
+  };
+  return {problem_of, "SECONDS > 0"};
+}
+
 void add_run(CLI::App& program, Arguments& arguments) {
   CLI::App& command = *program.add_subcommand("run", "Run a sweep from its YAML file");
   RunOptions& run = arguments.run;
@@ -68,7 +81,7 @@ void add_run(CLI::App& program, Arguments& arguments) {
   command
       .add_option("--case-timeout", run.case_timeout,
                   "Seconds for one trial of one case (calls and measures), after which it counts as failed")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_seconds());
   CLI::Option* keep_going =
       command.add_flag("--keep-going", arguments.keep_going, "Go on after a failed case (the default)");
   command.add_flag("--fail-fast", run.fail_fast, "Stop at the first failed case")->excludes(keep_going);
@@ -191,6 +204,14 @@ int report_parse_result(const CLI::App& program, const CLI::ParseError& error) {
   return report((unknown.empty() ? error.what() : unknown) + "\nTry '" + name + " --help'.", kUsageError);
 }
 
+/// An answer that did not reach its file (a full disk, say) is a failure, whatever the command did.
+int with_answer_written(int exit_code) {
+  const bool written = !std::cout.flush().fail() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  if (written || exit_code != 0) return exit_code;
+  return report("the answer could not be written to standard output (is the disk full?)",
+                static_cast<int>(Blame::environment));
+}
+
 /// The call as a shell would take it again.
 std::string quoted_call(int argc, char** argv) {
   constexpr const char* kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
@@ -212,6 +233,9 @@ void set_up_log() {
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
+  // A limit on the size of files (ulimit -f) then fails the write, which has its message, instead of killing
+  // us.
+  std::signal(SIGXFSZ, SIG_IGN);
   set_up_log();
   Arguments arguments;
   arguments.run.command_line = quoted_call(argc, argv);
@@ -226,7 +250,7 @@ int run_command_line(int argc, char** argv) {
   add_information_commands(program, arguments);
   try {
     program.parse(argc, argv);
-    return run_named_command(program, arguments);
+    return with_answer_written(run_named_command(program, arguments));
   } catch (const CLI::ParseError& error) {
     return report_parse_result(program, error);
   } catch (const Error& error) {

@@ -44,6 +44,12 @@ void add_trial(const TrialRecord& record, const std::string& path, std::map<Tria
   if (!there.ok()) there = record;
 }
 
+/// Adds the sessions that copies of the same run before this one did not have.
+void add_sessions(const ResultsFile& results, std::map<std::string, size_t>& known, ResultsFile& merged) {
+  size_t& count = known[results.run_id];
+  for (; count < results.provenance.size(); ++count) merged.provenance.push_back(results.provenance[count]);
+}
+
 }  // namespace
 
 ResultsFile merge_results(const std::string& path, const std::vector<std::string>& inputs, bool replace) {
@@ -51,6 +57,7 @@ ResultsFile merge_results(const std::string& path, const std::vector<std::string
   check_target(path, replace);
   ResultsFile merged;
   std::map<TrialKey, size_t> places;
+  std::map<std::string, size_t> known_sessions;  // by run_id
   for (size_t i = 0; i < inputs.size(); ++i) {
     const ResultsFile results = read_results(inputs[i]);
     if (i == 0) {
@@ -59,7 +66,7 @@ ResultsFile merge_results(const std::string& path, const std::vector<std::string
       merged.provenance.clear();
     }
     check_same_plan(merged, results);
-    merged.provenance.insert(merged.provenance.end(), results.provenance.begin(), results.provenance.end());
+    add_sessions(results, known_sessions, merged);
     merged.created = std::min(merged.created, results.created);
     merged.finished = std::max(merged.finished, results.finished);
     for (const TrialRecord& record : results.trials) add_trial(record, inputs[i], places, merged);

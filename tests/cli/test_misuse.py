@@ -1,10 +1,11 @@
 """Every bad call and input: one clear sentence, the right exit code, and nothing left behind."""
 
 import os
+import subprocess
 import unittest
 
 import numpy as np
-from cli_test import SMALL, CliTest
+from cli_test import PROGRAM, SMALL, CliTest
 
 
 class BadConfiguration(CliTest):
@@ -47,7 +48,6 @@ class BadConfiguration(CliTest):
     def test_axis_that_applies_nowhere(self):
         self.refused(SMALL, "condition_number", "applies nowhere", overrides=("sweep.condition_number=[1]",))
 
-    def test_group_that_is_not_there(self):
     def test_a_list_that_no_computer_runs_is_refused_at_once(self):
         """Each within the time limit of a call and without a message that floods the terminal."""
         entries = "inputs: {source: gaussian, seq_len: 64}\nbackends: [" + "exact, " * 60000 + "exact]\n"
@@ -59,6 +59,7 @@ class BadConfiguration(CliTest):
             with self.subTest(word):
                 self.refused(text, word)
 
+    def test_group_that_is_not_there(self):
         self.assert_outcome(self.call("run", self.config(), "--group", "paper"), 2, "paper")
 
 
@@ -71,6 +72,23 @@ class BadCall(CliTest):
 
     def test_shard(self):
         self.assert_outcome(self.call("run", self.config(), "--shard", "3/2"), 2, "--shard", "3/2")
+
+    def test_case_timeout(self):
+        for value in ("0", "-1", "nan", "inf", "abc"):
+            outcome = self.call("run", self.config(), "-o", "out.h5", "--case-timeout", value)
+            self.assert_outcome(outcome, 2, "--case-timeout", "positive number of seconds", f"'{value}'")
+
+    def test_threads(self):
+        for value in ("0", "-1", "1.5", "100000"):
+            outcome = self.call("run", self.config(), "-o", "out.h5", "--threads", value)
+            self.assert_outcome(outcome, 2, "--threads", value, "1 to 1024")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "there is no /dev/full")
+    def test_an_answer_that_cannot_be_written(self):
+        with open("/dev/full", "w") as full:
+            outcome = subprocess.run([PROGRAM, "list"], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(outcome.returncode, 1, outcome.stderr)
+        self.assertIn("standard output", outcome.stderr)
 
     def test_help_of_all_commands(self):
         for command in ("run", "attend", "show", "merge", "list", "describe"):

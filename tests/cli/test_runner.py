@@ -56,6 +56,43 @@ class Existing(RunnerTest):
         self.assertIn("18 trials, of which 18 are", self.run_sweep("out.h5", "--dry-run").stdout)
 
 
+class ForeignOutput(RunnerTest):
+    """What is no results file of ours is neither resumed nor changed."""
+
+    def refused(self, name, *words):
+        before = self.path(name).read_bytes()
+        self.assert_outcome(self.run_sweep(name, "--resume"), 3, name, *words)
+        self.assertEqual(self.path(name).read_bytes(), before)
+        self.assertEqual(sorted(p.name for p in self.folder.iterdir()), [name, "sweep.yaml"])
+        self.assert_outcome(self.call("show", name), 3, name, *words)
+
+    def test_no_hdf5(self):
+        self.path("out.h5").write_text("a poem")
+        self.refused("out.h5", "not an HDF5 file")
+
+    def test_another_hdf5_file(self):
+        with h5py.File(self.path("out.h5"), "w") as file:
+            file["x"] = 1
+        self.refused("out.h5", "not a results file", "schema")
+
+    def test_another_schema(self):
+        self.assert_outcome(self.run_sweep("out.h5"), 0)
+        with h5py.File(self.path("out.h5"), "r+") as file:
+            file.attrs["schema"] = "hyperattn.results/9"
+        self.refused("out.h5", "hyperattn.results/9", "hyperattn.results/1")
+
+    def test_truncated(self):
+        self.assert_outcome(self.run_sweep("out.h5"), 0)
+        whole = self.path("out.h5").read_bytes()
+        for share in (0.999, 0.5, 0.1):
+            self.path("out.h5").write_bytes(whole[: int(len(whole) * share)])
+            self.refused("out.h5")
+
+    def test_a_missing_file_is_begun(self):
+        self.assert_outcome(self.run_sweep("out.h5", "--resume"), 0)
+        self.assertEqual(len(self.statuses("out.h5")), SMALL_TRIALS)
+
+
 class Failures(RunnerTest):
     BAD = "sweep.seq_len=[64, 30000000, 96]"
 
@@ -77,6 +114,28 @@ class Failures(RunnerTest):
                                  "backends=[exact]", "measures=[timing]", "timing.repeats=100")
         self.assert_outcome(outcome, 4, "--case-timeout", "1")
         self.assertEqual([status for status, _ in self.statuses("out.h5")], ["ok", "failed"])
+
+
+class Measuring(RunnerTest):
+    def test_noisy_timings_are_told_and_stored(self):
+        # No median of three repeats is certain to a millionth.
+        auto = "timing={repeats: auto, relative_error: 1e-6, min_repeats: 2, max_repeats: 3}"
+        outcome = self.run_sweep("out.h5", auto)
+        self.assert_outcome(outcome, 0, "of 18 trials are noisy", "timing.max_repeats (3)")
+        with h5py.File(self.path("out.h5")) as file:
+            warnings = file["provenance"].attrs["warnings"].decode()
+        self.assertIn("trials are noisy", warnings.splitlines()[-1])
+        shown = [line for line in self.call("show", "out.h5").stdout.splitlines() if line.startswith("warning: ")]
+        self.assertEqual(shown, ["warning: " + line for line in warnings.splitlines()])
+
+    def test_more_threads_than_cores(self):
+        outcome = self.run_sweep("out.h5", "--threads", "64", "--pin", "sweep.seq_len=[64]", "trials=1")
+        self.assert_outcome(outcome, 0, "64 threads share", "use --threads")
+        with h5py.File(self.path("out.h5")) as file:
+            attributes = dict(file["provenance"].attrs)
+        self.assertIn("64 threads share", attributes["warnings"].decode())
+        self.assertTrue(attributes["pinned"])
+        self.assertEqual(attributes["threads"], 64)
 
 
 class Shards(RunnerTest):
@@ -116,28 +175,6 @@ class Interrupted(RunnerTest):
         for line in process.stderr:
             if line.startswith("["):
                 break
-class Measuring(RunnerTest):
-    def test_noisy_timings_are_told_and_stored(self):
-        # No median of three repeats is certain to a millionth.
-        auto = "timing={repeats: auto, relative_error: 1e-6, min_repeats: 2, max_repeats: 3}"
-        outcome = self.run_sweep("out.h5", auto)
-        self.assert_outcome(outcome, 0, "of 18 trials are noisy", "timing.max_repeats (3)")
-        with h5py.File(self.path("out.h5")) as file:
-            warnings = file["provenance"].attrs["warnings"].decode()
-        self.assertIn("trials are noisy", warnings.splitlines()[-1])
-        shown = [line for line in self.call("show", "out.h5").stdout.splitlines() if line.startswith("warning: ")]
-        self.assertEqual(shown, ["warning: " + line for line in warnings.splitlines()])
-
-    def test_more_threads_than_cores(self):
-        outcome = self.run_sweep("out.h5", "--threads", "64", "--pin", "sweep.seq_len=[64]", "trials=1")
-        self.assert_outcome(outcome, 0, "64 threads share", "use --threads")
-        with h5py.File(self.path("out.h5")) as file:
-            attributes = dict(file["provenance"].attrs)
-        self.assertIn("64 threads share", attributes["warnings"].decode())
-        self.assertTrue(attributes["pinned"])
-        self.assertEqual(attributes["threads"], 64)
-
-
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 130, errors)
@@ -146,6 +183,25 @@ class Measuring(RunnerTest):
         self.assertFalse(self.path("out.h5.journal").exists())
         self.assert_outcome(self.run_sweep("out.h5", "--resume", config=config), 0)
         self.assertEqual(len(self.statuses("out.h5")), 36)
+
+    def test_termination_and_impatience(self):
+        """SIGTERM is an interrupt; a second one ends the process at once, and nothing is lost either way."""
+        config = self.config(LONG)
+        for signals in ([signal.SIGTERM], [signal.SIGINT, signal.SIGINT]):
+            with self.subTest(signals):
+                process = self.start(config, "out.h5", "--force")
+                for line in process.stderr:
+                    if line.startswith("["):
+                        break
+                for number in signals:
+                    process.send_signal(number)
+                    time.sleep(0.002)
+                _, errors = process.communicate(timeout=60)
+                self.assertEqual(process.returncode, 130, errors)
+                resumed = self.run_sweep("out.h5", "--resume", config=config)
+                self.assert_outcome(resumed, 0)
+                self.assertLess(int(resumed.stdout.split()[0]), 36, "the trial that was reported is lost")
+                self.assertEqual(len(self.statuses("out.h5")), 36)
 
     def test_killed_at_random_moments(self):
         config = self.config(LONG)
@@ -182,6 +238,8 @@ class Measuring(RunnerTest):
         process.communicate(timeout=60)
         outcome = self.run_sweep("out.h5", "--dry-run", config=config)
         self.assert_outcome(outcome, 0)
+        counted = int(outcome.stdout.split("of which ")[1].split()[0])
+        self.assertGreaterEqual(counted, reported, "the journal's trials are not counted")
         resumed = self.run_sweep("out.h5", "--resume", config=config)
         self.assert_outcome(resumed, 0)
         self.assertEqual(int(resumed.stdout.split()[0]), 36 - counted)
@@ -195,7 +253,6 @@ class Starved(RunnerTest):
         size = self.path("whole.h5").stat().st_size
 
         def limit():
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
 
         self.assert_outcome(self.run_sweep("out.h5", config=config, preexec_fn=limit), 1, "out.h5")
@@ -208,7 +265,6 @@ class Starved(RunnerTest):
         before = self.path("out.h5").read_bytes()
 
         def limit():
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
         self.assert_outcome(self.run_sweep("out.h5", "--force", preexec_fn=limit), 1, "out.h5")
@@ -228,5 +284,3 @@ class Starved(RunnerTest):
 
 if __name__ == "__main__":
     unittest.main()
-        counted = int(outcome.stdout.split("of which ")[1].split()[0])
-        self.assertGreaterEqual(counted, reported, "the journal's trials are not counted")

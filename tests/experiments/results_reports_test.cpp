@@ -323,6 +323,7 @@ TEST_CASE("merging what does not belong together is refused", "[results]") {
   CHECK_FALSE(std::filesystem::exists(out));
   (void)merge_results(out, {folder / "a.h5", folder / "a.h5"}, false);  // the same rows twice are one
   CHECK(read_results(out).trials.size() == 1);
+  CHECK(read_results(out).provenance.size() == 1);
 }
 
 }  // namespace hyperattn
