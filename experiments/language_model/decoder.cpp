@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <set>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -106,17 +107,37 @@ class Decoder::Loader {
     return layer;
   }
 
+  /// A tensor that no formula here uses (a bias that the configuration does not mention, a norm of the
+  /// queries, a further layer) means that the file's model computes something else.
+  void require_all_used() const {
+    for (const std::string& name : archive_.names())
+      if (used_.count(name) == 0 && !is_redundant(name))
+        fail_input(archive_.find(name)->file + ": tensor '" + name +
+                   "' is no part of a Llama model with this config.json (" +
+                   std::to_string(config_.num_hidden_layers) + " layers, attention_bias " +
+                   (config_.attention_bias ? "true" : "false") + ", mlp_bias " +
+                   (config_.mlp_bias ? "true" : "false") + ")");
+  }
+
   [[nodiscard]] int64_t parameters_read() const { return parameters_; }
 
  private:
   Buffer<float> read(const std::string& name, const std::vector<int64_t>& shape) {
     Buffer<float> values = archive_.read(name, shape);
     parameters_ += values.size();
+    used_.insert(name);
     return values;
+  }
+
+  // The rotary frequencies, which older files hold, follow from theta; a tied head is the embedding.
+  [[nodiscard]] bool is_redundant(const std::string& name) const {
+    return name.ends_with(".rotary_emb.inv_freq") ||
+           (config_.tie_word_embeddings && name == "lm_head.weight");
   }
 
   TensorArchive archive_;
   const ModelConfig& config_;
+  std::set<std::string> used_;
   int64_t parameters_ = 0;
 };
 
@@ -127,6 +148,7 @@ Decoder::Decoder(const std::string& folder) : config_(read_model_config(folder))
   final_norm_ = loader.vector("model.norm.weight", config_.hidden_size);
   if (!config_.tie_word_embeddings)
     head_ = loader.matrix("lm_head.weight", config_.vocab_size, config_.hidden_size);
+  loader.require_all_used();
   parameter_count_ = loader.parameters_read();
 }
 

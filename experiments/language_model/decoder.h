@@ -48,8 +48,8 @@ using LayerObserver = std::function<void(int64_t layer, const AttentionProblem& 
 class Decoder {
  public:
   /// Reads a model folder (config.json and safetensors). Error(input) for everything that is missing,
-  /// misshapen, non-finite or not supported; Error(environment) if the weights, as float32, do not fit into
-  /// memory.
+  /// misshapen, non-finite, not supported or no part of such a model; Error(environment) if the weights, as
+  /// float32, do not fit into memory.
   explicit Decoder(const std::string& folder);
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }

@@ -13,6 +13,7 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kArchitecture = "LlamaForCausalLM";
+constexpr const char* kModelType = "llama";
 constexpr int64_t kMaxHeadDim = 256;  // of the attention backends
 constexpr int64_t kByteValues = 256;
 // Larger than any model's; keeps every product of two sizes inside int64.
@@ -74,13 +75,40 @@ bool names_architecture(const json& document) {
   return false;
 }
 
+// Rotary positions as they are, whatever key the version that wrote the file used for their kind.
+bool is_plain_rotation(const json& rope) {
+  if (!rope.is_object()) return false;
+  const json kind = rope.value("rope_type", rope.value("type", json("default")));
+  return kind == "default";
+}
+
 // Options of Llama-like models that would change the forward pass and that this one does not have.
 void check_supported(const json& document, const Fields& fields) {
   if (!names_architecture(document))
     fields.refuse("architectures", std::string("[\"") + kArchitecture + "\"], the only one supported");
+  if (fields.has("model_type") && !fields.is_text("model_type", kModelType))
+    fields.refuse("model_type", std::string("\"") + kModelType + "\" or absent");
   if (!fields.is_text("hidden_act", "silu")) fields.refuse("hidden_act", "\"silu\"");
-  for (const char* key : {"rope_scaling", "sliding_window", "quantization_config"})
+  for (const char* key : {"sliding_window", "quantization_config"})
     if (fields.has(key)) fields.refuse(key, "null or absent (it is not supported)");
+  for (const char* key : {"rope_scaling", "rope_parameters"})
+    if (fields.has(key) && !is_plain_rotation(document.at(key)))
+      fields.refuse(key, "null, absent or of the rope_type \"default\" (no other is supported)");
+  if (fields.flag("rope_interleaved")) fields.refuse("rope_interleaved", "false or absent");
+  if (fields.has("partial_rotary_factor") && document.at("partial_rotary_factor") != 1)
+    fields.refuse("partial_rotary_factor", "1 or absent");
+}
+
+// Newer files have it inside `rope_parameters`.
+double read_rope_theta(const json& document, const Fields& fields, const std::string& name, double fallback) {
+  const double theta = fields.has("rope_theta") ? fields.positive("rope_theta") : fallback;
+  if (!fields.has("rope_parameters")) return theta;
+  const Fields inner(document.at("rope_parameters"), name);
+  if (!inner.has("rope_theta")) return theta;
+  const double inner_theta = inner.positive("rope_theta");
+  if (fields.has("rope_theta") && inner_theta != theta)
+    fields.refuse("rope_theta", "the same as in rope_parameters");
+  return inner_theta;
 }
 
 void check_consistent(const ModelConfig& config, const Fields& fields) {
@@ -112,7 +140,7 @@ ModelConfig parse_model_config(const std::string& text, const std::string& name)
   config.vocab_size = fields.size("vocab_size");
   config.max_position_embeddings = fields.size("max_position_embeddings");
   config.rms_norm_eps = fields.positive("rms_norm_eps");
-  if (fields.has("rope_theta")) config.rope_theta = fields.positive("rope_theta");
+  config.rope_theta = read_rope_theta(document, fields, name, config.rope_theta);
   config.tie_word_embeddings = fields.flag("tie_word_embeddings");
   config.attention_bias = fields.flag("attention_bias");
   config.mlp_bias = fields.flag("mlp_bias");

@@ -17,7 +17,7 @@ struct ModelConfig {
   int64_t vocab_size = 0;
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 0;
-  double rope_theta = 10000;
+  double rope_theta = 10000;  ///< of its own key or of `rope_parameters`
   bool tie_word_embeddings = false;
   bool attention_bias = false;
   bool mlp_bias = false;
@@ -25,8 +25,9 @@ struct ModelConfig {
 };
 
 /// Reads FOLDER/config.json. Error(input) that names file, key, value and what is allowed: a missing or
-/// wrongly typed field, sizes that do not fit together, another architecture than LlamaForCausalLM, another
-/// activation than silu, a rope_scaling (or another option) that changes the computation.
+/// wrongly typed field, sizes that do not fit together, another architecture than LlamaForCausalLM or
+/// model_type than llama, another activation than silu, rotary positions of another kind than "default", a
+/// sliding window or another option that changes the computation.
 [[nodiscard]] ModelConfig read_model_config(const std::string& folder);
 
 /// The same for the text of such a file; `name` stands for it in messages.

@@ -101,7 +101,10 @@ TensorEntry parse_entry(const json& value, const std::string& file, const std::s
   for (const json& extent : shape) entry.shape.push_back(count_of(extent, where + ": 'shape'"));
   const int64_t begin = count_of(offsets[0], where + ": 'data_offsets'");
   const int64_t end = count_of(offsets[1], where + ": 'data_offsets'");
-  if (begin > end || end > data_bytes)
+  if (begin > end)
+    fail_input(where + ": 'data_offsets' are [" + std::to_string(begin) + ", " + std::to_string(end) +
+               "], but the end must not lie before the beginning");
+  if (end > data_bytes)
     fail_input(where + ": 'data_offsets' are [" + std::to_string(begin) + ", " + std::to_string(end) +
                "], but the file holds " + std::to_string(data_bytes) +
                " bytes of data (is the file truncated?)");

@@ -61,9 +61,23 @@ TEST_CASE("decoder: agrees with a double-precision forward pass") {
     options.mlp_bias = false;
     check_against_double(options, WeightType::bf16, 2, 40);
   }
-  SECTION("one key head for all query heads, one row") {
+  SECTION("one key head for all query heads") {
     options.key_heads = 1;
+    check_against_double(options, WeightType::f32, 1, 70);
+  }
+  SECTION("one row") {
     check_against_double(options, WeightType::f32, 1, 1);
+  }
+  SECTION("nine query heads in three groups, an odd half of the head dimension") {
+    options.heads = 9;
+    options.key_heads = 3;
+    options.head_dim = 6;
+    check_against_double(options, WeightType::bf16, 1, 67);
+  }
+  SECTION("one head narrower than the hidden size, biases of attention alone") {
+    options.heads = options.key_heads = 1;
+    options.mlp_bias = false;
+    check_against_double(options, WeightType::f32, 1, 33);
   }
   SECTION("as many key heads as query heads, smallest head dimension") {
     options.key_heads = 6;
@@ -140,6 +154,26 @@ TEST_CASE("decoder: a model that does not fit its configuration is refused") {
              Contains("GemmaForCausalLM"));
   const ScratchFolder empty;
   CHECK_THAT(input_error([&] { const Decoder decoder(empty.path()); }), Contains("config.json"));
+}
+
+TEST_CASE("decoder: a tensor that the configuration does not use is refused, redundant ones are not") {
+  TinyModelOptions options;
+  options.tied = true;
+  options.attention_bias = false;
+  const auto refusal = [&](const std::string& name, std::vector<int64_t> shape) {
+    TinyModel model(options, WeightType::f32, 1);
+    int64_t size = 1;
+    for (const int64_t extent : shape) size *= extent;
+    model.tensors[name] = {std::move(shape), std::vector<double>(static_cast<size_t>(size), 0.5)};
+    const TemporaryFolder folder;
+    model.write(folder.path());
+    return input_error([&] { const Decoder decoder(folder.path()); });
+  };
+  for (const char* name : {"model.layers.0.self_attn.q_proj.bias", "model.layers.1.self_attn.q_norm.weight",
+                           "model.layers.3.input_layernorm.weight"})
+    CHECK_THAT(refusal(name, {24}), Contains(name) && Contains("no part") && Contains("3 layers"));
+  CHECK(refusal("lm_head.weight", {37, 24}) == "no error");
+  CHECK(refusal("model.layers.0.self_attn.rotary_emb.inv_freq", {4}) == "no error");
 }
 
 TEST_CASE("decoder: ids outside the vocabulary and windows beyond the model's positions are refused") {

@@ -104,7 +104,7 @@ TEST_CASE("safetensors: hostile headers are refused, each with its reason") {
   CHECK_THAT(refusal(R"({"t":{"dtype":"F33","shape":[4],"data_offsets":[0,16]}})"), Contains("'F33'"));
   CHECK_THAT(refusal(begin + R"([4],"data_offsets":[0,20]}})"),
              Contains("[0, 20]") && Contains("16 bytes of data"));
-  CHECK_THAT(refusal(begin + R"([4],"data_offsets":[16,0]}})"), Contains("[16, 0]"));
+  CHECK_THAT(refusal(begin + R"([4],"data_offsets":[16,0]}})"), Contains("[16, 0]") && Contains("before"));
   CHECK_THAT(refusal(begin + R"([4],"data_offsets":[-16,0]}})"), Contains("non-negative"));
   CHECK_THAT(refusal(begin + R"([4],"data_offsets":[0,16.0]}})"), Contains("non-negative"));
   CHECK_THAT(refusal(begin + R"([4],"data_offsets":[0]}})"), Contains("list of two"));
@@ -190,12 +190,30 @@ TEST_CASE("model configuration: defaults and refusals") {
   CHECK_THAT(refused(R"("head_dim":"x")"), Contains("positive integer"));
   CHECK_THAT(refused(R"("rope_theta":-1)"), Contains("rope_theta"));
   CHECK_THAT(refused(R"("rope_scaling":{"type":"linear"})"), Contains("rope_scaling"));
+  CHECK_THAT(refused(R"("rope_scaling":{"rope_type":"llama3","factor":8})"), Contains("llama3"));
+  CHECK_THAT(refused(R"("rope_scaling":3)"), Contains("rope_scaling"));
+  CHECK_THAT(refused(R"("rope_parameters":{"rope_type":"yarn","rope_theta":1e4})"), Contains("yarn"));
+  CHECK_THAT(refused(R"("rope_theta":1e4,"rope_parameters":{"rope_theta":1e5})"),
+             Contains("the same as in rope_parameters"));
+  CHECK_THAT(refused(R"("rope_parameters":{"rope_theta":0})"), Contains("'rope_theta'"));
+  CHECK_THAT(refused(R"("partial_rotary_factor":0.5)"), Contains("partial_rotary_factor"));
+  CHECK_THAT(refused(R"("rope_interleaved":true)"), Contains("rope_interleaved"));
+  CHECK_THAT(refused(R"("sliding_window":4096)"), Contains("sliding_window") && Contains("4096"));
+  CHECK_THAT(refused(R"("quantization_config":{"bits":4})"), Contains("quantization_config"));
+  CHECK_THAT(refused(R"("model_type":"qwen2")"), Contains("model_type") && Contains("qwen2"));
+  CHECK(refused(R"("model_type":"llama","rope_scaling":{"rope_type":"default"},"sliding_window":null)") ==
+        "no error");
+  CHECK(
+      parse(R"("rope_parameters":{"rope_type":"default","rope_theta":5e5})", sizes + "," + kind).rope_theta ==
+      500000.0);
   CHECK_THAT(refused(R"("tie_word_embeddings":1)"), Contains("true or false"));
   CHECK_THAT(refused(R"("vocab_size":256)"), Contains("twice"));
   CHECK_THAT(input_error([&] { parse("", kind); }), Contains("'hidden_size'") && Contains("missing"));
   CHECK_THAT(
       input_error([&] { parse(R"("architectures":["MistralForCausalLM"],"hidden_act":"silu")", sizes); }),
       Contains("MistralForCausalLM") && Contains("LlamaForCausalLM"));
+  CHECK_THAT(input_error([&] { parse(R"("hidden_act":"silu")", sizes); }),
+             Contains("architectures") && Contains("missing"));
   CHECK_THAT(
       input_error([&] { parse(R"("architectures":["LlamaForCausalLM"],"hidden_act":"gelu")", sizes); }),
       Contains("hidden_act") && Contains("gelu"));
