@@ -24,6 +24,7 @@ size_t terminal_width() {
 std::string duration_text(double seconds) {
   char text[64];
   const auto whole = static_cast<int64_t>(std::llround(std::max(0.0, std::min(seconds, 1e12))));
+  if (whole == 0 && seconds > 0) return "< 1 s";
   if (whole >= 3600)
     std::snprintf(text, sizeof text, "%ld h %02ld min", static_cast<long>(whole / 3600),
                   static_cast<long>(whole / 60 % 60));
@@ -32,6 +33,15 @@ std::string duration_text(double seconds) {
                   static_cast<long>(whole % 60));
   else
     std::snprintf(text, sizeof text, "%ld s", static_cast<long>(whole));
+  return text;
+}
+
+std::string quantity_text(double value, const char* unit) {
+  constexpr const char* kPrefixes[] = {"", "k", "M", "G", "T", "P", "E"};
+  size_t prefix = 0;
+  for (; value >= 1000 && prefix + 1 < std::size(kPrefixes); ++prefix) value /= 1000;
+  char text[64];
+  std::snprintf(text, sizeof text, "%.3g %s%s", value, kPrefixes[prefix], unit);
   return text;
 }
 

@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
-#include <set>
 
 #include "algorithms/backend.h"
 #include "core/error.h"
@@ -40,15 +39,6 @@ double calls_per_trial(const TimingConfig& timing) {
   return static_cast<double>(std::max<int64_t>(1, timing.warmup) + repeats);
 }
 
-std::string quantity(double value, const char* unit) {
-  constexpr const char* kPrefixes[] = {"", "k", "M", "G", "T", "P", "E"};
-  size_t prefix = 0;
-  for (; value >= 1000 && prefix + 1 < std::size(kPrefixes); ++prefix) value /= 1000;
-  char text[64];
-  std::snprintf(text, sizeof text, "%.3g %s%s", value, kPrefixes[prefix], unit);
-  return text;
-}
-
 /// The trials that the output holds already.
 std::set<TrialKey> stored_trials(const std::string& output) {
   std::set<TrialKey> done;
@@ -66,6 +56,14 @@ void print_dropped(const Grid& grid) {
 }
 
 }  // namespace
+
+std::set<TrialKey> stored_trials(const std::string& output) {
+  std::set<TrialKey> done;
+  if (!std::filesystem::exists(output)) return done;
+  for (const TrialRecord& record : read_results(output).trials)
+    if (record.ok()) done.insert(record.key());
+  return done;
+}
 
 std::string output_path(const RunOptions& options, const ExperimentConfig& config) {
   if (!options.output.empty()) return options.output;
@@ -131,7 +129,7 @@ void print_plan(const ExperimentConfig& config, const Grid& grid, const RunOptio
                                 static_cast<double>(config.trials - finished);
     const std::string share = std::to_string(finished) + "/" + std::to_string(config.trials);
     std::printf("%-16s  %5s  %12s  %10s  %12s  %s\n", grid_case.id.c_str(), share.c_str(),
-                quantity(estimate.flops, "FLOP").c_str(), quantity(estimate.bytes, "B").c_str(),
+                quantity_text(estimate.flops, "FLOP").c_str(), quantity_text(estimate.bytes, "B").c_str(),
                 duration_text(case_seconds).c_str(), describe_case(point, grid_case).c_str());
     seconds += case_seconds;
     largest = std::max(largest, estimate.bytes);
@@ -143,8 +141,8 @@ void print_plan(const ExperimentConfig& config, const Grid& grid, const RunOptio
   std::printf("%ld cases, %ld trials, of which %ld are in '%s' already\n", static_cast<long>(cases),
               static_cast<long>(trials), static_cast<long>(trials_done), output.c_str());
   std::printf("estimated: %s for the calls (measures come on top), at most %s of memory (%s available)\n",
-              duration_text(seconds).c_str(), quantity(largest, "B").c_str(),
-              quantity(static_cast<double>(available_memory_bytes()), "B").c_str());
+              duration_text(seconds).c_str(), quantity_text(largest, "B").c_str(),
+              quantity_text(static_cast<double>(available_memory_bytes()), "B").c_str());
 }
 
 }  // namespace hyperattn

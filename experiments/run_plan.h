@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,10 @@ namespace hyperattn {
 /// Where the results go: -o, or the configuration's output, with ".shard-I-of-N" before its extension in a
 /// shard.
 [[nodiscard]] std::string output_path(const RunOptions& options, const ExperimentConfig& config);
+
+/// The trials with status `ok` that the output holds already; none where there is no such file. Error(input):
+/// it is no results file.
+[[nodiscard]] std::set<TrialKey> stored_trials(const std::string& output);
 
 using IsDone = std::function<bool(const TrialKey&)>;
 

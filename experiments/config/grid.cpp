@@ -58,8 +58,10 @@ double count_combinations(const ExperimentConfig& config) {
 }
 
 void set_values(const std::vector<const Axis*>& axes, size_t position,
-                const std::vector<ParameterSpec>& specs, Parameters& parameters) {
+                const std::vector<ParameterSpec>& specs, Parameters& parameters,
+                std::vector<std::string>& swept) {
   for (const Axis* axis : axes) {
+    swept.push_back(axis->parameter);
     const ParameterSpec* spec = find_spec(specs, axis->parameter);
     const ParameterValue& value = axis->values[position];
     parameters.set(axis->parameter, spec == nullptr ? value : normalised(*spec, value));
@@ -125,24 +127,27 @@ class Expander {
     const InputEntry& input = config_.inputs[input_entry];
     const BackendEntry& backend = config_.backends[backend_entry];
     Parameters input_parameters = input.parameters;
+    std::vector<std::string> input_swept;
     Case grid_case;
     grid_case.backend = backend.backend;
     grid_case.parameters = backend.parameters;
     grid_case.pass = config_.timing.pass;
     for (size_t i = 0; i < factors.size(); ++i) {
-      set_values(factors[i].of_input, position[i], input_specs_[input_entry], input_parameters);
-      set_values(factors[i].of_backend, position[i], backend.backend->parameters(), grid_case.parameters);
+      set_values(factors[i].of_input, position[i], input_specs_[input_entry], input_parameters, input_swept);
+      set_values(factors[i].of_backend, position[i], backend.backend->parameters(), grid_case.parameters,
+                 grid_case.swept);
     }
-    grid_case.input = find_or_add_input(input, std::move(input_parameters));
+    grid_case.input = find_or_add_input(input, std::move(input_parameters), std::move(input_swept));
     grid_case.id = hash_text(case_identity(config_.seed, inputs_[grid_case.input], grid_case));
     if (!seen_.insert(grid_case.id).second) return;
     if (keep(grid_case)) cases_[grid_case.input].push_back(std::move(grid_case));
   }
 
-  size_t find_or_add_input(const InputEntry& entry, Parameters parameters) {
+  size_t find_or_add_input(const InputEntry& entry, Parameters parameters, std::vector<std::string> swept) {
     InputPoint input;
     input.source = entry.source;
     input.parameters = std::move(parameters);
+    input.swept = std::move(swept);
     input.label = entry.label;
     separate_problem(input);
     input.id = hash_text(input_identity(config_.seed, input));
@@ -205,14 +210,16 @@ class Expander {
   std::vector<Dropped> dropped_;
 };
 
-/// " name=value" for each parameter that is not at its default.
-std::string describe_parameters(const Parameters& parameters, const std::vector<ParameterSpec>& specs) {
+/// " name=value" for each parameter that an axis set or that is not at its default.
+std::string describe_parameters(const Parameters& parameters, const std::vector<ParameterSpec>& specs,
+                                const std::vector<std::string>& swept) {
   std::string text;
   for (const auto& [name, value] : parameters.all()) {
     const ParameterSpec* spec = find_spec(specs, name);
     const bool is_default =
         spec != nullptr && spec->default_value && normalised(*spec, *spec->default_value) == value;
-    if (!is_default) text += " " + name + "=" + to_string(value);
+    const bool is_swept = std::find(swept.begin(), swept.end(), name) != swept.end();
+    if (is_swept || !is_default) text += " " + name + "=" + to_string(value);
   }
   return text;
 }
@@ -241,8 +248,9 @@ std::string case_parameters_json(const ExperimentConfig& config, const Grid& gri
 
 std::string describe_case(const InputPoint& input, const Case& grid_case) {
   std::string text = grid_case.backend->name();
-  text += describe_parameters(grid_case.parameters, grid_case.backend->parameters());
-  text += " on " + input.label + describe_parameters(input.parameters, input.source->parameters());
+  text += describe_parameters(grid_case.parameters, grid_case.backend->parameters(), grid_case.swept);
+  text +=
+      " on " + input.label + describe_parameters(input.parameters, input.source->parameters(), input.swept);
   if (input.causal) text += " causal=true";
   if (input.scale && !input.parameters.has("scale"))
     text += " scale=" + to_string(ParameterValue(*input.scale));

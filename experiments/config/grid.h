@@ -19,7 +19,8 @@ inline constexpr int64_t kMaximumCases = 100'000;
 struct InputPoint {
   std::string id;  ///< 16 hexadecimal digits; depends on the source, the parameters below and the seed
   const InputSource* source = nullptr;
-  Parameters parameters;  ///< the source's own, resolved
+  Parameters parameters;           ///< the source's own, resolved
+  std::vector<std::string> swept;  ///< those that an axis set
   bool causal = false;
   std::optional<double> scale;  ///< absent: 1/√d
   std::string label;
@@ -30,7 +31,8 @@ struct Case {
   std::string id;    ///< 16 hexadecimal digits; a hash of `case_parameters_json`
   size_t input = 0;  ///< position in Grid::inputs
   const Backend* backend = nullptr;
-  Parameters parameters;  ///< the backend's, resolved
+  Parameters parameters;           ///< the backend's, resolved
+  std::vector<std::string> swept;  ///< those that an axis set
   PassKind pass = PassKind::forward;
 };
 
@@ -63,7 +65,7 @@ void validate_cases(const ExperimentConfig& config, const Grid& grid);
                                                const Case& grid_case);
 
 /// A short line for people: "hyper block_size=64 on gaussian seq_len=4096". Parameters at their
-/// defaults are left out.
+/// defaults are left out unless an axis set them.
 [[nodiscard]] std::string describe_case(const InputPoint& input, const Case& grid_case);
 
 }  // namespace hyperattn

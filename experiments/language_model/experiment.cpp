@@ -6,21 +6,23 @@
 #include <limits>
 #include <map>
 #include <new>
-#include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "algorithms/backend.h"
+#include "algorithms/engine/engine.h"
 #include "core/cancel.h"
 #include "core/error.h"
 #include "core/parallel.h"
-#include "experiments/config/case_identity.h"
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/language_model/decoder.h"
+#include "experiments/language_model/model_cases.h"
 #include "experiments/language_model/text.h"
 #include "experiments/progress.h"
 #include "experiments/results/result_store.h"
+#include "experiments/run_plan.h"
 #include "experiments/session.h"
 
 namespace hyperattn {
@@ -29,8 +31,6 @@ namespace {
 constexpr const char* kDefaultConfig =
     "name: language_model\ninputs: {source: language_model}\nbackends: hyper\n";
 constexpr double kMaxRows = std::numeric_limits<int32_t>::max();
-// What a layer costs besides its attention, in score entries of exact attention for each of its rows.
-constexpr double kEntriesPerRow = 1000;
 
 // --------------------------------------------------------------------------------------- configuration
 
@@ -106,8 +106,9 @@ const Registry& model_registry() {
 
 ExperimentConfig read_model_experiment(const RunOptions& options) {
   ExperimentConfig config =
-      options.config.empty() ? read_config_text(kDefaultConfig, "lm", options.overrides, {}, model_registry())
-                             : read_config(options.config, options.overrides, {}, model_registry());
+      options.config.empty()
+          ? read_config_text(kDefaultConfig, "lm", options.overrides, options.group, model_registry())
+          : read_config(options.config, options.overrides, options.group, model_registry());
   if (config.timing.pass != PassKind::forward)
     fail_usage(config.file + ": timing.pass must be forward: hyperattn lm runs no backward pass");
   for (InputEntry& input : config.inputs) {
@@ -119,80 +120,6 @@ ExperimentConfig read_model_experiment(const RunOptions& options) {
     if (backend.parameters.has("mask") && backend.parameters.text("mask") == "file")
       fail_usage(config.file + ": mask must not be file here: a language model's layers have no mask file");
   return config;
-}
-
-// ------------------------------------------------------------------------------------------------ plan
-
-/// One row of the results for each trial: so many layers replaced by one backend.
-struct ModelCase {
-  std::string id;
-  std::string parameters;           ///< JSON
-  const Case* grid_case = nullptr;  ///< of the input point's first case where no layer is replaced
-  const InputPoint* point = nullptr;
-  int64_t replaced = 0;
-};
-
-/// The cases of one input point; the first has no layer replaced.
-using PointCases = std::vector<ModelCase>;
-
-ModelCase make_case(const ExperimentConfig& config, const Grid& grid, const Case& grid_case,
-                    int64_t replaced) {
-  ModelCase made;
-  made.grid_case = &grid_case;
-  made.point = &grid.inputs[grid_case.input];
-  made.replaced = replaced;
-  nlohmann::json json = nlohmann::json::parse(case_parameters_json(config, grid, grid_case));
-  json["replaced"] = replaced;
-  json["inputs"].erase("replaced");
-  if (replaced == 0) {
-    json.erase("backend");
-    json.erase("parameters");
-  }
-  made.parameters = json.dump();
-  made.id = hash_text(made.parameters);
-  return made;
-}
-
-IntegerList replaced_counts(const InputPoint& point, int64_t layers) {
-  if (point.parameters.has("replaced")) return point.parameters.integers("replaced");
-  IntegerList counts;
-  for (int64_t count = 0; count <= layers; ++count) counts.push_back(count);
-  return counts;
-}
-
-std::vector<PointCases> plan_points(const ExperimentConfig& config, const Grid& grid) {
-  std::vector<PointCases> points(grid.inputs.size());
-  for (const Case& grid_case : grid.cases) {
-    PointCases& cases = points[grid_case.input];
-    const InputPoint& point = grid.inputs[grid_case.input];
-    if (cases.empty()) cases.push_back(make_case(config, grid, grid_case, 0));
-    const int64_t layers = read_model_config(point.parameters.text("model")).num_hidden_layers;
-    for (const int64_t count : replaced_counts(point, layers))
-      if (count > 0) cases.push_back(make_case(config, grid, grid_case, count));
-  }
-  return points;
-}
-
-std::string describe(const ModelCase& model_case) {
-  const std::string text = describe_case(*model_case.point, *model_case.grid_case);
-  if (model_case.replaced == 0) return "no layer replaced" + text.substr(text.find(" on "));
-  return std::to_string(model_case.replaced) + (model_case.replaced == 1 ? " layer: " : " layers: ") + text;
-}
-
-/// In proportion to the expected time.
-double weight_of(const ModelCase& model_case) {
-  const InputPoint& point = *model_case.point;
-  const Backend& exact = *find_backend("exact");
-  const auto layers =
-      static_cast<double>(read_model_config(point.parameters.text("model")).num_hidden_layers);
-  const auto replaced = static_cast<double>(model_case.replaced);
-  const InputShapes& shapes = *point.shapes;
-  const double plain =
-      exact.estimated_entries(shapes.query, shapes.key, true, default_parameters(exact.parameters()));
-  const double other = model_case.grid_case->backend->estimated_entries(shapes.query, shapes.key, true,
-                                                                        model_case.grid_case->parameters);
-  const auto rows = static_cast<double>(shapes.query.matrices() * shapes.query.rows);
-  return (layers - replaced) * plain + replaced * other + layers * rows * kEntriesPerRow;
 }
 
 // ---------------------------------------------------------------------------------------------- running
@@ -232,13 +159,6 @@ double mean(const std::vector<double>& values) {
   double sum = 0;
   for (const double value : values) sum += value;
   return sum / static_cast<double>(values.size());
-}
-
-std::vector<int64_t> replaced_layers(const ModelCase& model_case, int64_t layers) {
-  std::vector<int64_t> order = replacement_order(model_case.point->parameters.text("replace"), layers);
-  order.resize(static_cast<size_t>(model_case.replaced));
-  std::sort(order.begin(), order.end());
-  return order;
 }
 
 std::vector<LayerAttention> attention_of(const ModelCase& model_case, int64_t layers) {
@@ -373,7 +293,7 @@ void run_case(Session& session, const ModelCase& model_case, int64_t trial,
     record.row.set_text("message", "not enough memory");
   }
   if (!session.store.is_done(record.key())) store_row(session, model_case, record);
-  session.progress.advance(weight_of(model_case));
+  session.progress.advance(estimated_flops(model_case));
 }
 
 /// The cases of a point that a trial still has to run; the first one whenever there is any.
@@ -395,7 +315,7 @@ Outcome run_points(const ExperimentConfig& config, const std::vector<PointCases>
       work.emplace_back(trial, missing_cases(cases, trial, store));
       for (const ModelCase& model_case : work.back().second) {
         rows += store.is_done({model_case.id, trial}) ? 0 : 1;
-        weight += weight_of(model_case);
+        weight += estimated_flops(model_case);
       }
     }
   Progress progress(rows, weight);
@@ -417,14 +337,33 @@ void check_contents(const Grid& grid, Library& library) {
                                                  point.parameters.integer("seq_len")));
 }
 
-void print_plan(const std::vector<PointCases>& points, int64_t trials) {
-  size_t count = 0;
+// Half of what the processor's multiply-adds reach: near what a window was seen to do.
+constexpr double kShareOfPeak = 0.5;
+
+void print_plan(const ExperimentConfig& config, const std::vector<PointCases>& points,
+                const std::string& output, bool force) {
+  const std::set<TrialKey> done = force ? std::set<TrialKey>() : stored_trials(output);
+  const double flops_per_second = kShareOfPeak * 1e9 * measure_fma_peak_gflops(thread_count());
+  double seconds = 0;
+  int64_t trials = 0;
+  int64_t trials_done = 0;
+  std::printf("%-16s  %5s  %12s  %12s  %s\n", "case", "done", "work/trial", "time", "what");
   for (const PointCases& cases : points)
     for (const ModelCase& model_case : cases) {
-      std::printf("%s  %s\n", model_case.id.c_str(), describe(model_case).c_str());
-      ++count;
+      int64_t finished = 0;
+      for (int64_t trial = 0; trial < config.trials; ++trial) finished += done.count({model_case.id, trial});
+      const double flops = estimated_flops(model_case);
+      const double case_seconds = flops / flops_per_second * static_cast<double>(config.trials - finished);
+      const std::string share = std::to_string(finished) + "/" + std::to_string(config.trials);
+      std::printf("%-16s  %5s  %12s  %12s  %s\n", model_case.id.c_str(), share.c_str(),
+                  quantity_text(flops, "FLOP").c_str(), duration_text(case_seconds).c_str(),
+                  describe(model_case).c_str());
+      seconds += case_seconds;
+      trials += config.trials;
+      trials_done += finished;
     }
-  std::printf("%zu cases, %ld trial%s each\n", count, static_cast<long>(trials), trials == 1 ? "" : "s");
+  std::printf("%ld trials, of which %ld are in '%s' already\nestimated: %s\n", static_cast<long>(trials),
+              static_cast<long>(trials_done), output.c_str(), duration_text(seconds).c_str());
 }
 
 RunDescription describe_run(const ExperimentConfig& config, const std::vector<PointCases>& points,
@@ -441,29 +380,18 @@ RunDescription describe_run(const ExperimentConfig& config, const std::vector<Po
 
 }  // namespace
 
-std::vector<int64_t> replacement_order(const std::string& replace, int64_t layers) {
-  std::vector<int64_t> order;
-  for (int64_t layer = 0; layer < layers; ++layer) order.push_back(layer);
-  if (replace == "last") std::reverse(order.begin(), order.end());
-  if (replace == "even" || replace == "odd") {
-    const int64_t wanted = replace == "even" ? 0 : 1;
-    std::stable_partition(order.begin(), order.end(), [&](int64_t layer) { return layer % 2 == wanted; });
-  }
-  return order;
-}
-
 int run_language_model(const RunOptions& options) {
   const ExperimentConfig config = read_model_experiment(options);
   const Grid grid = expand_grid(config);
   validate_cases(config, grid);
-  const std::vector<PointCases> points = plan_points(config, grid);
-  if (options.dry_run) {
-    print_plan(points, config.trials);
-    return 0;
-  }
+  const std::vector<PointCases> points = plan_model_cases(config, grid);
+  const std::string output = options.output.empty() ? config.output : options.output;
   Library library;
   check_contents(grid, library);
-  const std::string output = options.output.empty() ? config.output : options.output;
+  if (options.dry_run) {
+    print_plan(config, points, output, options.force);
+    return 0;
+  }
   ResultStore store(output, describe_run(config, points, options), what_if_existing(options));
   const Outcome outcome = run_points(config, points, library, store);
   store.finish(!outcome.interrupted);

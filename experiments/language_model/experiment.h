@@ -2,17 +2,9 @@
 // another backend's. Same grammar, results file and resumption as `hyperattn run` (docs/language-model.md).
 #pragma once
 
-#include <cstdint>
-#include <string>
-#include <vector>
-
 #include "experiments/run_options.h"
 
 namespace hyperattn {
-
-/// All layers in the order in which they are replaced. `replace`: `last` (from the last one down), `first`,
-/// `even` (0, 2, …, then the others), `odd`.
-[[nodiscard]] std::vector<int64_t> replacement_order(const std::string& replace, int64_t layers);
 
 /// Runs the experiment; returns the exit code. Throws Error(usage) for a configuration that is wrong and
 /// Error(input) for a model or a text that is, both before anything runs. The layers that are not replaced

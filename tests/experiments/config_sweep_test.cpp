@@ -163,9 +163,9 @@ TEST_CASE("where drops combinations and counts them", "[config]") {
       fakes::read(sweep("  sample_size: [16, 48, 128]\n  where: ['sample_size <= key_len', 'seq_len > 32 or "
                         "backend == ''exact''']\n"));
   const Grid grid = expand_grid(config);
-  CHECK(case_lines(config) == Lines{"exact on gaussian seq_len=32", "exact on gaussian seq_len=64",
-                                    "lsh on gaussian seq_len=64", "hyper on gaussian seq_len=64",
-                                    "hyper sample_size=48 on gaussian seq_len=64"});
+  CHECK(case_lines(config) ==
+        Lines{"exact on gaussian seq_len=32", "exact on gaussian seq_len=64", "lsh on gaussian seq_len=64",
+              "hyper sample_size=16 on gaussian seq_len=64", "hyper sample_size=48 on gaussian seq_len=64"});
   REQUIRE(grid.dropped.size() == 2);
   CHECK(grid.dropped[0].predicate == "sample_size <= key_len");
   CHECK(grid.dropped[0].count == 3);
@@ -284,7 +284,7 @@ TEST_CASE("What a backend or a source refuses is found for all cases before anyt
   auto [code, text] = refused(sweep("  sample_size: [16, 48, 128]\n  heads: [1, 2]\n"));
   CHECK(code == 2);
   CHECK_THAT(text, Contains("test.yaml: backend 'hyper' sample_size is 48, but there are 32 keys (2 cases, "
-                            "the first: hyper sample_size=48 on gaussian seq_len=32)") &&
+                            "the first: hyper sample_size=48 on gaussian heads=1 seq_len=32)") &&
                        Contains("sample_size is 128, but there are 64 keys") &&
                        Contains("where: ['sample_size <= key_len']"));
   std::tie(code, text) = refused(

@@ -8,6 +8,7 @@
 #include "experiments/inputs/input_source.h"
 #include "experiments/inputs/language_model.h"
 #include "experiments/language_model/experiment.h"
+#include "experiments/language_model/model_cases.h"
 #include "experiments/language_model/text.h"
 #include "experiments/language_model_fixture.h"
 #include "experiments/results/results_file.h"
@@ -180,6 +181,27 @@ TEST_CASE("lm: resuming runs what is missing, and an existing output is refused"
   REQUIRE(call({"--resume"}) == 0);
   CHECK(read_results(output).missing().empty());
   CHECK(program(tiny.lm({"backends=lsh", "--resume", "-o", output})) == 2);
+}
+
+TEST_CASE("lm: a dry run checks all and writes nothing; a group and a repeated number count once") {
+  const TinyCase tiny;
+  const std::string output = tiny.folder.path("lm.h5");
+  write_file(tiny.folder.path("lm.yaml"),
+             "inputs: {source: language_model, replaced: [3, 1, 3]}\nbackends: exact\n"
+             "groups: {base: {}, two: {trials: 2}}\n");
+  const auto call = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {tiny.folder.path("lm.yaml"), "-o", output});
+    return program(tiny.lm(more));
+  };
+  CHECK(call({"--dry-run"}) == 0);
+  CHECK(call({"--dry-run", "inputs.windows=5"}) == 3);
+  CHECK_FALSE(std::filesystem::exists(output));
+  CHECK(call({"--group", "three"}) == 2);
+  REQUIRE(call({"--group", "two"}) == 0);
+  std::vector<int64_t> replaced;
+  for (const TrialRecord& trial : read_results(output).trials)
+    replaced.push_back(trial.row.integer("replaced"));
+  CHECK(replaced == std::vector<int64_t>{0, 0, 3, 3, 1, 1});
 }
 
 TEST_CASE("lm: mistakes end with the exit code of their kind") {

@@ -80,6 +80,7 @@ TEST_CASE("shards are I/N, counted from 0 or from 1") {
 
 TEST_CASE("durations read well") {
   CHECK(duration_text(0) == "0 s");
+  CHECK(duration_text(0.4) == "< 1 s");
   CHECK(duration_text(59.4) == "59 s");
   CHECK(duration_text(200) == "3 min 20 s");
   CHECK(duration_text(3900) == "1 h 05 min");

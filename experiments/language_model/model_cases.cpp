@@ -1,0 +1,111 @@
+#include "experiments/language_model/model_cases.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "algorithms/backend.h"
+#include "experiments/config/case_identity.h"
+#include "experiments/estimates.h"
+#include "experiments/language_model/model_config.h"
+
+namespace hyperattn {
+namespace {
+
+ModelCase make_case(const ExperimentConfig& config, const Grid& grid, const Case& grid_case,
+                    int64_t replaced) {
+  ModelCase made;
+  made.grid_case = &grid_case;
+  made.point = &grid.inputs[grid_case.input];
+  made.replaced = replaced;
+  nlohmann::json json = nlohmann::json::parse(case_parameters_json(config, grid, grid_case));
+  json["replaced"] = replaced;
+  json["inputs"].erase("replaced");
+  if (replaced == 0) {
+    json.erase("backend");
+    json.erase("parameters");
+  }
+  made.parameters = json.dump();
+  made.id = hash_text(made.parameters);
+  return made;
+}
+
+IntegerList replaced_counts(const InputPoint& point, int64_t layers) {
+  IntegerList counts;
+  if (point.parameters.has("replaced")) {
+    for (const int64_t count : point.parameters.integers("replaced"))
+      if (std::find(counts.begin(), counts.end(), count) == counts.end()) counts.push_back(count);
+    return counts;
+  }
+  for (int64_t count = 0; count <= layers; ++count) counts.push_back(count);
+  return counts;
+}
+
+// Weights that multiply each token once.
+double matrix_weights(const ModelConfig& config) {
+  const auto width = static_cast<double>(config.hidden_size);
+  const auto heads = static_cast<double>(2 * (config.num_attention_heads + config.num_key_value_heads));
+  const double layer = width * (heads * static_cast<double>(config.head_dim) +
+                                3 * static_cast<double>(config.intermediate_size));
+  return static_cast<double>(config.num_hidden_layers) * layer +
+         width * static_cast<double>(config.vocab_size);
+}
+
+}  // namespace
+
+std::vector<PointCases> plan_model_cases(const ExperimentConfig& config, const Grid& grid) {
+  std::vector<PointCases> points(grid.inputs.size());
+  for (const Case& grid_case : grid.cases) {
+    PointCases& cases = points[grid_case.input];
+    const InputPoint& point = grid.inputs[grid_case.input];
+    if (cases.empty()) cases.push_back(make_case(config, grid, grid_case, 0));
+    const int64_t layers = read_model_config(point.parameters.text("model")).num_hidden_layers;
+    for (const int64_t count : replaced_counts(point, layers))
+      if (count > 0) cases.push_back(make_case(config, grid, grid_case, count));
+  }
+  return points;
+}
+
+std::vector<int64_t> replacement_order(const std::string& replace, int64_t layers) {
+  std::vector<int64_t> order;
+  for (int64_t layer = 0; layer < layers; ++layer) order.push_back(layer);
+  if (replace == "last") std::reverse(order.begin(), order.end());
+  if (replace == "even" || replace == "odd") {
+    const int64_t wanted = replace == "even" ? 0 : 1;
+    std::stable_partition(order.begin(), order.end(), [&](int64_t layer) { return layer % 2 == wanted; });
+  }
+  return order;
+}
+
+std::vector<int64_t> replaced_layers(const ModelCase& model_case, int64_t layers) {
+  std::vector<int64_t> order = replacement_order(model_case.point->parameters.text("replace"), layers);
+  order.resize(static_cast<size_t>(model_case.replaced));
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+std::string describe(const ModelCase& model_case) {
+  InputPoint point = *model_case.point;
+  point.parameters.erase("replaced");  // of all cases; this one's number comes first
+  const std::string text = describe_case(point, *model_case.grid_case);
+  if (model_case.replaced == 0) return "no layer replaced" + text.substr(text.find(" on "));
+  return std::to_string(model_case.replaced) + (model_case.replaced == 1 ? " layer: " : " layers: ") + text;
+}
+
+double estimated_flops(const ModelCase& model_case) {
+  const InputPoint& point = *model_case.point;
+  const InputShapes& shapes = *point.shapes;
+  const Backend& exact = *find_backend("exact");
+  const ModelConfig config = read_model_config(point.parameters.text("model"));
+  const auto layers = static_cast<double>(config.num_hidden_layers);
+  const auto replaced = static_cast<double>(model_case.replaced);
+  const double plain =
+      exact.estimated_entries(shapes.query, shapes.key, true, default_parameters(exact.parameters()));
+  const double other = model_case.grid_case->backend->estimated_entries(shapes.query, shapes.key, true,
+                                                                        model_case.grid_case->parameters);
+  const double attention =
+      counted_flops((layers - replaced) * plain + replaced * other, shapes, PassKind::forward);
+  const double matrices = 2 * matrix_weights(config) * static_cast<double>(shapes.query.rows);
+  return static_cast<double>(point.parameters.integer("windows")) * (attention + matrices);
+}
+
+}  // namespace hyperattn
