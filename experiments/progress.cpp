@@ -1,6 +1,5 @@
 #include "experiments/progress.h"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,16 +7,14 @@
 #include <cstdio>
 
 #include "core/utf8.h"
+#include "experiments/terminal.h"
 
 namespace hyperattn {
 namespace {
 
 constexpr int kBarWidth = 24;
 
-size_t terminal_width() {
-  winsize size{};
-  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
-}
+constexpr size_t kNarrow = 80;
 
 }  // namespace
 
@@ -86,7 +83,7 @@ void Progress::draw() {
                      std::to_string(rows_) + "/" + std::to_string(total_);
   if (share > 0) line += ", " + duration_text(watch_.seconds() * (1 - share) / share) + " left";
   if (!doing_.empty()) line += "  " + doing_;
-  const size_t width = terminal_width() - 1;
+  const size_t width = terminal_width(STDERR_FILENO, kNarrow) - 1;
   std::fprintf(stderr, "\r\033[K%s", cut_utf8(line, width).c_str());
   std::fflush(stderr);
 }

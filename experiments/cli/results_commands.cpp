@@ -1,10 +1,13 @@
 // `hyperattn show` and `hyperattn merge`: what is done with results files after a run.
+#include <unistd.h>
+
 #include <iostream>
 #include <set>
 
 #include "core/error.h"
 #include "experiments/cli/commands.h"
 #include "experiments/results/reports.h"
+#include "experiments/terminal.h"
 
 namespace hyperattn {
 namespace {
@@ -16,7 +19,8 @@ int compare_command(const std::vector<std::string>& files) {
   if (files.size() != 2)
     fail_usage("show --compare takes two results files, A and B, but " + std::to_string(files.size()) +
                (files.size() == 1 ? " is given" : " are given"));
-  compare_results(read_results(files[0]), read_results(files[1]), std::cout);
+  compare_results(read_results(files[0]), read_results(files[1]), std::cout,
+                  terminal_width(STDOUT_FILENO, kReportWidth));
   return 0;
 }
 
@@ -39,7 +43,7 @@ int show_command(const std::vector<std::string>& files, bool compare) {
   if (compare) return compare_command(files);
   for (size_t i = 0; i < files.size(); ++i) {
     if (i > 0) std::cout << "\n";
-    show_results(read_results(files[i]), std::cout);
+    show_results(read_results(files[i]), std::cout, terminal_width(STDOUT_FILENO, kReportWidth));
   }
   return 0;
 }

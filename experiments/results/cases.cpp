@@ -15,6 +15,12 @@ std::string value_text(const RowValues& row, const ColumnSpec& column) {
   return value == -1 ? "" : std::to_string(value);
 }
 
+bool is_language_model(const ResultsFile& results) {
+  for (const TrialRecord& record : results.trials)
+    if (record.row.integer("replaced") < 0) return false;
+  return true;
+}
+
 namespace {
 
 /// Whether the column tells cases apart: it has several values among the rows it applies to, or among those
@@ -45,6 +51,8 @@ std::vector<ColumnSpec> varying_parameters(const ResultsFile& results) {
   for (const ColumnSpec& column : trial_columns()) {
     if (column.role != ColumnRole::parameter) continue;
     if (column.name == "key_len" && is_square(results)) continue;
+    // There, `replace` and `replaced` say it.
+    if (column.name == "layers" && is_language_model(results)) continue;
     if (column.name == "backend" || tells_apart(results, column)) varying.push_back(column);
   }
   return varying;

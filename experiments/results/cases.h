@@ -8,6 +8,9 @@
 
 namespace hyperattn {
 
+/// Whether all rows are of `hyperattn lm`.
+[[nodiscard]] bool is_language_model(const ResultsFile& results);
+
 /// The parameter columns that take more than one value among the file's rows; at least `backend`.
 [[nodiscard]] std::vector<ColumnSpec> varying_parameters(const ResultsFile& results);
 

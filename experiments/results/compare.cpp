@@ -15,8 +15,9 @@ namespace {
 constexpr double kLevel = 0.01;
 constexpr size_t kMaxRows = 60;
 // The figures that say how wrong a result is.
-const std::vector<std::string> kErrors{"epsilon",   "error_op_rel",     "error_fro_rel", "error_op",
-                                       "error_max", "epsilon_diagonal", "error_lse",     "epsilon_product"};
+const std::vector<std::string> kErrors{"epsilon",   "error_op_rel",    "error_fro_rel",
+                                       "error_op",  "error_max",       "epsilon_diagonal",
+                                       "error_lse", "epsilon_product", "cross_entropy"};
 
 struct Pair {
   const CaseTrials* a = nullptr;
@@ -140,7 +141,7 @@ std::string count_text(const std::vector<double>& a, const std::vector<double>& 
   return std::to_string(a.size()) + "/" + std::to_string(b.size());
 }
 
-void compare_speed(const Matching& matching, std::ostream& out) {
+void compare_speed(const Matching& matching, std::ostream& out, size_t width) {
   out << "\nSpeed: medians of the raw repeats of all trials (Mann-Whitney, two-sided)\n\n";
   TextTable table = comparison_table(false);
   Verdicts counts;
@@ -159,12 +160,12 @@ void compare_speed(const Matching& matching, std::ostream& out) {
     out << "no timings in common\n";
     return;
   }
-  table.print(out);
+  table.print(out, width);
   if (rows > kMaxRows) out << "… and " << rows - kMaxRows << " more cases, counted below\n";
   print_verdicts(counts, "faster", "slower", out);
 }
 
-void compare_errors(const Matching& matching, std::ostream& out) {
+void compare_errors(const Matching& matching, std::ostream& out, size_t width) {
   out << "\nError: medians over the trials, where any trial differs (Mann-Whitney, two-sided)\n\n";
   TextTable table = comparison_table(true);
   Verdicts counts;
@@ -189,7 +190,7 @@ void compare_errors(const Matching& matching, std::ostream& out) {
     out << "no errors in common\n";
     return;
   }
-  if (!table.empty()) table.print(out);
+  if (!table.empty()) table.print(out, width);
   if (rows > kMaxRows) out << "… and " << rows - kMaxRows << " more, counted below\n";
   if (equal > 0) out << (rows > 0 ? "\n" : "") << equal << " error figures are equal to the last bit.\n";
   if (rows > 0) print_verdicts(counts, "smaller", "larger", out);
@@ -218,7 +219,7 @@ void print_file(const char* letter, const ResultsFile& results, std::ostream& ou
 
 }  // namespace
 
-void compare_results(const ResultsFile& a, const ResultsFile& b, std::ostream& out) {
+void compare_results(const ResultsFile& a, const ResultsFile& b, std::ostream& out, size_t width) {
   print_file("A", a, out);
   print_file("B", b, out);
   const std::vector<CaseTrials> a_cases = trials_by_case(a);
@@ -229,8 +230,8 @@ void compare_results(const ResultsFile& a, const ResultsFile& b, std::ostream& o
     out << " (some matched by their parameters, since their seeds or versions differ)";
   out << ", " << matching.only_a << " only in A, " << matching.only_b << " only in B\n";
   if (matching.pairs.empty()) return;
-  compare_speed(matching, out);
-  compare_errors(matching, out);
+  compare_speed(matching, out, width);
+  compare_errors(matching, out, width);
   compare_failures(matching, out);
 }
 

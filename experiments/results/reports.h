@@ -9,12 +9,17 @@
 
 namespace hyperattn {
 
-/// A summary for a terminal of 110 columns: the run, one line per case (median over its trials), failures.
-void show_results(const ResultsFile& results, std::ostream& out);
+/// Columns of output that no terminal receives.
+inline constexpr size_t kReportWidth = 110;
+
+/// A summary whose tables are broken at `width` columns: the run, one line per case (median over its trials),
+/// failures.
+void show_results(const ResultsFile& results, std::ostream& out, size_t width = kReportWidth);
 
 /// What changed from `a` to `b` in speed and error, case by case, with a two-sided Mann-Whitney test over the
 /// raw repeats (speed) and the trials (errors) at 1 %. Cases match by case_id, else by their parameters.
-void compare_results(const ResultsFile& a, const ResultsFile& b, std::ostream& out);
+void compare_results(const ResultsFile& a, const ResultsFile& b, std::ostream& out,
+                     size_t width = kReportWidth);
 
 /// Writes the union of `inputs` to `path`, and returns it (`missing()` names what no input holds).
 /// Error(usage): another configuration or plan, no inputs, or `path` exists and `replace` is false.

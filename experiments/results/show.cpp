@@ -85,7 +85,7 @@ double median_peak(const CaseTrials& entry) {
   return values.empty() ? -1 : median(values);
 }
 
-void print_cases(const ResultsFile& results, std::ostream& out) {
+void print_cases(const ResultsFile& results, std::ostream& out, size_t width) {
   const std::vector<CaseTrials> cases = trials_by_case(results);
   const std::vector<ColumnSpec> keys = varying_parameters(results);
   const std::vector<ColumnSpec> figures = present_figures(cases);
@@ -93,7 +93,8 @@ void print_cases(const ResultsFile& results, std::ostream& out) {
   TextTable table;
   for (const ColumnSpec& key : keys)
     table.add_key_column(key.name, key.kind == ColumnKind::text ? Align::left : Align::right);
-  for (const std::string title : {"ok", "time", "± MAD", "speedup", "GFLOP/s", "peak"})
+  for (const std::string title : {"ok", "time", "± MAD", "speedup", "GFLOP/s", "peak", "bits/token",
+                                  "perplexity", "attention", "att. speedup"})
     table.add_column(title, Align::right);
   for (const ColumnSpec& figure : figures) table.add_column(figure.name, Align::right);
   for (const CaseTrials& entry : cases) {
@@ -105,12 +106,17 @@ void print_cases(const ResultsFile& results, std::ostream& out) {
     cells.push_back(figure_text(median(entry.values("speedup")), 3));
     cells.push_back(figure_text(median(entry.values("gflops")), 3));
     cells.push_back(bytes_text(median_peak(entry)));
+    cells.push_back(figure_text(median(entry.values("bits_per_token"))));
+    cells.push_back(figure_text(median(entry.values("perplexity"))));
+    cells.push_back(seconds_text(median(entry.values("attention_seconds"))));
+    cells.push_back(figure_text(median(entry.values("attention_speedup")), 3));
     for (const ColumnSpec& figure : figures) cells.push_back(figure_text(median(entry.values(figure.name))));
     table.add_row(std::move(cells));
   }
   if (table.empty()) return;
-  out << "\nMedians over the trials of each case; speedup is over the faster of exact and dense.\n\n";
-  table.print(out);
+  out << "\nMedians over the trials of each case; speedup is over "
+      << (is_language_model(results) ? "no layer replaced" : "the faster of exact and dense") << ".\n\n";
+  table.print(out, width);
 }
 
 void print_norm_status(const ResultsFile& results, std::ostream& out) {
@@ -143,10 +149,10 @@ void print_failures(const ResultsFile& results, std::ostream& out) {
 
 }  // namespace
 
-void show_results(const ResultsFile& results, std::ostream& out) {
+void show_results(const ResultsFile& results, std::ostream& out, size_t width) {
   print_heading(results, out);
   print_counts(results, out);
-  print_cases(results, out);
+  print_cases(results, out, width);
   print_norm_status(results, out);
   print_failures(results, out);
 }

@@ -47,7 +47,7 @@ void TextTable::add_key_column(const std::string& title, Align align) {
 }
 
 void TextTable::add_column(const std::string& title, Align align) {
-  columns_.push_back({title, align, text_width(title)});
+  columns_.push_back({title, align, text_width(title), true});
 }
 
 void TextTable::add_row(std::vector<std::string> cells) {
@@ -55,28 +55,31 @@ void TextTable::add_row(std::vector<std::string> cells) {
   for (size_t c = 0; c < cells.size(); ++c) {
     cells[c] = printable(cells[c]);
     columns_[c].width = std::max(columns_[c].width, text_width(cells[c]));
+    columns_[c].empty = columns_[c].empty && cells[c].empty();
   }
   rows_.push_back(std::move(cells));
 }
 
 void TextTable::print(std::ostream& out, size_t width) const {
   std::vector<size_t> keys;
+  std::vector<size_t> others;
   size_t key_width = 0;
-  for (size_t c = 0; c < keys_; ++c) {
-    keys.push_back(c);
-    key_width += columns_[c].width + kGap;
+  for (size_t c = 0; c < columns_.size(); ++c) {
+    if (c < keys_) key_width += columns_[c].width + kGap;
+    if (c < keys_) keys.push_back(c);
+    if (c >= keys_ && !columns_[c].empty) others.push_back(c);
   }
-  size_t next = keys_;
+  size_t next = 0;
   do {
+    if (next > 0) out << '\n';
     std::vector<size_t> block = keys;
     size_t used = key_width;
-    while (next < columns_.size() && (block.size() == keys_ || used + columns_[next].width <= width)) {
-      used += columns_[next].width + kGap;
-      block.push_back(next++);
+    while (next < others.size() && (block.size() == keys_ || used + columns_[others[next]].width <= width)) {
+      used += columns_[others[next]].width + kGap;
+      block.push_back(others[next++]);
     }
-    if (block.size() != keys_ + (next - keys_)) out << '\n';  // not the first block
     print_block(out, block);
-  } while (next < columns_.size());
+  } while (next < others.size());
 }
 
 void TextTable::print_block(std::ostream& out, const std::vector<size_t>& columns) const {

@@ -19,13 +19,15 @@ class TextTable {
   void add_row(std::vector<std::string> cells);
 
   [[nodiscard]] bool empty() const { return rows_.empty(); }
-  void print(std::ostream& out, size_t width = 110) const;
+  /// Columns, other than key columns, whose cells are all empty are left out.
+  void print(std::ostream& out, size_t width) const;
 
  private:
   struct Column {
     std::string title;
     Align align = Align::left;
     size_t width = 0;
+    bool empty = true;  ///< all cells
   };
   void print_block(std::ostream& out, const std::vector<size_t>& columns) const;
 

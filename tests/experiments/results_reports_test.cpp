@@ -166,6 +166,17 @@ TEST_CASE("numbers for people", "[results]") {
   CHECK(figure_text(std::numeric_limits<double>::infinity()) == "inf");
 }
 
+TEST_CASE("columns without a value are left out of a table", "[results]") {
+  TextTable table;
+  table.add_key_column("key", TextTable::Align::left);
+  for (const char* title : {"none", "some", "all"}) table.add_column(title, TextTable::Align::right);
+  table.add_row({"a", "", "", "1"});
+  table.add_row({"b", "", "2", "3"});
+  std::ostringstream out;
+  table.print(out, 40);
+  CHECK(out.str() == "key  some  all\na            1\nb       2    3\n");
+}
+
 TEST_CASE("tables are aligned and broken into blocks at the width", "[results]") {
   TextTable table;
   table.add_key_column("key", TextTable::Align::left);
@@ -226,6 +237,25 @@ TEST_CASE("show names what is there, medians, failures and what is missing", "[r
   CHECK_THAT(text, !Catch::Contains("seq_len"));  // the same everywhere, so it tells nothing apart
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) CHECK(text_width(line) <= 110);
+}
+
+TEST_CASE("show of a language model's results has its loss, and not the list of layers", "[results]") {
+  ResultsFile results = results_of({}, {0.1, 0.1});
+  results.cases.push_back({"case1", "{}"});
+  for (size_t t = 0; t < 2; ++t) {
+    RowValues& row = results.trials[t].row;
+    row.set_text("case_id", "case" + std::to_string(t));
+    row.set_integer("replaced", static_cast<int64_t>(t));
+    row.set_text("layers", t == 0 ? "[]" : "[5]");
+    row.set_number("bits_per_token", 1.25 + static_cast<double>(t));
+    row.set_number("attention_speedup", 3.5);
+  }
+  const std::string text = shown(results);
+  INFO(text);
+  CHECK_THAT(text, Catch::Contains("speedup is over no layer replaced"));
+  CHECK_THAT(text, Catch::Contains("bits/token") && Catch::Contains("1.25") && Catch::Contains("2.25"));
+  CHECK_THAT(text, Catch::Contains("att. speedup") && Catch::Contains("3.5"));
+  CHECK_THAT(text, !Catch::Contains("layers") && !Catch::Contains("GFLOP/s"));
 }
 
 TEST_CASE("show of a file without trials says so", "[results]") {

@@ -434,7 +434,8 @@ TEST_CASE("killed at random moments, a run loses nothing that it reported", "[re
     ::kill(child, SIGKILL);
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
-    REQUIRE(WIFSIGNALED(status));
+    // Where the disk is fast, the last round may have nothing left to do before the kill.
+    REQUIRE((WIFSIGNALED(status) || WEXITSTATUS(status) == 0));
 
     const size_t reported = fs::exists(log) ? fs::file_size(log) : 0;
     INFO("round " << round << ", trials reported done: " << reported);
