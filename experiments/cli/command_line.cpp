@@ -21,6 +21,7 @@
 #include "experiments/inputs/language_model.h"
 #include "experiments/language_model/experiment.h"
 #include "experiments/runner.h"
+#include "experiments/training/train.h"
 
 namespace hyperattn {
 namespace {
@@ -35,6 +36,7 @@ struct Arguments {
   std::string shard = "0/1";
   bool keep_going = false;
   AttendOptions attend;
+  TrainOptions train;
   int threads = 0;
   std::vector<std::string> model_arguments;
   std::string capture;
@@ -102,6 +104,20 @@ void add_attend(CLI::App& program, Arguments& arguments) {
   command.add_flag("--backward", attend.backward, "Also write /dq, /dk and /dv, from /inputs/dout");
   command.add_flag("--replay", attend.replay, "Take hash directions and samples from the input's /replay");
   command.add_flag("--force", attend.force, "Replace an existing output");
+  add_threads(command, arguments);
+}
+
+void add_train(CLI::App& program, Arguments& arguments) {
+  CLI::App& command = *program.add_subcommand(
+      "train", "Train a small layer through a backend's gradient, and through exact attention's");
+  TrainOptions& train = arguments.train;
+  std::string names;
+  for (const ParameterSpec& spec : training_parameters())
+    names += ", " + spec.name + " (" + to_string(*spec.default_value) + ")";
+  command.add_option("KEY=VALUE", train.arguments,
+                     "backend=NAME (required), its parameters, seed (0)" + names);
+  command.add_option("-o,--output", train.output, "Also write the loss of every step to this CSV file");
+  command.add_flag("--force", train.force, "Replace an existing output");
   add_threads(command, arguments);
 }
 
@@ -173,6 +189,11 @@ int run_named_command(const CLI::App& program, Arguments& arguments) {
   if (name == "attend") {
     const InterruptHandler interrupts;
     attend(arguments.attend);
+    return 0;
+  }
+  if (name == "train") {
+    const InterruptHandler interrupts;
+    train(arguments.train);
     return 0;
   }
   if (name == "lm") return run_language_model_command(arguments);
@@ -250,6 +271,7 @@ int run_command_line(int argc, char** argv) {
                            "hyperattn " + build_info().version + " (" + build_info().commit + ")");
   add_run(program, arguments);
   add_attend(program, arguments);
+  add_train(program, arguments);
   add_language_model(program, arguments);
   add_results_commands(program, arguments);
   add_information_commands(program, arguments);

@@ -21,7 +21,7 @@ ParameterSpec make_count(const std::string& name, double maximum, const std::str
   return spec;
 }
 
-/// What every backend takes besides its own parameters.
+/// What `attend` takes besides a backend's own parameters.
 std::vector<ParameterSpec> call_parameters() {
   std::vector<ParameterSpec> specs = problem_parameters();
   specs.push_back(make_count("trial", 4294967295.0, "number of the independent draw"));
@@ -56,17 +56,17 @@ const Backend* find_backend_of(const YamlNode& map, const Registry& registry, Pr
 
 }  // namespace
 
-AttendArguments read_attend_arguments(const std::vector<std::string>& arguments, const Registry& registry) {
-  Problems problems("attend");
+BackendArguments read_backend_arguments(const std::string& command, const std::vector<std::string>& arguments,
+                                        const std::vector<ParameterSpec>& of_call, const Registry& registry) {
+  Problems problems(command);
   const YamlNode map = collect(arguments, problems);
-  AttendArguments result;
+  BackendArguments result;
   result.backend = find_backend_of(map, registry, problems);
   if (result.backend == nullptr) problems.throw_if_any();
 
   EntryDraft draft;
   draft.name = result.backend->name();
   draft.specs = result.backend->parameters();
-  const std::vector<ParameterSpec> of_call = call_parameters();
   draft.specs.insert(draft.specs.end(), of_call.begin(), of_call.end());
   draft.parameters = default_parameters(draft.specs);
   read_parameters(map, {"backend", "seed"}, draft, problems);
@@ -74,11 +74,24 @@ AttendArguments read_attend_arguments(const std::vector<std::string>& arguments,
   if (const YamlNode* seed = map.find("seed")) result.seed = read_seed(*seed, problems);
   problems.throw_if_any();
 
-  result.causal = draft.parameters.boolean("causal");
-  if (draft.parameters.has("scale")) result.scale = draft.parameters.number("scale");
-  result.trial = static_cast<uint32_t>(draft.parameters.integer("trial"));
-  for (const ParameterSpec& spec : of_call) draft.parameters.erase(spec.name);
+  for (const ParameterSpec& spec : of_call) {
+    if (!draft.parameters.has(spec.name)) continue;
+    result.of_call.set(spec.name, draft.parameters.all().at(spec.name));
+    draft.parameters.erase(spec.name);
+  }
   result.parameters = draft.parameters;
+  return result;
+}
+
+AttendArguments read_attend_arguments(const std::vector<std::string>& arguments, const Registry& registry) {
+  const BackendArguments read = read_backend_arguments("attend", arguments, call_parameters(), registry);
+  AttendArguments result;
+  result.backend = read.backend;
+  result.parameters = read.parameters;
+  result.causal = read.of_call.boolean("causal");
+  if (read.of_call.has("scale")) result.scale = read.of_call.number("scale");
+  result.seed = read.seed;
+  result.trial = static_cast<uint32_t>(read.of_call.integer("trial"));
   return result;
 }
 

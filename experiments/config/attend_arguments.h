@@ -1,4 +1,4 @@
-// The KEY=VALUE arguments of `hyperattn attend`: one backend, its parameters and those of the problem.
+// The KEY=VALUE arguments of commands that call one backend: its parameters, and those of the call.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,21 @@
 
 namespace hyperattn {
 
+struct BackendArguments {
+  const Backend* backend = nullptr;
+  Parameters parameters;  ///< the backend's, defaults filled in
+  Parameters of_call;     ///< the others, defaults filled in
+  uint64_t seed = 0;
+};
+
+/// `backend=NAME` is required; other keys are the backend's parameters, those of `of_call`, and seed.
+/// Throws one Error(usage) that lists every problem and names the command.
+[[nodiscard]] BackendArguments read_backend_arguments(const std::string& command,
+                                                      const std::vector<std::string>& arguments,
+                                                      const std::vector<ParameterSpec>& of_call,
+                                                      const Registry& registry = default_registry());
+
+/// Of `hyperattn attend`.
 struct AttendArguments {
   const Backend* backend = nullptr;
   Parameters parameters;  ///< the backend's, defaults filled in
@@ -20,8 +35,7 @@ struct AttendArguments {
   uint32_t trial = 0;
 };
 
-/// `backend=NAME` is required; other keys are the backend's parameters, causal, scale, seed and trial.
-/// Throws one Error(usage) that lists every problem.
+/// The parameters of the call are causal, scale and trial.
 [[nodiscard]] AttendArguments read_attend_arguments(const std::vector<std::string>& arguments,
                                                     const Registry& registry = default_registry());
 

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <utility>
 
+#include "core/cancel.h"
+#include "core/error.h"
 #include "core/random.h"
 
 namespace hyperattn {
@@ -103,6 +105,7 @@ std::vector<double> train_retrieval(const Backend& backend, const Parameters& pa
 
   std::vector<double> losses;
   for (int64_t step = 0; step <= options.steps; ++step) {
+    throw_if_cancelled();
     const Tensor<float> query = as_tensor(examples.query * query_weights);
     const Tensor<float> key = as_tensor(examples.key * key_weights);
     const AttentionProblem problem{query.view(), key.view(), value.view(), default_scale(task.dim), false};
@@ -113,6 +116,10 @@ std::vector<double> train_retrieval(const Backend& backend, const Parameters& pa
     const ForwardState state = backend.forward(problem, context);
     const Matrix difference = as_matrix(state.result.out) - examples.target;
     losses.push_back(difference.cast<double>().squaredNorm() / static_cast<double>(difference.size()));
+    if (!std::isfinite(losses.back()))
+      fail_usage("the training diverged at step " + std::to_string(step) +
+                 ": its loss is not finite; a smaller " + "learning_rate than " +
+                 std::to_string(options.learning_rate) + " may help");
     if (step == options.steps) break;
     const Tensor<float> output_gradient = as_tensor(difference * (2 / entries));
     const AttentionGradients gradients = backend.backward(problem, context, state, output_gradient.view());

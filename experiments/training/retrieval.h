@@ -28,7 +28,8 @@ struct TrainingOptions {
 
 /// Mean squared error per entry before each step, and after the last (steps + 1 values), of the same inputs
 /// at every step; the backend draws anew at each (trial = step). Deterministic for any number of threads.
-/// Throws Error(usage) if the backend has no gradient. Cost: `steps` forward and backward calls.
+/// Throws Error(usage) if the backend has no gradient or the loss is no longer finite. Cost: `steps` forward
+/// and backward calls.
 [[nodiscard]] std::vector<double> train_retrieval(const Backend& backend, const Parameters& parameters,
                                                   const RetrievalTask& task, const TrainingOptions& options);
 

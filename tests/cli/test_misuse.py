@@ -91,7 +91,7 @@ class BadCall(CliTest):
         self.assertIn("standard output", outcome.stderr)
 
     def test_help_of_all_commands(self):
-        for command in ("run", "attend", "show", "merge", "list", "describe"):
+        for command in ("run", "attend", "train", "lm", "show", "merge", "list", "describe"):
             outcome = self.call(command, "--help")
             self.assert_outcome(outcome, 0)
             self.assertIn("Usage: hyperattn " + command, outcome.stdout)

@@ -1,0 +1,122 @@
+#include "experiments/training/train.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <optional>
+
+#include "core/error.h"
+#include "experiments/config/attend_arguments.h"
+#include "experiments/output_file.h"
+#include "experiments/training/retrieval.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr int64_t kPrintedSteps = 10;
+
+ParameterSpec count_spec(const char* name, int64_t fallback, double maximum, const char* meaning) {
+  ParameterSpec spec;
+  spec.name = name;
+  spec.default_value = fallback;
+  spec.minimum = 1;
+  spec.maximum = maximum;
+  spec.meaning = meaning;
+  return spec;
+}
+
+ParameterSpec number_spec(const char* name, double fallback, double minimum, const char* meaning) {
+  ParameterSpec spec;
+  spec.name = name;
+  spec.type = ParameterType::number;
+  spec.default_value = fallback;
+  spec.minimum = minimum;
+  spec.meaning = meaning;
+  return spec;
+}
+
+RetrievalTask read_task(const BackendArguments& arguments) {
+  RetrievalTask task;
+  task.length = arguments.of_call.integer("seq_len");
+  task.dim = arguments.of_call.integer("head_dim");
+  task.classes = arguments.of_call.integer("classes");
+  task.noise = arguments.of_call.number("noise");
+  task.seed = arguments.seed;
+  return task;
+}
+
+void check_task(const BackendArguments& arguments, const RetrievalTask& task) {
+  const std::string backend = "train: backend '" + arguments.backend->name() + "' ";
+  if (!arguments.backend->capabilities().backward) fail_usage(backend + "has no backward pass");
+  if (task.classes > task.length)
+    fail_usage("train: classes must be at most seq_len (" + std::to_string(task.length) + "), but is " +
+               std::to_string(task.classes));
+  const TensorShape shape{1, 1, task.length, task.dim};
+  const std::string wrong = arguments.backend->check(shape, shape, shape, false, arguments.parameters);
+  if (!wrong.empty()) fail_usage(backend + wrong);
+}
+
+void write_csv(const std::string& path, const std::string& name, const std::vector<double>& exact,
+               const std::vector<double>& other) {
+  std::ofstream file(path);
+  file.precision(17);
+  file << "step,exact," << name << "\n";
+  for (size_t step = 0; step < exact.size(); ++step)
+    file << step << ',' << exact[step] << ',' << other[step] << '\n';
+  if (!file.flush()) fail_environment("the losses cannot be written to '" + path + "'");
+}
+
+void print_losses(const std::string& name, const std::vector<double>& exact,
+                  const std::vector<double>& other) {
+  std::printf("mean squared error of what the layer retrieves (a layer that knows nothing: about 1)\n\n");
+  std::printf("%8s  %12s  %12s\n", "step", "exact", name.c_str());
+  const auto steps = static_cast<int64_t>(exact.size()) - 1;
+  const int64_t stride = std::max<int64_t>(1, (steps + kPrintedSteps - 1) / kPrintedSteps);
+  for (int64_t step = 0; step <= steps; step = step == steps ? steps + 1 : std::min(step + stride, steps))
+    std::printf("%8ld  %12.4g  %12.4g\n", static_cast<long>(step), exact[static_cast<size_t>(step)],
+                other[static_cast<size_t>(step)]);
+}
+
+}  // namespace
+
+const std::vector<ParameterSpec>& training_parameters() {
+  static const std::vector<ParameterSpec> specs = [] {
+    const RetrievalTask task;
+    const TrainingOptions training;
+    return std::vector<ParameterSpec>{
+        count_spec("seq_len", task.length, 1 << 20, "tokens"),
+        count_spec("head_dim", task.dim, 256, "width of queries, keys and values"),
+        count_spec("classes", task.classes, 1 << 20, "centres whose value is to be retrieved"),
+        number_spec("noise", task.noise, 0, "standard deviation of what is added to a centre"),
+        count_spec("steps", training.steps, 1e6, "steps of Adam"),
+        number_spec("learning_rate", training.learning_rate, 0, "of Adam")};
+  }();
+  return specs;
+}
+
+void train(const TrainOptions& options) {
+  const BackendArguments arguments =
+      read_backend_arguments("train", options.arguments, training_parameters());
+  const RetrievalTask task = read_task(arguments);
+  check_task(arguments, task);
+  TrainingOptions training;
+  training.steps = arguments.of_call.integer("steps");
+  training.learning_rate = arguments.of_call.number("learning_rate");
+  std::optional<OutputFile> file;
+  if (!options.output.empty()) {
+    refuse_existing(options.output, options.force, "give --force to replace it");
+    file.emplace(options.output);
+  }
+  const Backend& exact = *find_backend("exact");
+  const std::vector<double> exact_losses =
+      train_retrieval(exact, default_parameters(exact.parameters()), task, training);
+  const std::vector<double> losses =
+      train_retrieval(*arguments.backend, arguments.parameters, task, training);
+  if (file) {
+    write_csv(file->temporary_path(), arguments.backend->name(), exact_losses, losses);
+    file->commit();
+  }
+  print_losses(arguments.backend->name(), exact_losses, losses);
+}
+
+}  // namespace hyperattn
