@@ -65,19 +65,37 @@ int64_t node_rows(const std::string& name) {
   return parsed.ec == std::errc() && parsed.ptr == end && rows > 0 ? rows : -1;
 }
 
+int64_t bucket_count(const Hdf5File& file, const std::string& what, int64_t projections) {
+  if (projections < 0 || projections > kMaxProjections)
+    fail_input(what + " of '" + file.path() + "' must be between 0 and " + std::to_string(kMaxProjections) +
+               ", but is " + std::to_string(projections));
+  return int64_t{1} << projections;
+}
+
+/// What the shapes of /replay say: the number of buckets, and of samples (0 where there are none).
+std::map<std::string, ParameterValue> sizes_of_datasets(const Hdf5File& file) {
+  std::map<std::string, ParameterValue> values;
+  if (!file.exists("/replay")) return values;
+  values["sample_size"] = int64_t{0};
+  for (const std::string& name : file.children("/replay")) {
+    const std::vector<int64_t> shape = file.info("/replay/" + name).shape;
+    if (node_rows(name) > 0 && !shape.empty()) values["sample_size"] = shape.back();
+    if (name == "projections" && shape.size() == 2)
+      values["bucket_count"] =
+          bucket_count(file, "the number of directions in /replay/projections", shape.back());
+  }
+  return values;
+}
+
 }  // namespace
 
 std::map<std::string, ParameterValue> replay_parameters(const Hdf5File& file) {
-  std::map<std::string, ParameterValue> values;
+  std::map<std::string, ParameterValue> values = sizes_of_datasets(file);
   for (const char* name : {"block_size", "sample_size", "min_seq_len"})
     if (file.has_attribute("/", name)) values[name] = file.integer_attribute("/", name);
-  if (file.has_attribute("/", "num_projections")) {
-    const int64_t bits = file.integer_attribute("/", "num_projections");
-    if (bits < 0 || bits > kMaxProjections)
-      fail_input("attribute num_projections of '" + file.path() + "' must be between 0 and " +
-                 std::to_string(kMaxProjections) + ", but is " + std::to_string(bits));
-    values["bucket_count"] = int64_t{1} << bits;
-  }
+  if (file.has_attribute("/", "num_projections"))
+    values["bucket_count"] =
+        bucket_count(file, "attribute num_projections", file.integer_attribute("/", "num_projections"));
   if (file.has_attribute("/", "causal")) values["causal"] = file.boolean_attribute("/", "causal");
   if (file.has_attribute("/", "scale")) values["scale"] = file.number_attribute("/", "scale");
   if (file.has_attribute("/", "bucket_order"))

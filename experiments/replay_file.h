@@ -11,8 +11,9 @@
 namespace hyperattn {
 
 /// The parameters that the file's attributes prescribe, by our names: block_size, sample_size, bucket_count
-/// (2^num_projections), causal, min_seq_len, scale and bucket_order, as far as they are there. Throws
-/// Error(input) for an attribute of a wrong type.
+/// (2^num_projections), causal, min_seq_len, scale and bucket_order, as far as they are there; sample_size
+/// and bucket_count otherwise follow from the shapes in /replay. Throws Error(input) for an attribute of a
+/// wrong type.
 [[nodiscard]] std::map<std::string, ParameterValue> replay_parameters(const Hdf5File& file);
 
 /// Reads /replay for a call on a problem of these shapes. Throws Error(input) for what is missing or does not
