@@ -44,6 +44,8 @@ bool same_value(const AttendArguments& resolved, const std::string& key, const P
 AttendArguments replayed_arguments(const Hdf5File& file, const std::vector<std::string>& arguments) {
   const Backend* backend = named_backend(arguments);
   if (backend == nullptr) return read_attend_arguments(arguments);
+  if (backend->capabilities().replay && !file.exists("/replay"))
+    fail_input("'" + file.path() + "' has no /replay, which --replay needs");
   const auto prescribed = replay_parameters(file);
   const auto is_given = [&](const std::string& key) {
     return std::any_of(arguments.begin(), arguments.end(),

@@ -61,16 +61,12 @@ void Progress::advance(double weight) {
   draw();
 }
 
-void Progress::row_done(const std::string& line) {
+void Progress::row_done(const std::string& line, bool must_stay) {
   ++rows_;
-  if (!terminal_)
+  if (!terminal_ || must_stay) {
+    clear();
     std::fprintf(stderr, "[%ld/%ld] %s\n", static_cast<long>(rows_), static_cast<long>(total_), line.c_str());
-  draw();
-}
-
-void Progress::message(const std::string& text) {
-  clear();
-  std::fprintf(stderr, "%s\n", text.c_str());
+  }
   draw();
 }
 

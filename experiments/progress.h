@@ -26,10 +26,9 @@ class Progress {
   void doing(const std::string& what);
   /// Work of this weight is done; some rows may follow.
   void advance(double weight);
-  /// A row is stored. `line` is printed where there is no bar.
-  void row_done(const std::string& line);
-  /// A message that stays visible (failures).
-  void message(const std::string& text);
+  /// A row is stored. `line` is printed where there is no bar, and above it where it must stay visible (a
+  /// failure).
+  void row_done(const std::string& line, bool must_stay);
 
  private:
   void draw();

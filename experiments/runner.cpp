@@ -89,11 +89,8 @@ void store_rows(const TrialPlan& plan, const std::vector<TrialRecord>& records, 
               describe_case(*plan.point, *plan.cases[i]) + ", trial " + std::to_string(plan.trial));
     ++outcome.stored;
     const std::string line = row_line(*plan.point, *plan.cases[i], records[i]);
-    if (!records[i].ok()) {
-      progress.message(line);
-      outcome.failures.push_back(line);
-    }
-    progress.row_done(line);
+    if (!records[i].ok()) outcome.failures.push_back(line);
+    progress.row_done(line, !records[i].ok());
   }
 }
 

@@ -267,11 +267,8 @@ void store_row(Session& session, const ModelCase& model_case, const TrialRecord&
   session.store.append(record);
   ++session.outcome.stored;
   const std::string line = row_line(model_case, record);
-  if (!record.ok()) {
-    session.progress.message(line);
-    session.outcome.failures.push_back(line);
-  }
-  session.progress.row_done(line);
+  if (!record.ok()) session.outcome.failures.push_back(line);
+  session.progress.row_done(line, !record.ok());
 }
 
 /// Runs and stores one case. `plain` is what speedups are over: filled by the first case, which has no layer

@@ -4,6 +4,7 @@ import os
 import subprocess
 import unittest
 
+import h5py
 import numpy as np
 from cli_test import PROGRAM, SMALL, CliTest
 
@@ -115,29 +116,47 @@ class BadInput(CliTest):
         self.assertFalse(self.path("out.h5").exists())
         self.assertFalse(self.path("out.h5.partial").exists())
 
+    def refused_as_input(self, path, *words):
+        """By `attend`, and by `run` as a source."""
+        self.refused(3, self.attend(path), *words)
+        text = f"inputs: {{source: file, path: {path}}}\nbackends: [exact]\n"
+        self.refused(3, self.call("run", self.config(text), "-o", "out.h5"), *words)
+
     def test_missing(self):
-        self.refused(3, self.attend("none.h5"), "none.h5")
+        self.refused_as_input("none.h5", "none.h5")
 
     def test_not_hdf5(self):
         self.path("text.h5").write_text("no HDF5")
-        self.refused(3, self.attend("text.h5"), "text.h5", "HDF5")
+        self.refused_as_input("text.h5", "text.h5", "HDF5")
+
+    def test_cut_off(self):
+        whole = self.write_inputs().read_bytes()
+        self.path("cut.h5").write_bytes(whole[: len(whole) // 2])
+        self.refused_as_input("cut.h5", "cut.h5", "damaged")
 
     def test_missing_tensor(self):
-        self.refused(3, self.attend(self.write_inputs(k=None)), "/inputs/k")
+        self.refused_as_input(self.write_inputs(k=None), "/inputs/k")
 
     def test_misshapen(self):
-        narrow = np.zeros((1, 2, 64, 8), "f4")
-        self.refused(3, self.attend(self.write_inputs(k=narrow)), "in.h5", "16", "8")
-        flat = np.zeros((64, 16), "f4")
-        self.refused(3, self.attend(self.write_inputs(q=flat)), "/inputs/q", "(64, 16)")
+        for part, shape in (("k", (1, 2, 64, 8)), ("v", (1, 2, 63, 16)), ("k", (1, 3, 64, 16)), ("q", (64, 16)), ("q", (1, 2, 0, 16))):
+            with self.subTest(part, shape=shape):
+                text = "(" + ", ".join(map(str, shape)) + ")"
+                self.refused_as_input(self.write_inputs(**{part: np.zeros(shape, "f4")}), "in.h5", text)
+
+    def test_other_types(self):
+        for values, word in ((np.zeros((1, 2, 64, 16), "c8"), "compound"), (np.full((1, 2, 64, 16), b"a"), "text")):
+            with self.subTest(word):
+                self.refused_as_input(self.write_inputs(q=values), "/inputs/q", word)
 
     def test_not_finite(self):
-        values = np.zeros((1, 2, 64, 16), "f4")
-        values[0, 1, 5, 7] = np.nan
-        path = self.write_inputs(v=values)
-        self.refused(3, self.attend(path), "/inputs/v", "in.h5")
-        text = f"inputs: {{source: file, path: {path}}}\nbackends: [exact]\n"
-        self.refused(3, self.call("run", self.config(text), "-o", "out.h5"), "/inputs/v", "in.h5")
+        for value, kind in ((np.nan, "f4"), (np.inf, "f2"), (1e39, "f8")):  # the last is infinite as float32
+            with self.subTest(value):
+                values = np.zeros((1, 2, 64, 16), kind)
+                values[0, 1, 5, 7] = value
+                self.refused_as_input(self.write_inputs(v=values), "/inputs/v", "in.h5", "[0, 1, 5, 7]")
+
+    def test_replay_of_a_file_without_one(self):
+        self.refused(3, self.attend(self.write_inputs(), "--replay", backend="hyper"), "in.h5", "/replay")
 
     def test_masks(self):
         inputs = self.write_inputs()
@@ -218,6 +237,18 @@ class BadInput(CliTest):
         self.assert_outcome(self.attend(path), 0)
         self.assert_outcome(self.attend(path), 2, "out.h5", "--force")
         self.assert_outcome(self.attend(path, "--force"), 0)
+
+    def test_too_big_for_memory_in_attend(self):
+        path = self.path("huge.h5")
+        with h5py.File(path, "w") as file:  # 3 TB each, which the file system keeps as holes
+            inputs = file.create_group("inputs")
+            properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            space = h5py.h5s.create_simple((1, 64, 100_000_000, 128))
+            for part in "qkv":
+                h5py.h5d.create(inputs.id, part.encode(), h5py.h5t.IEEE_F32LE, space, properties)
+        self.refused(1, self.attend(path), "memory", "GiB")
 
     def test_too_big_for_memory(self):
         size = 40_000_000
