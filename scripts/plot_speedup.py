@@ -27,6 +27,12 @@ def arithmetic_limit(rows):
     return [(n, n_k / (blocks[0] + samples[0])) for n, n_k in zip(lengths["seq_len"], lengths["key_len"])]
 
 
+def over_lengths(trials):
+    """The trials of inputs that have several lengths, or all where none has: one length is no curve."""
+    curves = trials.groupby("input")["seq_len"].transform("nunique") > 1
+    return trials[curves] if curves.any() else trials
+
+
 def draw_panel(axes, rows, styles):
     labels, drawn = style.draw_lines(axes, rows, "seq_len", "speedup", styles)
     limit = arithmetic_limit(rows)
@@ -49,7 +55,7 @@ def pictures(results, title=None):
         raise hr.ResultsError(
             "no finished trial of an approximate backend has a speedup: run one beside exact or dense, with the measure timing."
         )
-    trials, styles, columns = style.with_series(trials)
+    trials, styles, columns = style.with_series(over_lengths(trials))
 
     beside = sorted(set(zip(trials["input"], trials["pass"])), key=lambda pair: (list(trials["input"]).index(pair[0]), pair[1]))
     below = sorted(set(trials["causal"]))

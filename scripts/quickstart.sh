@@ -10,6 +10,7 @@ config=configs/quickstart.yaml
 out=results/quickstart
 results=$out/quickstart.h5
 hyperattn=build/release/hyperattn
+shown_lines=24 # the captured heads
 
 say "Set-up"
 scripts/setup.sh
@@ -45,8 +46,12 @@ python=$(find_python)
 "$python" scripts/report.py "$results" -o "$out/report.html"
 
 say "Done"
-"$hyperattn" show "$results" | tail -n 40
-echo
-echo "Results, pictures and a report are in $out/ ($out/overview.png, $out/report.html):"
-ls "$out"
+# sed reads to the end, so that `show` never writes to a closed pipe.
+"$hyperattn" show "$results" | sed -n "1,${shown_lines}p"
+cat <<MESSAGE
+
+Look at          $out/overview.png, or at everything in $out/report.html
+The whole table: $hyperattn show $results
+Next:            $hyperattn run $config sweep.sample_size='[64, 1024]' -o results/mine.h5
+MESSAGE
 exit "$status"

@@ -44,6 +44,7 @@ struct Arguments {
   bool schema = false;
   std::vector<std::string> files;
   bool compare = false;
+  bool show_all = false;
   std::string merged;
   bool force_merge = false;
 };
@@ -170,8 +171,11 @@ int run_language_model_command(Arguments& arguments) {
 void add_results_commands(CLI::App& program, Arguments& arguments) {
   CLI::App& show = *program.add_subcommand("show", "Print what results files hold");
   show.add_option("RESULTS.h5", arguments.files, "One or more results files")->required();
+  CLI::Option* all =
+      show.add_flag("--all", arguments.show_all, "Every figure, not only the ones that most readers want");
   show.add_flag("--compare", arguments.compare,
-                "Print what changed in error and speed from the first of two files to the second");
+                "Print what changed in error and speed from the first of two files to the second")
+      ->excludes(all);
   CLI::App& merge = *program.add_subcommand("merge", "Join the results of shards");
   merge.add_option("OUT.h5", arguments.merged, "Receives the union")->required();
   merge.add_option("IN.h5", arguments.files, "Results files of one configuration")->required();
@@ -197,7 +201,7 @@ int run_named_command(const CLI::App& program, Arguments& arguments) {
     return 0;
   }
   if (name == "lm") return run_language_model_command(arguments);
-  if (name == "show") return show_command(arguments.files, arguments.compare);
+  if (name == "show") return show_command(arguments.files, arguments.compare, arguments.show_all);
   if (name == "merge") return merge_command(arguments.merged, arguments.files, arguments.force_merge);
   if (name == "list") return list_command(arguments.list_what, arguments.schema);
   return describe_command(thread_count());

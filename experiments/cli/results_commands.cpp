@@ -39,11 +39,11 @@ void print_missing(const ResultsFile& merged, const std::vector<TrialKey>& missi
 
 }  // namespace
 
-int show_command(const std::vector<std::string>& files, bool compare) {
+int show_command(const std::vector<std::string>& files, bool compare, bool all) {
   if (compare) return compare_command(files);
   for (size_t i = 0; i < files.size(); ++i) {
     if (i > 0) std::cout << "\n";
-    show_results(read_results(files[i]), std::cout, terminal_width(STDOUT_FILENO, kReportWidth));
+    show_results(read_results(files[i]), std::cout, {terminal_width(STDOUT_FILENO, kReportWidth), all});
   }
   return 0;
 }

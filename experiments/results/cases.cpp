@@ -37,6 +37,23 @@ bool tells_apart(const ResultsFile& results, const ColumnSpec& column) {
   return false;
 }
 
+/// Whether the name of the inputs says the column's value, so that it tells nothing apart besides it.
+bool follows_from_label(const ResultsFile& results, const ColumnSpec& column) {
+  std::map<std::string, std::string> value_of_label;
+  for (const TrialRecord& record : results.trials) {
+    const std::string value = value_text(record.row, column);
+    const auto known = value_of_label.try_emplace(record.row.text("input_label"), value).first;
+    if (known->second != value) return false;
+  }
+  return true;
+}
+
+bool is_of_inputs(const ColumnSpec& column) {
+  for (const char* name : {"source", "heads", "batch", "head_dim", "value_dim"})
+    if (column.name == name) return true;
+  return false;
+}
+
 /// As many keys as queries in every row.
 bool is_square(const ResultsFile& results) {
   for (const TrialRecord& record : results.trials)
@@ -51,6 +68,7 @@ std::vector<ColumnSpec> varying_parameters(const ResultsFile& results) {
   for (const ColumnSpec& column : trial_columns()) {
     if (column.role != ColumnRole::parameter) continue;
     if (column.name == "key_len" && is_square(results)) continue;
+    if (is_of_inputs(column) && follows_from_label(results, column)) continue;
     // There, `replace` and `replaced` say it.
     if (column.name == "layers" && is_language_model(results)) continue;
     if (column.name == "backend" || tells_apart(results, column)) varying.push_back(column);

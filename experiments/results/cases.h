@@ -11,7 +11,8 @@ namespace hyperattn {
 /// Whether all rows are of `hyperattn lm`.
 [[nodiscard]] bool is_language_model(const ResultsFile& results);
 
-/// The parameter columns that take more than one value among the file's rows; at least `backend`.
+/// The parameter columns that take more than one value among the file's rows, at least `backend`; without
+/// those that follow from the others.
 [[nodiscard]] std::vector<ColumnSpec> varying_parameters(const ResultsFile& results);
 
 /// One column's value as text; empty where it does not apply.

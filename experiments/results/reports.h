@@ -12,9 +12,14 @@ namespace hyperattn {
 /// Columns of output that no terminal receives.
 inline constexpr size_t kReportWidth = 110;
 
-/// A summary whose tables are broken at `width` columns: the run, one line per case (median over its trials),
-/// failures.
-void show_results(const ResultsFile& results, std::ostream& out, size_t width = kReportWidth);
+struct ShowOptions {
+  size_t width = kReportWidth;  ///< of the terminal
+  bool all = false;             ///< every figure, not only the ones that most readers want
+};
+
+/// A summary whose tables are broken at the terminal's width: the run, one line per case (median over its
+/// trials), failures.
+void show_results(const ResultsFile& results, std::ostream& out, const ShowOptions& options = {});
 
 /// What changed from `a` to `b` in speed and error, case by case, with a two-sided Mann-Whitney test over the
 /// raw repeats (speed) and the trials (errors) at 1 %. Cases match by case_id, else by their parameters.

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <functional>
 #include <map>
 #include <sstream>
 
@@ -10,6 +12,14 @@ namespace hyperattn {
 namespace {
 
 constexpr size_t kMaxFailuresNamed = 20;
+// Shown unless all figures are asked for.
+const std::vector<std::string> kHeadline{
+    "epsilon",   "error_op_rel",   "epsilon_diagonal", "epsilon_product",    "alpha",        "alpha_node",
+    "log_kappa", "log_kappa_node", "mask_mass_mean",   "log_bound_diagonal", "bound_product"};
+
+bool is_headline(const std::string& figure) {
+  return std::find(kHeadline.begin(), kHeadline.end(), figure) != kHeadline.end();
+}
 
 std::string attribute_text(const AttributeMap& attributes, const std::string& name) {
   const auto found = attributes.find(name);
@@ -85,38 +95,63 @@ double median_peak(const CaseTrials& entry) {
   return values.empty() ? -1 : median(values);
 }
 
-void print_cases(const ResultsFile& results, std::ostream& out, size_t width) {
+/// A figure's column: its title, and its text for a case.
+struct ShownColumn {
+  std::string title;
+  std::function<std::string(const CaseTrials&)> text;
+};
+
+ShownColumn figure_column(const std::string& column, const std::string& title, int digits) {
+  return {title, [=](const CaseTrials& entry) { return figure_text(median(entry.values(column)), digits); }};
+}
+
+ShownColumn seconds_column(const std::string& column, const std::string& title) {
+  return {title, [=](const CaseTrials& entry) { return seconds_text(median(entry.values(column))); }};
+}
+
+std::vector<ShownColumn> shown_columns(const std::vector<CaseTrials>& cases, int64_t trials_per_case,
+                                       bool all) {
+  std::vector<ShownColumn> columns{{"ok",
+                                    [=](const CaseTrials& entry) {
+                                      return std::to_string(entry.ok_count()) + "/" +
+                                             std::to_string(trials_per_case);
+                                    }},
+                                   seconds_column("seconds", "time"),
+                                   seconds_column("seconds_mad", "± MAD"),
+                                   figure_column("speedup", "speedup", 3),
+                                   figure_column("bits_per_token", "bits/token", 4),
+                                   figure_column("perplexity", "perplexity", 4),
+                                   seconds_column("attention_seconds", "attention"),
+                                   figure_column("attention_speedup", "att. speedup", 3)};
+  for (const ColumnSpec& figure : present_figures(cases))
+    if (all || is_headline(figure.name)) columns.push_back(figure_column(figure.name, figure.name, 4));
+  if (all) {
+    columns.push_back(figure_column("gflops", "GFLOP/s", 3));
+    columns.push_back({"peak", [](const CaseTrials& entry) { return bytes_text(median_peak(entry)); }});
+  }
+  return columns;
+}
+
+void print_cases(const ResultsFile& results, std::ostream& out, const ShowOptions& options) {
   const std::vector<CaseTrials> cases = trials_by_case(results);
   const std::vector<ColumnSpec> keys = varying_parameters(results);
-  const std::vector<ColumnSpec> figures = present_figures(cases);
+  const std::vector<ShownColumn> columns = shown_columns(cases, results.trials_per_case, options.all);
   using Align = TextTable::Align;
   TextTable table;
   for (const ColumnSpec& key : keys)
     table.add_key_column(key.name, key.kind == ColumnKind::text ? Align::left : Align::right);
-  for (const std::string title : {"ok", "time", "± MAD", "speedup", "GFLOP/s", "peak", "bits/token",
-                                  "perplexity", "attention", "att. speedup"})
-    table.add_column(title, Align::right);
-  for (const ColumnSpec& figure : figures) table.add_column(figure.name, Align::right);
+  for (const ShownColumn& column : columns) table.add_column(column.title, Align::right);
   for (const CaseTrials& entry : cases) {
     std::vector<std::string> cells;
     for (const ColumnSpec& key : keys) cells.push_back(value_text(entry.first(), key));
-    cells.push_back(std::to_string(entry.ok_count()) + "/" + std::to_string(results.trials_per_case));
-    cells.push_back(seconds_text(median(entry.values("seconds"))));
-    cells.push_back(seconds_text(median(entry.values("seconds_mad"))));
-    cells.push_back(figure_text(median(entry.values("speedup")), 3));
-    cells.push_back(figure_text(median(entry.values("gflops")), 3));
-    cells.push_back(bytes_text(median_peak(entry)));
-    cells.push_back(figure_text(median(entry.values("bits_per_token"))));
-    cells.push_back(figure_text(median(entry.values("perplexity"))));
-    cells.push_back(seconds_text(median(entry.values("attention_seconds"))));
-    cells.push_back(figure_text(median(entry.values("attention_speedup")), 3));
-    for (const ColumnSpec& figure : figures) cells.push_back(figure_text(median(entry.values(figure.name))));
+    for (const ShownColumn& column : columns) cells.push_back(column.text(entry));
     table.add_row(std::move(cells));
   }
   if (table.empty()) return;
   out << "\nMedians over the trials of each case; speedup is over "
-      << (is_language_model(results) ? "no layer replaced" : "the faster of exact and dense") << ".\n\n";
-  table.print(out, width);
+      << (is_language_model(results) ? "no layer replaced" : "the faster of exact and dense")
+      << (options.all ? ".\n\n" : "; --all shows every figure.\n\n");
+  table.print(out, options.width);
 }
 
 void print_norm_status(const ResultsFile& results, std::ostream& out) {
@@ -149,10 +184,10 @@ void print_failures(const ResultsFile& results, std::ostream& out) {
 
 }  // namespace
 
-void show_results(const ResultsFile& results, std::ostream& out, size_t width) {
+void show_results(const ResultsFile& results, std::ostream& out, const ShowOptions& options) {
   print_heading(results, out);
   print_counts(results, out);
-  print_cases(results, out, width);
+  print_cases(results, out, options);
   print_norm_status(results, out);
   print_failures(results, out);
 }

@@ -258,6 +258,27 @@ TEST_CASE("show of a language model's results has its loss, and not the list of 
   CHECK_THAT(text, !Catch::Contains("layers") && !Catch::Contains("GFLOP/s"));
 }
 
+TEST_CASE("show has every figure if asked, and no column that the inputs' name implies", "[results]") {
+  ResultsFile results = results_of({}, {0.1, 0.1});
+  results.cases.push_back({"case1", "{}"});
+  for (size_t t = 0; t < 2; ++t) {
+    RowValues& row = results.trials[t].row;
+    row.set_text("case_id", "case" + std::to_string(t));
+    row.set_text("input_label", t == 0 ? "heads" : "made");
+    row.set_text("source", t == 0 ? "file" : "gaussian");
+    row.set_number("norm_value", 135.5);
+    row.set_number("gflops", 77.5);
+  }
+  const std::string text = shown(results);
+  INFO(text);
+  CHECK_THAT(text, Catch::Contains("made") && Catch::Contains("epsilon") && Catch::Contains("--all"));
+  CHECK_THAT(text, !Catch::Contains("gaussian") && !Catch::Contains("norm_value"));
+  std::ostringstream all;
+  show_results(results, all, {kReportWidth, true});
+  CHECK_THAT(all.str(),
+             Catch::Contains("norm_value") && Catch::Contains("135.5") && Catch::Contains("GFLOP/s"));
+}
+
 TEST_CASE("show of a file without trials says so", "[results]") {
   const std::string text = shown(results_of({}, {}));
   CHECK_THAT(text, Catch::Contains("1 cases, 0 trials"));
