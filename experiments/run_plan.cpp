@@ -39,14 +39,6 @@ double calls_per_trial(const TimingConfig& timing) {
   return static_cast<double>(std::max<int64_t>(1, timing.warmup) + repeats);
 }
 
-/// The trials that the output holds already.
-std::set<TrialKey> stored_trials(const std::string& output) {
-  std::set<TrialKey> done;
-  for (const TrialRecord& record : ResultStore::stored(output).trials)
-    if (record.ok()) done.insert(record.key());
-  return done;
-}
-
 void print_dropped(const Grid& grid) {
   for (const Dropped& dropped : grid.dropped) {
     std::printf("dropped %ld by where '%s', such as\n", static_cast<long>(dropped.count),
@@ -59,8 +51,7 @@ void print_dropped(const Grid& grid) {
 
 std::set<TrialKey> stored_trials(const std::string& output) {
   std::set<TrialKey> done;
-  if (!std::filesystem::exists(output)) return done;
-  for (const TrialRecord& record : read_results(output).trials)
+  for (const TrialRecord& record : ResultStore::stored(output).trials)
     if (record.ok()) done.insert(record.key());
   return done;
 }

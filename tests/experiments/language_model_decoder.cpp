@@ -165,7 +165,7 @@ TEST_CASE("decoder: a tensor that the configuration does not use is refused, red
     int64_t size = 1;
     for (const int64_t extent : shape) size *= extent;
     model.tensors[name] = {std::move(shape), std::vector<double>(static_cast<size_t>(size), 0.5)};
-    const TemporaryFolder folder;
+    const ScratchFolder folder;
     model.write(folder.path());
     return input_error([&] { const Decoder decoder(folder.path()); });
   };

@@ -185,12 +185,12 @@ TEST_CASE("lm: resuming runs what is missing, and an existing output is refused"
 
 TEST_CASE("lm: a dry run checks all and writes nothing; a group and a repeated number count once") {
   const TinyCase tiny;
-  const std::string output = tiny.folder.path("lm.h5");
-  write_file(tiny.folder.path("lm.yaml"),
+  const std::string output = tiny.folder / "lm.h5";
+  write_file(tiny.folder / "lm.yaml",
              "inputs: {source: language_model, replaced: [3, 1, 3]}\nbackends: exact\n"
              "groups: {base: {}, two: {trials: 2}}\n");
   const auto call = [&](std::vector<std::string> more) {
-    more.insert(more.end(), {tiny.folder.path("lm.yaml"), "-o", output});
+    more.insert(more.end(), {tiny.folder / "lm.yaml", "-o", output});
     return program(tiny.lm(more));
   };
   CHECK(call({"--dry-run"}) == 0);
