@@ -15,10 +15,14 @@ std::string Backend::check(const TensorShape&, const TensorShape&, const TensorS
   return {};
 }
 
-AttentionGradients Backend::backward(const AttentionProblem& problem, const CallContext&,
+std::string Backend::no_gradient(const Parameters&) const {
+  return capabilities().backward ? "" : "has no backward pass";
+}
+
+AttentionGradients Backend::backward(const AttentionProblem& problem, const CallContext& context,
                                      const ForwardState& forward, TensorView<const float> dout) const {
-  if (!capabilities().backward || forward.plan == nullptr)
-    fail_usage("backend '" + name() + "' has no backward pass");
+  const std::string refusal = no_gradient(context.parameters);
+  if (!refusal.empty()) fail_usage("backend '" + name() + "' " + refusal);
   return run_backward(problem, *forward.plan, forward.result, dout);
 }
 

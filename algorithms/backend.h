@@ -68,6 +68,8 @@ class Backend {
   [[nodiscard]] virtual std::string check(const TensorShape& query, const TensorShape& key,
                                           const TensorShape& value, bool causal,
                                           const Parameters& parameters) const;
+  /// Empty if `backward` can be called with these parameters; else why not, to follow the backend's name.
+  [[nodiscard]] virtual std::string no_gradient(const Parameters& parameters) const;
   /// Score entries that a call on such shapes computes: for estimates of FLOPs and time before running.
   [[nodiscard]] virtual double estimated_entries(const TensorShape& query, const TensorShape& key,
                                                  bool causal, const Parameters& parameters) const = 0;
@@ -81,8 +83,8 @@ class Backend {
                                              const CallContext& context) const = 0;
 
   /// The exact gradient of this backend's own forward, with its random choices held fixed: the forward's
-  /// plan, run backwards. dout has out's shape. Throws Error(usage) where capabilities().backward is false or
-  /// the parameters have no gradient.
+  /// plan, run backwards. dout has out's shape. Throws Error(usage) where there is no gradient
+  /// (`no_gradient`).
   [[nodiscard]] virtual AttentionGradients backward(const AttentionProblem& problem,
                                                     const CallContext& context, const ForwardState& forward,
                                                     TensorView<const float> dout) const;

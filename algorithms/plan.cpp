@@ -22,6 +22,8 @@ int64_t count_group(const Pass& pass, const QueryGroup& group) {
                    ? lower_triangle_entries(group.begin, group.end, visit.begin, visit.end)
                    : rows * (visit.end - visit.begin - (visit.excluded_end - visit.excluded_begin));
   }
+  if (group.moment_keys > 0)
+    entries += (group.end - group.begin) * static_cast<int64_t>(pass.moments->mean_key.size());
   return entries;
 }
 
@@ -33,6 +35,13 @@ int64_t count_entries(const Plan& plan) {
     for (const Pass& pass : phase.passes)
       for (const QueryGroup& group : pass.groups) entries += count_group(pass, group);
   return entries;
+}
+
+bool has_moments(const Plan& plan) {
+  for (const Phase& phase : plan.phases)
+    for (const Pass& pass : phase.passes)
+      if (pass.moments != nullptr) return true;
+  return false;
 }
 
 }  // namespace hyperattn

@@ -47,6 +47,19 @@ struct SyntheticKeys {
   }
 };
 
+/// Keys that stand together as one Gaussian, with values linear in the key. A query row gets from n of them
+/// the weight n·exp(s·q·μ + g) on the value v̄ + θ·s·q·C, where σ² = s²·qᵀΣq, and
+///   g = σ²/2, θ = 1                       up to σ_c = √(2 ln n),
+///   g = σ·σ_c − σ_c²/2, θ = σ_c/σ         beyond.
+/// (The first line is the mean of exp over a Gaussian. Beyond σ_c this mean comes from keys so rare that n
+/// draws hold none of them: the free energy of the random energy model goes on along its tangent.)
+struct KeyMoments {
+  std::vector<float> mean_key;          ///< μ, d
+  std::vector<float> mean_value;        ///< v̄, d_v
+  std::vector<float> covariance;        ///< Σ of K, d × d
+  std::vector<float> cross_covariance;  ///< C of K with V, d × d_v
+};
+
 /// Keys in a chosen order, each with a log-weight (natural logarithm; −∞ removes a key).
 struct KeyList {
   RowOrder order = {};           ///< rank → key row; with `synthetic`: rank → synthetic row
@@ -66,12 +79,13 @@ struct Visit {
   int64_t excluded_end = 0;
 };
 
-/// Query positions [begin, end) of a pass share visits [first_visit, last_visit).
+/// Query positions [begin, end) of a pass share visits [first_visit, last_visit), and the pass's moments.
 struct QueryGroup {
   int64_t begin = 0;
   int64_t end = 0;
   int64_t first_visit = 0;
   int64_t last_visit = 0;
+  int64_t moment_keys = 0;  ///< how many keys the pass's moments stand for
 };
 
 /// One head, or one node of the causal recursion in it. Groups are disjoint and in increasing order of
@@ -84,6 +98,7 @@ struct Pass {
   std::vector<QueryGroup> groups;
   std::vector<Visit> visits;
   std::vector<int32_t> excluded;
+  std::shared_ptr<const KeyMoments> moments = nullptr;  ///< null where no group has moment_keys
   bool triangular = false;  ///< an entry (position, rank) counts only where rank ≤ position (a causal leaf)
 };
 
@@ -99,7 +114,11 @@ struct Plan {
   std::vector<Phase> phases;
 };
 
-/// Score entries that the plan computes (exclusions and the upper triangle not counted).
+/// Score entries that the plan computes (exclusions and the upper triangle not counted). A row's moments
+/// count as d entries, whose FLOPs they cost.
 [[nodiscard]] int64_t count_entries(const Plan& plan);
+
+/// Whether any row has moments.
+[[nodiscard]] bool has_moments(const Plan& plan);
 
 }  // namespace hyperattn

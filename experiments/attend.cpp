@@ -92,7 +92,8 @@ AttentionProblem check_shapes(const Hdf5File& file, const AttendArguments& argum
   const Capabilities can = backend.capabilities();
   const std::string refused = "backend '" + backend.name() + "' ";
   if (problem.causal && !can.causal) fail_usage(refused + "has no causal form");
-  if (backward && !can.backward) fail_usage(refused + "has no backward pass");
+  const std::string no_gradient = backend.no_gradient(arguments.parameters);
+  if (backward && !no_gradient.empty()) fail_usage(refused + no_gradient);
   if (q.rows != problem.key.shape.rows && !can.unequal_lengths)
     fail_usage(refused + "needs as many queries as keys, but q is " + to_string(q) + " and k is " +
                to_string(problem.key.shape));

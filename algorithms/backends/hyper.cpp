@@ -122,14 +122,13 @@ class HyperBackend final : public DescribedBackend {
     return state;
   }
 
-  [[nodiscard]] AttentionGradients backward(const AttentionProblem& problem, const CallContext& context,
-                                            const ForwardState& forward,
-                                            TensorView<const float> dout) const override {
-    if (is_theory(context.parameters))
-      fail_usage(
-          "estimator: theory has no gradient, because its denominators are not those of its product; use "
-          "estimator: residual");
-    return Backend::backward(problem, context, forward, dout);
+  [[nodiscard]] std::string no_gradient(const Parameters& parameters) const override {
+    if (is_theory(parameters))
+      return "has no gradient with estimator: theory, because its denominators are not those of its product; "
+             "use estimator: residual";
+    if (parameters.text("residual") == "moments")
+      return "has no gradient with residual: moments; use another residual, such as centroids";
+    return {};
   }
 
   [[nodiscard]] std::shared_ptr<const Plan> mask_plan(const AttentionProblem& problem,

@@ -57,6 +57,7 @@ bool has_whole_blocks(const SparseOptions& options) {
 
 Residual residual_kind(const std::string& name) {
   if (name == "centroids") return Residual::centroids;
+  if (name == "moments") return Residual::moments;
   if (name == "calibrated_centroids") return Residual::calibrated_centroids;
   return name == "columns+centroids" ? Residual::columns_centroids : Residual::sample;
 }
@@ -105,12 +106,13 @@ std::vector<ParameterSpec> sample_parameters() {
   share.maximum = 1;
   share.meaning = "residual: columns+centroids: share of sample_size that goes to exact columns";
   return {
-      integer(
-          "sample_size", 256, 0, kMaxRows,
-          "sampled keys, centroids and columns (m), shared by all rows of a head or causal node; 0: none"),
-      choice("residual", {"sample", "centroids", "calibrated_centroids", "columns+centroids", "none"},
-             "keys outside the mask: sampled, as means of runs of sorted keys, as means by softmax mass, the "
-             "heaviest exactly and means of the others, or left out"),
+      integer("sample_size", 256, 0, kMaxRows,
+              "sampled keys, centroids and columns (m), shared by all rows of a head or causal node; 0: none "
+              "(moments: only whether it is 0)"),
+      choice(
+          "residual", {"sample", "centroids", "calibrated_centroids", "moments", "columns+centroids", "none"},
+          "keys outside the mask: sampled, as means of runs of sorted keys, as means by softmax mass, as one "
+          "Gaussian, the heaviest exactly and means of the others, or left out"),
       std::move(share),
       choice("sampling", {"uniform", "uniform_iid", "value_norm", "prefix"},
              "how keys are drawn: without or with replacement, by value norms, or the first m with weight 1"),
@@ -158,7 +160,8 @@ std::string check_sparse_options(const SparseOptions& options, const Parameters&
     return "residual: none with mask: none computes nothing; choose another residual or mask";
   if (parameters.has("sample_size") && options.mask == MaskKind::none && options.sample_size == 0)
     return "sample_size must be at least 1 with mask: none, because else nothing is computed, but is 0";
-  if (options.residual != Residual::sample && !has_whole_blocks(options))
+  const bool has_runs = options.residual != Residual::sample && options.residual != Residual::moments;
+  if (has_runs && !has_whole_blocks(options))
     return "residual: " + parameters.text("residual") +
            " needs mask: sort_lsh with blocks: aligned, or mask: none, because its runs of keys must lie in "
            "or "

@@ -8,7 +8,9 @@
 #include <numbers>
 
 #include "algorithms/engine/masking.h"
+#include "algorithms/engine/moment_term.h"
 #include "algorithms/engine/schedule.h"
+#include "core/error.h"
 #include "core/parallel.h"
 #include "core/timing.h"
 
@@ -50,7 +52,8 @@ class ForwardWorker {
         query_norm_(kQueryTile),
         bound_(kQueryTile),
         maximum_(kQueryTile),
-        sum_(kQueryTile) {}
+        sum_(kQueryTile),
+        moment_term_(layout) {}
 
   void run(const ForwardRun& run, const SharedLists& shared, const QueryJob& job);
 
@@ -72,6 +75,7 @@ class ForwardWorker {
     prefetch_row(run.result.out.matrix(rows.pass->head).row(row), run.layout.value_dim);
   }
   void load_rows(const ForwardRun& run, const Rows& rows);
+  void add_moments(const QueryGroup& group, const Rows& rows);
   void store_rows(const ForwardRun& run, const Rows& rows);
   void visit_list(const ForwardRun& run, const PackedList* packed, const Visit& visit, const Rows& rows);
   void bound_scores(const KeyTile& tile, const Rows& rows, int64_t first, int64_t count);
@@ -94,6 +98,7 @@ class ForwardWorker {
   Buffer<float> bound_;
   Buffer<float> maximum_;
   Buffer<double> sum_;
+  MomentTerm moment_term_;
   std::array<double, static_cast<size_t>(Stage::count)> seconds_{};
   Stopwatch watch_;
   int64_t capped_ = 0;
@@ -113,6 +118,7 @@ void ForwardWorker::run(const ForwardRun& run, const SharedLists& shared, const 
 void ForwardWorker::run_rows(const ForwardRun& run, const SharedLists& shared, const QueryJob& job,
                              const QueryGroup& group, const Rows& rows) {
   load_rows(run, rows);
+  if (group.moment_keys > 0) add_moments(group, rows);
   for (int64_t v = group.first_visit; v < group.last_visit; ++v) {
     const Visit& visit = rows.pass->visits[static_cast<size_t>(v)];
     visit_list(run, shared.find(job.pass_index, visit.list), visit, rows);
@@ -156,6 +162,12 @@ void ForwardWorker::load_rows(const ForwardRun& run, const Rows& rows) {
                   static_cast<size_t>(run.layout.value_dim) * sizeof(float));
   }
   book(Stage::gather);
+}
+
+void ForwardWorker::add_moments(const QueryGroup& group, const Rows& rows) {
+  moment_term_.add(*rows.pass->moments, group.moment_keys,
+                   {rows.count, queries_.data(), maximum_.data(), sum_.data(), accumulator_.data()});
+  book(Stage::sample);
 }
 
 /// Natural log-sum-exp from a base-2 maximum and the sum relative to it.
@@ -323,7 +335,8 @@ void finish_rows(const AttentionProblem& problem, const RunningState& state, boo
 }  // namespace
 
 AttentionResult run_forward(const AttentionProblem& problem, const Plan& plan, const EngineOptions& options) {
-  const Stopwatch total;
+  if (has_moments(plan) && (options.row_normaliser != nullptr || options.score_cap != nullptr))
+    fail_usage("a plan with moments has no rows of scores to be normalised or capped");
   const TensorShape& q = problem.query.shape;
   const TileLayout layout(problem, options.values);
   AttentionResult result;

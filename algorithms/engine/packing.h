@@ -26,8 +26,8 @@ constexpr int64_t kPrefetchAhead = 16;
   for (int64_t i = 0; i < length; i += kLine) __builtin_prefetch(row + i);
 }
 
-/// The same for rows [begin, end) that follow each other: kernels that read several rows side by side show the
-/// processor no stream to fetch ahead of.
+/// The same for rows [begin, end) that follow each other: kernels that read several rows side by side show
+/// the processor no stream to fetch ahead of.
 [[gnu::always_inline]] inline void prefetch_rows(MatrixView<const float> rows, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) prefetch_row(rows.row(i), rows.cols);
 }

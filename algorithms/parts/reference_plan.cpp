@@ -58,6 +58,61 @@ void for_each_entry(const Plan& plan, int64_t head, const Body& body) {
     }
 }
 
+// What the moments of a group's pass add to one of its rows.
+struct MomentRow {
+  int64_t query = 0;
+  double log_weight = 0;
+  std::vector<double> value;
+};
+
+double moment_score(const float* query, const std::vector<float>& matrix, size_t column, size_t columns,
+                    int64_t depth) {
+  double sum = 0;
+  for (int64_t k = 0; k < depth; ++k)
+    sum += static_cast<double>(query[k]) *
+           static_cast<double>(matrix[static_cast<size_t>(k) * columns + column]);
+  return sum;
+}
+
+// The formula of KeyMoments (plan.h).
+MomentRow moment_row(const AttentionProblem& problem, const Pass& pass, int64_t keys, int64_t position) {
+  const KeyMoments& moments = *pass.moments;
+  const double scale = problem.scale;
+  const auto d = static_cast<size_t>(problem.head_dim());
+  const auto d_v = static_cast<size_t>(problem.value_dim());
+  MomentRow row;
+  row.query = pass.queries[position];
+  const float* query = problem.query.matrix(pass.head).row(row.query);
+  double variance = 0;
+  double mean_score = 0;
+  for (size_t c = 0; c < d; ++c) {
+    mean_score += scale * static_cast<double>(query[c]) * static_cast<double>(moments.mean_key[c]);
+    variance += scale * scale * static_cast<double>(query[c]) *
+                moment_score(query, moments.covariance, c, d, problem.head_dim());
+  }
+  const double deviation = std::sqrt(std::max(variance, 0.0));
+  const double critical = std::sqrt(2 * std::log(static_cast<double>(keys)));
+  const bool frozen = deviation > critical;
+  const double gain = frozen ? deviation * critical - critical * critical / 2 : deviation * deviation / 2;
+  const double tilt = frozen ? critical / deviation : 1;
+  row.log_weight = std::log(static_cast<double>(keys)) + mean_score + gain;
+  for (size_t c = 0; c < d_v; ++c)
+    row.value.push_back(static_cast<double>(moments.mean_value[c]) +
+                        tilt * scale *
+                            moment_score(query, moments.cross_covariance, c, d_v, problem.head_dim()));
+  return row;
+}
+
+template <class Body>
+void for_each_moment_row(const AttentionProblem& problem, const Plan& plan, int64_t head, const Body& body) {
+  for (const Phase& phase : plan.phases)
+    for (const Pass& pass : phase.passes)
+      if (pass.head == head)
+        for (const QueryGroup& group : pass.groups)
+          for (int64_t position = group.begin; group.moment_keys > 0 && position < group.end; ++position)
+            body(moment_row(problem, pass, group.moment_keys, position));
+}
+
 const float* key_row(const AttentionProblem& problem, int64_t head, const Entry& entry) {
   const auto keys = entry.list->synthetic ? entry.list->synthetic->key.matrix(0) : problem.key.matrix(head);
   return keys.row(entry.row());
@@ -100,6 +155,14 @@ void fill_lse(const AttentionProblem& problem, const Plan& plan, const double* c
     maximum[row] = std::max(maximum[row], weighted(entry));
     if (score(problem, head, entry) > cap[entry.query]) ++*capped;
   });
+  for_each_moment_row(problem, plan, head, [&](const MomentRow& moments) {
+    double& row_maximum = maximum[static_cast<size_t>(moments.query)];
+    row_maximum = std::max(row_maximum, moments.log_weight);
+  });
+  for_each_moment_row(problem, plan, head, [&](const MomentRow& moments) {
+    const auto row = static_cast<size_t>(moments.query);
+    sum[row] += std::exp(moments.log_weight - maximum[row]);
+  });
   for_each_entry(plan, head, [&](const Entry& entry) {
     const auto row = static_cast<size_t>(entry.query);
     if (maximum[row] > kMinusInfinity) sum[row] += std::exp(weighted(entry) - maximum[row]);
@@ -117,6 +180,11 @@ void fill_out(const AttentionProblem& problem, const Plan& plan, const double* c
     const double weight = std::exp(log_term);
     const float* value = value_row(problem, head, entry);
     for (int64_t c = 0; c < problem.value_dim(); ++c) out.row(entry.query)[c] += weight * value[c];
+  });
+  for_each_moment_row(problem, plan, head, [&](const MomentRow& moments) {
+    const double weight = std::exp(moments.log_weight - normaliser[moments.query]);
+    for (int64_t c = 0; c < problem.value_dim(); ++c)
+      out.row(moments.query)[c] += weight * moments.value[static_cast<size_t>(c)];
   });
 }
 

@@ -15,6 +15,7 @@ enum class Residual {
   sample,                ///< a weighted sample (the paper)
   centroids,             ///< plain ones (parts/centroids.h)
   calibrated_centroids,  ///< calibrated ones
+  moments,               ///< all as one Gaussian (parts/moments.h)
   columns_centroids,     ///< keys of largest estimated mass exactly, plain centroids of the others
 };
 

@@ -8,6 +8,7 @@
 
 #include "algorithms/parts/column_masses.h"
 #include "algorithms/parts/compressed_residual.h"
+#include "algorithms/parts/moments.h"
 #include "core/error.h"
 #include "core/timing.h"
 
@@ -149,6 +150,7 @@ struct NodePasses {
 
 NodePasses compressed_passes(const AttentionProblem& problem, const CallContext& context,
                              const SparseOptions& options, const HeadNode& place, const NodeMask& mask) {
+  if (options.residual == Residual::moments) return {moments_pass(problem, place.head, place.node, mask), {}};
   return {compressed_pass(problem, place.head, place.node, mask, compression_of(options, place.node),
                           node_stream(context, Purpose::row_sample, place)),
           {}};
@@ -175,7 +177,7 @@ void share_out(double wall, const std::vector<PlanningSeconds>& spent, PlanningS
   seconds.draw += wall * (1 - sort_share);
 }
 
-double node_entries(const AttentionNode& node, const SparseOptions& options) {
+double node_entries(const AttentionNode& node, const SparseOptions& options, int64_t head_dim) {
   const auto queries = static_cast<double>(node.query_count());
   const auto keys = static_cast<double>(node.key_count());
   if (node.exact) return queries * keys;
@@ -183,6 +185,8 @@ double node_entries(const AttentionNode& node, const SparseOptions& options) {
   if (options.mask == MaskKind::none) masked = 0;
   if (options.mask == MaskKind::band)
     masked = std::min(keys, 2 * static_cast<double>(options.band_width) + 1) * (node.level == 0 ? 1 : 0);
+  if (compresses(options) && options.residual == Residual::moments)
+    return queries * (masked + (masked < keys ? static_cast<double>(head_dim) : 0));
   return queries * std::min(keys, masked + std::min(keys, static_cast<double>(options.sample_size)));
 }
 
@@ -370,7 +374,7 @@ double estimate_sparse_entries(const TensorShape& query, const TensorShape& key,
                                const SparseOptions& options) {
   double entries = 0;
   if (!causal) {
-    entries = node_entries(whole_problem(query.rows, key.rows), options);
+    entries = node_entries(whole_problem(query.rows, key.rows), options, key.dim);
   } else {
     const CausalTree tree = causal_tree(query.rows, options.min_seq_len);
     for (const CausalLeaf& leaf : tree.leaves) {
@@ -378,7 +382,7 @@ double estimate_sparse_entries(const TensorShape& query, const TensorShape& key,
       entries += rows * (rows + 1) / 2;
     }
     for (const auto& level : tree.levels)
-      for (const AttentionNode& node : level) entries += node_entries(node, options);
+      for (const AttentionNode& node : level) entries += node_entries(node, options, key.dim);
   }
   return entries * static_cast<double>(query.matrices());
 }

@@ -95,9 +95,9 @@ void check_case(const InputPoint& input, const Case& grid_case, Findings& findin
   const InputShapes& shapes = *input.shapes;
   if (input.causal && !able.causal)
     findings.add(Blame::usage, name + "has no causal form, but causal is true", example, true);
-  if (grid_case.pass == PassKind::forward_backward && !able.backward)
-    findings.add(Blame::usage, name + "has no backward pass, but timing.pass is forward_backward", example,
-                 false);
+  const std::string no_gradient = grid_case.backend->no_gradient(grid_case.parameters);
+  if (grid_case.pass == PassKind::forward_backward && !no_gradient.empty())
+    findings.add(Blame::usage, name + no_gradient + ", but timing.pass is forward_backward", example, true);
   if (shapes.query.rows != shapes.key.rows && !able.unequal_lengths)
     findings.add(Blame::usage,
                  name + "needs as many queries as keys, but there are " + std::to_string(shapes.query.rows) +

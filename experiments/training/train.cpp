@@ -47,7 +47,8 @@ RetrievalTask read_task(const BackendArguments& arguments) {
 
 void check_task(const BackendArguments& arguments, const RetrievalTask& task) {
   const std::string backend = "train: backend '" + arguments.backend->name() + "' ";
-  if (!arguments.backend->capabilities().backward) fail_usage(backend + "has no backward pass");
+  const std::string no_gradient = arguments.backend->no_gradient(arguments.parameters);
+  if (!no_gradient.empty()) fail_usage(backend + no_gradient);
   if (task.classes > task.length)
     fail_usage("train: classes must be at most seq_len (" + std::to_string(task.length) + "), but is " +
                std::to_string(task.classes));

@@ -202,6 +202,18 @@ class BadInput(CliTest):
                 text = f"inputs: {{source: gaussian, seq_len: 64}}\nbackends: [{{name: hyper, sample_size: 8, estimator: theory, {name}: {value}}}]\n"
                 self.refused(2, self.call("run", self.config(text), "-o", "out.h5"), name, *words)
 
+    def test_gradients_that_do_not_exist(self):
+        inputs = self.write_inputs(dout=np.ones((1, 2, 64, 16), "f4"))
+        for argument in ("residual=moments", "estimator=theory"):
+            with self.subTest(argument):
+                wanted = argument.replace("=", ": ")
+                call = self.attend(inputs, "sample_size=8", argument, "--backward", backend="hyper")
+                self.refused(2, call, "has no gradient", wanted)
+                text = ("timing: {pass: forward_backward}\ninputs: {source: gaussian, seq_len: 64}\n"
+                        f"backends: [exact, {{name: hyper, sample_size: 8, {wanted}}}]\n")
+                self.refused(2, self.call("run", self.config(text), "-o", "out.h5"), "has no gradient", wanted, "forward_backward")
+                self.refused(2, self.call("train", "backend=hyper", "sample_size=8", argument), "has no gradient", wanted)
+
     def test_condition_number_and_spectrum(self):
         for source, name, value, *words in [("conditioned", "condition_number", "0.5", "between 1", "0.5"),
                                             ("conditioned", "condition_number", "0", "between 1"),

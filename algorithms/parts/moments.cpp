@@ -1,0 +1,169 @@
+#include "algorithms/parts/moments.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "algorithms/engine/packing.h"
+#include "core/parallel.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr int64_t kChunk = 256;     // keys centred at a time
+constexpr int64_t kMostParts = 32;  // parts have sums of their own, which are added in order
+
+/// Keys [begin, end) of a node, cut into parts for threads; the same whatever their number.
+struct Parts {
+  int64_t begin;
+  int64_t end;
+  int64_t size;
+
+  explicit Parts(const AttentionNode& node)
+      : begin(node.key_begin),
+        end(node.key_end),
+        size(round_up((node.key_count() + kMostParts - 1) / kMostParts, kChunk)) {}
+
+  [[nodiscard]] int64_t count() const { return (end - begin + size - 1) / size; }
+  [[nodiscard]] int64_t first(int64_t part) const { return begin + part * size; }
+  [[nodiscard]] int64_t last(int64_t part) const { return std::min(end, first(part) + size); }
+};
+
+/// Σ over parts, each a vector of `width` doubles that `add(part, sums)` fills, divided by the keys.
+template <class Add>
+std::vector<float> mean_over_parts(const Parts& parts, int64_t width, const Add& add) {
+  std::vector<std::vector<double>> sums(static_cast<size_t>(parts.count()));
+  parallel_for(parts.count(), [&](int64_t part, int) {
+    std::vector<double>& mine = sums[static_cast<size_t>(part)];
+    mine.assign(static_cast<size_t>(width), 0.0);
+    add(part, mine);
+  });
+  std::vector<float> mean;
+  for (size_t c = 0; c < static_cast<size_t>(width); ++c) {
+    double total = 0;
+    for (const std::vector<double>& part : sums) total += part[c];
+    mean.push_back(static_cast<float>(total / static_cast<double>(parts.end - parts.begin)));
+  }
+  return mean;
+}
+
+std::vector<float> mean_row(const Parts& parts, MatrixView<const float> rows) {
+  return mean_over_parts(parts, rows.cols, [&](int64_t part, std::vector<double>& sums) {
+    for (int64_t i = parts.first(part); i < parts.last(part); ++i)
+      for (int64_t c = 0; c < rows.cols; ++c)
+        sums[static_cast<size_t>(c)] += static_cast<double>(rows.row(i)[c]);
+  });
+}
+
+/// Rows minus their mean, as a row-major matrix of `columns` ≥ width, with zeros beyond.
+void centre(MatrixView<const float> rows, int64_t first, int64_t count, const std::vector<float>& mean,
+            int64_t columns, float* centred) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float* row = rows.row(first + i);
+    for (int64_t c = 0; c < rows.cols; ++c) centred[i * columns + c] = row[c] - mean[static_cast<size_t>(c)];
+    std::fill(centred + i * columns + rows.cols, centred + (i + 1) * columns, 0.0F);
+  }
+}
+
+/// Covariance of two sets of columns over the same rows: Σ (a − ā)ᵀ(b − b̄) / rows, a's columns × b's.
+class Covariance {
+ public:
+  Covariance(MatrixView<const float> a, const std::vector<float>& mean_a, MatrixView<const float> b,
+             const std::vector<float>& mean_b)
+      : a_(a), b_(b), mean_a_(mean_a), mean_b_(mean_b), columns_(round_up(b.cols, tile_kernels().lanes)) {}
+
+  [[nodiscard]] std::vector<float> over(const Parts& parts) const {
+    return mean_over_parts(parts, a_.cols * b_.cols, [&](int64_t part, std::vector<double>& sums) {
+      Scratch scratch{Buffer<float>(kChunk * a_.cols), Buffer<float>(kChunk * columns_),
+                      Buffer<float>(kChunk * round_up(columns_, tile_kernels().panel)),
+                      Buffer<float>(a_.cols * columns_)};
+      for (int64_t first = parts.first(part); first < parts.last(part); first += kChunk)
+        add_chunk(first, std::min(kChunk, parts.last(part) - first), scratch, sums);
+    });
+  }
+
+ private:
+  struct Scratch {
+    Buffer<float> a;
+    Buffer<float> b;
+    Buffer<float> panels;
+    Buffer<float> product;
+  };
+
+  void add_chunk(int64_t first, int64_t count, Scratch& scratch, std::vector<double>& sums) const {
+    centre(a_, first, count, mean_a_, a_.cols, scratch.a.data());
+    centre(b_, first, count, mean_b_, columns_, scratch.b.data());
+    std::vector<const float*> rows;
+    for (int64_t i = 0; i < count; ++i) rows.push_back(scratch.b.data() + i * columns_);
+    const TileKernels& kernels = tile_kernels();
+    pack_rows(rows.data(), count, columns_, columns_, kernels.panel, kChunk, scratch.panels.data());
+    MultiplyArguments product;
+    product.rows = a_.cols;
+    product.columns = columns_;
+    product.depth = count;
+    product.a = scratch.a.data();
+    product.a_row = 1;
+    product.a_step = a_.cols;
+    product.b = scratch.panels.data();
+    product.b_panel_stride = kChunk * kernels.panel;
+    product.c = scratch.product.data();
+    product.c_stride = columns_;
+    kernels.multiply(product);
+    for (int64_t i = 0; i < a_.cols; ++i)
+      for (int64_t j = 0; j < b_.cols; ++j)
+        sums[static_cast<size_t>(i * b_.cols + j)] += static_cast<double>(scratch.product[i * columns_ + j]);
+  }
+
+  MatrixView<const float> a_;
+  MatrixView<const float> b_;
+  const std::vector<float>& mean_a_;
+  const std::vector<float>& mean_b_;
+  int64_t columns_;
+};
+
+int64_t masked_keys(const NodeMask& mask, const MaskGroup& group) {
+  int64_t keys = 0;
+  for (int64_t r = group.first_range; r < group.last_range; ++r) {
+    const RankRange& range = mask.ranges[static_cast<size_t>(r)];
+    keys += range.end - range.begin;
+  }
+  return keys;
+}
+
+}  // namespace
+
+KeyMoments key_moments(const AttentionProblem& problem, int64_t head, const AttentionNode& node) {
+  const MatrixView<const float> keys = problem.key.matrix(head);
+  const MatrixView<const float> values = problem.value.matrix(head);
+  const Parts parts(node);
+  KeyMoments moments;
+  moments.mean_key = mean_row(parts, keys);
+  moments.mean_value = mean_row(parts, values);
+  moments.covariance = Covariance(keys, moments.mean_key, keys, moments.mean_key).over(parts);
+  moments.cross_covariance = Covariance(keys, moments.mean_key, values, moments.mean_value).over(parts);
+  return moments;
+}
+
+Pass moments_pass(const AttentionProblem& problem, int64_t head, const AttentionNode& node,
+                  const NodeMask& mask) {
+  Pass pass;
+  pass.head = head;
+  pass.node = node.number;
+  pass.queries = mask.queries;
+  GroupVisits masked;
+  masked.begin.assign(mask.groups.size() + 1, 0);
+  if (!mask.ranges.empty()) masked = add_masked_keys(mask, Stage::block, pass);
+  pass.visits = std::move(masked.visits);
+  bool wanted = false;
+  for (size_t g = 0; g < mask.groups.size(); ++g) {
+    const MaskGroup& group = mask.groups[g];
+    const int64_t outside = node.key_count() - masked_keys(mask, group);
+    pass.groups.push_back({group.begin, group.end, masked.begin[g], masked.begin[g + 1], outside});
+    wanted = wanted || outside > 0;
+  }
+  if (wanted) pass.moments = std::make_shared<const KeyMoments>(key_moments(problem, head, node));
+  return pass;
+}
+
+}  // namespace hyperattn

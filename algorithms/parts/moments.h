@@ -1,0 +1,22 @@
+// The moment closure of a residual: all keys of a node as one Gaussian (KeyMoments in plan.h).
+#pragma once
+
+#include <cstdint>
+
+#include "algorithms/parts/node_mask.h"
+
+namespace hyperattn {
+
+/// Mean and covariance of the node's keys, mean of their values, and covariance of keys with values.
+/// 2·d·(d + d_v) FLOPs a key; float in chunks of 256 keys that are centred first, double over chunks; bits
+/// are equal for any number of threads.
+[[nodiscard]] KeyMoments key_moments(const AttentionProblem& problem, int64_t head,
+                                     const AttentionNode& node);
+
+/// The mask's entries with weight 1, and the moments of all keys of the node in place of those outside a
+/// row's mask: right in number, with the spread of all. Exact where the mask holds all keys, and where all
+/// keys and values of the node are equal. It has no gradient.
+[[nodiscard]] Pass moments_pass(const AttentionProblem& problem, int64_t head, const AttentionNode& node,
+                                const NodeMask& mask);
+
+}  // namespace hyperattn
