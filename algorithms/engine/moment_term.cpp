@@ -13,7 +13,7 @@ void pack_matrix(const std::vector<float>& matrix, int64_t rows, int64_t columns
                  int64_t panel, Buffer<float>& panels) {
   std::vector<const float*> pointers;
   for (int64_t i = 0; i < rows; ++i) pointers.push_back(matrix.data() + i * columns);
-  if (panels.size() == 0) panels = Buffer<float>(rows * round_up(padded_columns, panel));
+  if (panels.empty()) panels = Buffer<float>(rows * round_up(padded_columns, panel));
   pack_rows(pointers.data(), rows, columns, padded_columns, panel, rows, panels.data());
 }
 
@@ -60,7 +60,7 @@ void MomentTerm::pack(const KeyMoments& moments) {
 
 void MomentTerm::multiply(const RowStates& rows, const Buffer<float>& panels, int64_t columns,
                           Buffer<float>& product) {
-  if (product.size() == 0) product = Buffer<float>(kQueryTile * columns);
+  if (product.empty()) product = Buffer<float>(kQueryTile * columns);
   MultiplyArguments arguments;
   arguments.rows = rows.count;
   arguments.columns = columns;

@@ -2,7 +2,9 @@
 #include <benchmark/benchmark.h>
 
 #include <string>
+#include <vector>
 
+#include "core/machine.h"
 #include "core/parallel.h"
 #include "experiments/benchmarks/one_head.h"
 
@@ -23,12 +25,19 @@ void attention(benchmark::State& state, const std::string& backend, bool causal,
   report(state, backend, head, backward);
 }
 
+std::vector<int64_t> thread_counts() {
+  std::vector<int64_t> counts = {1, 2};
+  const auto cores = static_cast<int64_t>(allowed_processors().size());
+  if (cores > 2) counts.push_back(cores);
+  return counts;
+}
+
 void add(const std::string& backend, bool causal, bool backward, int64_t longest) {
   const std::string name =
       backend + (causal ? "/causal" : "/full") + (backward ? "/forward_backward" : "/forward");
   benchmark::RegisterBenchmark(name.c_str(), attention, backend, causal, backward)
       ->ArgNames({"n", "d", "threads"})
-      ->ArgsProduct({benchmark::CreateRange(4096, longest, 4), {64, 128}, {1, 2}})
+      ->ArgsProduct({benchmark::CreateRange(4096, longest, 4), {64, 128}, thread_counts()})
       ->UseManualTime()
       ->Unit(benchmark::kMillisecond);
 }
@@ -38,11 +47,12 @@ void add(const std::string& backend, bool causal, bool backward, int64_t longest
 void register_backend_benchmarks() {
   for (const Backend* backend : all_backends()) {
     if (backend->name() == "reference") continue;  // the specification: its speed means nothing
-    const int64_t longest = backend->capabilities().approximate ? 262144 : 16384;
+    const int64_t longest_forward = backend->name() == "dense" ? 16384 : 131072;
+    const int64_t longest_backward = backend->capabilities().approximate ? 131072 : 16384;
     for (const bool causal : {false, true}) {
       if (causal && !backend->capabilities().causal) continue;
-      add(backend->name(), causal, false, longest);
-      if (backend->capabilities().backward) add(backend->name(), causal, true, longest);
+      add(backend->name(), causal, false, longest_forward);
+      if (backend->capabilities().backward) add(backend->name(), causal, true, longest_backward);
     }
   }
 }
