@@ -22,13 +22,17 @@ SCHEMA = "hyperattn.results/1"
 EXIT_CALL = 2  # the call is wrong
 EXIT_INPUT = 3  # a file is missing, unreadable or not a results file
 
-# What tells one case from another, in the order in which labels and captions name it: (column, symbol).
+# What tells one case from another, in the order in which labels and captions name it: (column, symbol). A test holds
+# this list, CHOICES and USUAL to what the program declares.
 PARAMETERS = [
     ("estimator", "estimator"),
     ("residual", "residual"),
+    ("column_share", "column share"),
     ("mask", "mask"),
     ("buckets", "buckets"),
     ("bucket_count", "buckets"),
+    ("centre_keys", "centred keys"),
+    ("query_blocks", "query blocks"),
     ("block_size", "b"),
     ("sample_size", "m"),
     ("min_seq_len", "min_seq_len"),
@@ -36,6 +40,7 @@ PARAMETERS = [
     ("sampling", "sampling"),
     ("collisions", "collisions"),
     ("blocks", "blocks"),
+    ("band_width", "band width"),
     ("approx_kappa", "approx_kappa"),
     ("approx_epsilon", "approx_epsilon"),
     ("clip_constant", "clip"),
@@ -43,9 +48,6 @@ PARAMETERS = [
     ("spectrum", "spectrum"),
 ]
 ERROR_FIGURES = ["epsilon", "error_op_rel", "error_fro_rel", "error_op", "error_max"]
-
-# Parameters that the residual estimator does not read.
-THEORY_PARAMETERS = ["approx_kappa", "approx_epsilon", "clip_constant"]
 
 # Choices of the method, as opposed to its sizes.
 CHOICES = ["estimator", "residual", "mask", "buckets", "query_blocks", "centre_keys", "bucket_order", "sampling", "collisions", "blocks"]
@@ -62,6 +64,17 @@ USUAL = {
     "sampling": "uniform",
     "collisions": "mask",
     "blocks": "aligned",
+    "query_blocks": "by_rank",
+    "centre_keys": 0,
+}
+
+# What a parameter is for: where the other one has another value it has no effect, so it does not apply.
+ONLY_WITH = {
+    "column_share": ("residual", "columns+centroids"),
+    "band_width": ("mask", "band"),
+    "approx_kappa": ("estimator", "theory"),
+    "approx_epsilon": ("estimator", "theory"),
+    "clip_constant": ("estimator", "theory"),
 }
 
 
@@ -185,6 +198,14 @@ def attach_case_parameters(trials, cases):
     return pd.concat([trials, pd.DataFrame(added, index=trials.index)], axis=1) if added else trials
 
 
+def without_ineffective(trials):
+    """The trials with NaN for parameters that have no effect on their case (ONLY_WITH)."""
+    for column, (other, value) in ONLY_WITH.items():
+        if column in trials and other in trials:
+            trials[column] = trials[column].where(trials[other] == value, np.nan)
+    return trials
+
+
 def load(path):
     """Reads one results file. Raises ResultsError (exit code 3) if it is missing or not a results file."""
     path = Path(path)
@@ -209,7 +230,7 @@ def load(path):
                 provenance=sessions[0],
                 sessions=sessions,
                 cases=cases,
-                trials=attach_case_parameters(trials, cases),
+                trials=without_ineffective(attach_case_parameters(trials, cases)),
                 heads=read_table(file, "heads", path),
                 levels=read_table(file, "levels", path),
                 timings=read_table(file, "timings", path),
@@ -222,10 +243,6 @@ def load(path):
         whole_model = results.trials["replaced"] >= 0
         results.language_model = results.trials[whole_model].reset_index(drop=True)
         results.trials = results.trials[~whole_model].reset_index(drop=True)
-    if "estimator" in results.trials:
-        theory = results.trials["estimator"] == "theory"
-        for column in results.trials.columns.intersection(THEORY_PARAMETERS):
-            results.trials[column] = results.trials[column].where(theory)
     if "causal" in results.trials:
         results.trials["causal"] = results.trials["causal"].astype(int).astype(bool)
     return results
@@ -323,6 +340,16 @@ def varying(frame, exclude=()):
     return found
 
 
+def method_columns(frame):
+    """The parameters that name a method: its CHOICES that vary, and what varies among cases of equal choices."""
+    choices = [column for column in varying(frame) if column in CHOICES]
+    within = set()
+    for _, cases in frame.groupby(["backend", *choices] if choices else "backend", dropna=False) if len(frame) else ():
+        # Without a sample m is no size but a choice, which `short` names.
+        within |= set(varying(cases[cases["sample_size"] != 0] if "sample_size" in cases else cases))
+    return [column for column, _ in PARAMETERS if column in choices or column in within]
+
+
 def number(value):
     """4096 -> 4096, 0.5 -> 0.5, 1e6 -> 1e+06, text as it is."""
     if isinstance(value, (bool, np.bool_)):
@@ -334,8 +361,14 @@ def number(value):
 
 def short(column, value):
     """'m = 256' for (sample_size, 256); 'random buckets' for (buckets, random)."""
-    if column == "mask" and value == "none":
-        return "no mask"
+    if column in ("mask", "residual") and value == "none":
+        return f"no {column}"
+    if column == "sample_size" and value == 0:
+        return "no sample"
+    if column == "centre_keys":
+        return "centred keys"
+    if column == "query_blocks":
+        return f"query blocks {number(value)}"
     if column in ("buckets", "blocks", "residual", "sampling", "estimator", "mask"):
         return f"{number(value)} {'mask' if column == 'mask' else column}"
     if column == "bucket_count":
@@ -345,10 +378,13 @@ def short(column, value):
 
 
 def label_of(row, columns):
-    """'hyper, 64 buckets, m = 256': the backend of a row with those parameters that apply to it."""
+    """'hyper, 64 buckets, m = 256': the backend of a row with those parameters that apply to it; of the method's
+    choices only those that are not the usual ones."""
     parts = [str(row["backend"])]
     for column in columns:
         value = row.get(column)
+        if column in CHOICES and value == USUAL[column]:
+            continue
         if value is None or (isinstance(value, str) and value in ("", "nan")):
             continue
         if isinstance(value, (int, np.integer)) and value == -1:
@@ -357,6 +393,12 @@ def label_of(row, columns):
             continue
         parts.append(short(column, value))
     return ", ".join(parts)
+
+
+def method_label(row, columns):
+    """'hyper, no sample': a row's method, by `method_columns`."""
+    without = row.get("sample_size") == 0 and "sample_size" not in columns
+    return label_of(row, [*columns, "sample_size"] if without else columns)
 
 
 def input_names(frame):

@@ -8,23 +8,8 @@ sample, the deviations of the authors' code, ... One line for each variant, one 
 import hyperattn_results as hr
 import plot_style as style
 
-SIZES = ["bucket_count", "block_size", "sample_size", "min_seq_len"]
 MOST_PANELS = 8
-
-
-def variant_of(row, trials):
-    """'hyper: prefix sampling': the choices in which a case departs from the usual ones."""
-    parts = []
-    for column in hr.CHOICES:
-        value = row.get(column)
-        if column not in trials or not hr.applies(trials.loc[[row.name], column]).iloc[0]:
-            continue
-        usual = hr.USUAL.get(column)
-        if value != usual and (usual is not None or len(hr.distinct(trials, column)) > 1):
-            parts.append(hr.short(column, value) if column not in ("bucket_order", "collisions") else f"{column.split('_')[-1]}: {value}")
-    if row.get("sample_size") == 0:
-        parts.append("no sample")
-    return f"{row['backend']}: {', '.join(parts)}" if parts else str(row["backend"])
+MOST_VARIANTS = 40
 
 
 def has_variants(trials):
@@ -62,8 +47,11 @@ def pictures(results, figure=None, title=None):
     trials = trials[~trials["backend"].isin(hr.EXACT_BACKENDS) & trials[figure].notna()]
     if trials.empty or not has_variants(trials):
         raise hr.ResultsError("the results hold no variants of one backend to compare.")
-    trials = trials.assign(variant=[variant_of(row, trials) for _, row in trials.iterrows()])
+    columns = hr.method_columns(trials)
+    trials = trials.assign(variant=[hr.method_label(row, columns) for _, row in trials.iterrows()])
     variants = list(dict.fromkeys(trials.sort_values("backend", kind="stable")["variant"]))
+    if len(variants) > MOST_VARIANTS:
+        raise hr.ResultsError(f"the results hold {len(variants)} variants, more than the {MOST_VARIANTS} that a picture can show.")
     backends = {variant: trials.loc[trials["variant"] == variant, "backend"].iloc[0] for variant in variants}
     colours = {variant: style.backend_colour(backend, list(backends.values())) for variant, backend in backends.items()}
     panels = list(trials.groupby(["input", "seq_len", "causal"], sort=False))[:MOST_PANELS]
@@ -78,9 +66,8 @@ def pictures(results, figure=None, title=None):
         left.set_title(f"{name}, n = {seq_len}{', causal' if causal else ''}", loc="left")
         left.set_xlabel(style.figure_name(figure))
         right.set_xlabel("time of one call")
-    note = "Marks: median over trials" + (" and over the sizes that vary" if any(len(set(hr.distinct(trials, size)) - {0}) > 1 for size in SIZES) else "")
-    note += "; bars: smallest to largest. A variant is named by what it departs in from the method's defaults."
-    style.finish(picture, title or "Variants of the method", hr.caption(trials, results, note, skip=("seq_len", "key_len", *hr.CHOICES)))
+    note = "Marks: median over trials; bars: smallest to largest. A variant is named by what it departs in from the method's defaults."
+    style.finish(picture, title or "Variants of the method", hr.caption(trials, results, note, skip=("seq_len", "key_len", *hr.CHOICES, *columns)))
     yield "ablations", picture
 
 

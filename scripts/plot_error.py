@@ -18,8 +18,12 @@ def choose_axes(trials, wanted):
             raise hr.ResultsError(f"--x {missing[0]}: no trial has a value of it.", hr.EXIT_CALL)
         return wanted
     inputs = [rows for _, rows in trials.groupby("input")]
-    found = [x for x in AXES if any(len(hr.distinct(rows, x)) > 1 for rows in inputs)]
-    return found or ["seq_len"]
+    return [x for x in AXES if any(varies(rows, x) for rows in inputs)] or ["seq_len"]
+
+
+def varies(rows, x):
+    """No sample beside one sample size is a choice, no axis."""
+    return len(set(hr.distinct(rows, x)) - ({0} if x == "sample_size" else set())) > 1
 
 
 def panels_of(trials, x):
@@ -40,7 +44,7 @@ def panel_title(rows, trials, x):
     parts = [str(first["input"])]
     if x != "seq_len":
         parts.append(f"n = {first['seq_len']}" if first["seq_len"] == first["key_len"] else f"{first['seq_len']} queries, {first['key_len']} keys")
-    if x != "condition_number" and len(hr.distinct(trials, "condition_number")) > 1:
+    if x != "condition_number" and len(hr.distinct(trials, "condition_number")) > 1 and hr.distinct(rows, "condition_number"):
         parts.append(f"κ = {hr.number(first['condition_number'])}")
     if len(hr.distinct(trials, "causal")) > 1 or first["causal"]:
         parts.append("causal" if first["causal"] else "no mask")

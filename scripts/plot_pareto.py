@@ -8,12 +8,6 @@ import hyperattn_results as hr
 import numpy as np
 import plot_style as style
 
-def method_of(row, trials):
-    """'hyper, centroids residual': the backend and the choices in which the results differ; its sizes (b, m, buckets)
-    are the method's points."""
-    columns = [column for column in hr.CHOICES if len(hr.distinct(trials[trials["backend"] == row["backend"]], column)) > 1]
-    return hr.label_of(row, columns)
-
 
 def frontier(points):
     """The points (seconds, error) that no other point beats in both, by time."""
@@ -69,8 +63,10 @@ def pictures(results, figure=None, title=None):
     trials = trials[np.isfinite(trials[figure]) & (trials[figure] > 0) & (trials["seconds"] > 0)]
     if trials.empty:
         raise hr.ResultsError(f"no finished trial of an approximate backend has both seconds and a positive {figure}.")
-    trials = trials.assign(series=[method_of(row, trials) for _, row in trials.iterrows()])
     everything = hr.varying(trials)
+    # A method is named by its choices; its sizes (b, m, buckets) are its points.
+    choices = [column for column in everything if column in hr.CHOICES]
+    trials = trials.assign(series=[hr.label_of(row, choices) for _, row in trials.iterrows()])
     trials = trials.assign(tip=[hr.label_of(row, everything) for _, row in trials.iterrows()])
     trials = trials.sort_values(["backend", "series"], kind="stable")
     styles = style.method_styles(zip(trials["backend"], trials["series"]))
@@ -90,7 +86,7 @@ def pictures(results, figure=None, title=None):
     style.finish(
         picture,
         title or "Error against time",
-        hr.caption(trials, results, note, skip=("seq_len", "key_len")),
+        hr.caption(trials, results, note, skip=("seq_len", "key_len", *choices)),
         style.legend_handles(style.in_style_order(styles, labels)),
     )
     yield "pareto", picture

@@ -26,7 +26,7 @@ BACKEND_COLOURS = {
     "lsh": "#0072B2",
     "hyper": "#D55E00",
 }
-OTHER_COLOURS = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"]
+OTHER_COLOURS = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A4C93", "#8C6D31"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "*"]
 DASHES = ["-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2))]
 
@@ -145,13 +145,18 @@ def variant_places(trials, columns):
 
 
 def method_styles(keys):
-    """One marker and colour for each (backend, method); methods of one backend get colours far apart."""
+    """One marker and colour for each (backend, method); methods of one backend get colours far apart. The first
+    method of a backend has the backend's colour; no two of the first fifty look alike."""
     keys = list(dict.fromkeys(keys))
-    taken = [backend for backend in BACKEND_COLOURS if any(key[0] == backend for key in keys)]
-    styles, free, seen = {}, iter(OTHER_COLOURS * 4), set()
+    styles, others, seen = {}, 0, set()
     for index, key in enumerate(keys):
-        own = key[0] in taken and key[0] not in seen
-        styles[key] = {"color": BACKEND_COLOURS[key[0]] if own else next(free), "marker": MARKERS[index % len(MARKERS)]}
+        if key[0] in BACKEND_COLOURS and key[0] not in seen:
+            colour = BACKEND_COLOURS[key[0]]
+        else:
+            colour = OTHER_COLOURS[others % len(OTHER_COLOURS)]
+            others += 1
+        # The shift keeps colour and marker from coming round together.
+        styles[key] = {"color": colour, "marker": MARKERS[(index + index // 30) % len(MARKERS)]}
         seen.add(key[0])
     return styles
 
@@ -208,10 +213,11 @@ def value_axis(axis, values, log=None):
     if not values:
         return
     positive = values[0] > 0
-    if log is None:
-        log = positive and (len(values) == 1 or values[-1] / values[0] >= 2)
-    if log and positive:
+    if positive and (log is True or log is None and (len(values) == 1 or values[-1] / values[0] >= 2)):
         axis._set_axes_scale("log", base=2)
+    elif log is None and len(values) > 2 and values[0] == 0 and values[-1] / values[1] >= 4:
+        # 0 (no sample) stands beside the powers of two.
+        axis._set_axes_scale("symlog", base=2, linthresh=values[1], linscale=1)
     ticks = values
     if len(values) > 9:
         step = math.ceil(len(values) / 8)
