@@ -15,12 +15,14 @@ PANELS = [
     ("α over n (the paper: falls with n)", "α / n", [("alpha", "all columns"), ("alpha_skip", "without the first columns")], True),
     ("κ: ratio of unmasked row sums", "log κ", [("log_kappa", "mask in use"), ("log_kappa_empty", "empty mask"), ("log_kappa_node", "causal nodes")], False),
 ]
-LEGEND_COLOURS = {
-    "all columns": "#D55E00",
-    "without the first columns": "#0072B2",
-    "causal nodes": "#009E73",
-    "mask in use": "#CC79A7",
-    "empty mask": "#000000",
+# One curve often lies on another: the lower one is wide, the upper one narrow and dashed.
+WIDE, DASHED = {"linewidth": 4.0, "linestyle": "-", "markersize": 8}, {"linewidth": 1.4, "linestyle": (0, (4, 2)), "markersize": 4}
+LOOKS = {
+    "all columns": {"color": "#D55E00", "marker": "o", **WIDE},
+    "without the first columns": {"color": "#0072B2", "marker": "s", **DASHED},
+    "causal nodes": {"color": "#009E73", "marker": "^", "linestyle": "-"},
+    "mask in use": {"color": "#CC79A7", "marker": "D", **WIDE},
+    "empty mask": {"color": "#000000", "marker": "v", **DASHED},
 }
 
 
@@ -56,15 +58,15 @@ def pictures(results, title=None):
     for one, (head, label, mine, members, by_length) in zip(axes, panels):
         drawn = []
         for index, (column, legend) in enumerate(members):
-            look = {"color": LEGEND_COLOURS[legend], "marker": style.MARKERS[list(LEGEND_COLOURS).index(legend)]}
+            look = LOOKS[legend]
             values = mine[np.isfinite(mine[column].astype(float))]
             y = values[column] / (values["seq_len"] if by_length else 1.0)
             grouped = y.groupby(values["seq_len"])
             lengths = [n for n, _ in grouped]
-            style.draw_series(one, lengths, [group for _, group in grouped], {**look, "linestyle": "-"}, legend)
+            style.draw_series(one, lengths, [group for _, group in grouped], look, legend)
             spread = values["seq_len"] * 2 ** (0.05 * (index - 1))
             one.scatter(spread, y, s=7, color=look["color"], alpha=0.35, linewidth=0)
-            labels[legend] = {**look, "linestyle": "-"}
+            labels[legend] = look
             drawn += list(y)
         style.value_axis(one.xaxis, hr.distinct(mine, "seq_len"))
         if label == "log κ":

@@ -38,6 +38,15 @@ def bounds_of(results):
     return hr.approximate(trials[trials[columns].notna().any(axis=1)])
 
 
+def beyond_note(trials):
+    """What Lemma 1 promises where that is too large to be drawn."""
+    if "log_bound_diagonal" not in trials:
+        return ""
+    logs = trials["log_bound_diagonal"].astype(float)
+    beyond = logs[np.isfinite(logs) & (logs >= np.log(LARGEST))]
+    return f"Not drawn: what Lemma 1 promises in {len(beyond)} of {len(logs)} trials, up to e^{beyond.max():.0f}. " if len(beyond) else ""
+
+
 def choose_axes(trials, wanted):
     if wanted:
         missing = [x for x in wanted if not hr.distinct(trials, x)]
@@ -82,7 +91,7 @@ def pictures(results, axes=None, title=None):
         style.same_measured_axis(grid, drawn)
         style.label_rows(grid, "relative error in operator norm")
         note = ("The lemmas' unknown constants are taken for 1. Above the line at 1 a promise is empty: the answer 0 does "
-                "no worse. " + hr.spread_note(shown))
+                "no worse. " + beyond_note(shown) + hr.spread_note(shown))
         style.finish(
             picture,
             title or f"Measured and promised error against {style.axis_name(x).split(' (')[0]}",

@@ -45,7 +45,7 @@ def seconds_by_case(timings):
 
 def choose_cases(trials, limit):
     """About `limit` cases and how many are left out: the longest sequences, where the stages matter, and of a length all
-    cases or, where even the longest has too many, the first."""
+    cases. Where even the longest has too many, those of the first inputs, and where one input has, its first ones."""
     cases = trials.drop_duplicates("case_key")
     chosen = cases.iloc[:0]
     for length in sorted(cases["seq_len"].unique(), reverse=True):
@@ -53,7 +53,20 @@ def choose_cases(trials, limit):
         if len(chosen) and len(chosen) + len(more) > limit:
             break
         chosen = pd.concat([chosen, more])
-    return chosen.head(limit), len(cases) - min(len(chosen), limit)
+    inputs = list(dict.fromkeys(chosen["input"]))
+    while len(chosen) > limit and len(inputs) > 1:
+        chosen = chosen[chosen["input"] != inputs.pop()]
+    chosen = chosen.head(limit)
+    return chosen, len(cases) - len(chosen)
+
+
+def problem_of(case, names):
+    parts = [str(case["input"]), f"n = {case['seq_len']}"]
+    if "pass" in names:
+        parts.append(case["pass"].replace("_", " + "))
+    if "causal" in names:
+        parts.append("causal" if case["causal"] else "no mask")
+    return ", ".join(parts)
 
 
 def pictures(results, backends=None, limit=24, title=None):
@@ -82,7 +95,7 @@ def pictures(results, backends=None, limit=24, title=None):
     colours = stage_colours(stages)
 
     picture, (axes,) = style.panel_grid(1)
-    picture.set_size_inches(9.0, 0.9 + 0.27 * len(cases))
+    picture.set_size_inches(9.0, 1.1 + 0.27 * len(cases))
     for position, (_, case) in enumerate(cases.iterrows()):
         seconds = table.loc[case["case_key"]]
         total, left = seconds.sum(), 0.0
@@ -92,13 +105,13 @@ def pictures(results, backends=None, limit=24, title=None):
             style.hover(bar, [f"{stage}: {style.written_time(seconds[stage])} ({share:.1f} %)"])
             left += share
         axes.text(101, position, style.written_time(total), va="center", fontsize=8)
-    labels = []
-    for _, case in cases.iterrows():
-        head = f"{case['input']}, n = {case['seq_len']}"
-        head += f", {case['pass'].replace('_', ' + ')}" if "pass" in names else ""
-        head += (", causal" if case["causal"] else ", no mask") if "causal" in names else ""
-        labels.append(f"{head}: {hr.label_of(case, columns)}")
-    axes.set_yticks(range(len(cases)), labels)
+    problems = [problem_of(case, names) for _, case in cases.iterrows()]
+    methods = [hr.label_of(case, columns) for _, case in cases.iterrows()]
+    if len(set(problems)) == 1:
+        axes.set_title(problems[0], loc="left")
+        axes.set_yticks(range(len(cases)), methods)
+    else:
+        axes.set_yticks(range(len(cases)), [f"{problem}: {method}" for problem, method in zip(problems, methods)])
     axes.invert_yaxis()
     axes.set_ylim(len(cases) - 0.4, -0.6)
     axes.set_xlim(0, 112)

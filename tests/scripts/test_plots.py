@@ -8,12 +8,16 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 
 import made_results as made
 from script_test import SCRIPTS, ScriptTest
 
 import hyperattn_results as hr
+import plot_bounds
 import plot_causal
+import plot_stages
+import plot_style
 
 
 class Commands(ScriptTest):
@@ -73,6 +77,52 @@ class Loader(ScriptTest):
         self.assertEqual(hr.label_of(row, hr.varying(trials)), "hyper, 16 buckets, m = 64")
         row = trials[(trials["backend"] == "exact")].iloc[0]
         self.assertEqual(hr.label_of(row, hr.varying(trials)), "exact")
+
+
+    def test_a_parameter_without_effect_does_not_apply(self):
+        rows = [made.trial(case_id=f"a{mask}{width}", backend="lsh", seq_len=8, mask=mask) for mask in ("sort_lsh", "band") for width in (64, 128)]
+        cases = {row["case_id"]: {"backend": {"name": "lsh", "band_width": width}} for row, width in zip(rows, (64, 128, 64, 128))}
+        trials = hr.load(self.write("band", rows, cases=cases)).trials
+        self.assertEqual([hr.applies(trials["band_width"])[index] for index in range(4)], [False, False, True, True])
+        self.assertEqual({hr.label_of(row, hr.varying(trials)) for _, row in trials.iterrows()}, {"lsh", "lsh, band mask, band width = 64", "lsh, band mask, band width = 128"})
+
+    def test_methods_are_named_by_what_they_depart_in(self):
+        changes = [{}, {"sample_size": 0}, {"sampling": "prefix"}, {"estimator": "theory", "clip_constant": 0.0}, {"estimator": "theory", "clip_constant": 1.0}]
+        plain = dict(backend="hyper", seq_len=8, sample_size=64, sampling="uniform", estimator="residual", block_size=16)
+        trials = hr.load(self.write("methods", [made.trial(case_id=f"a{index}", **{**plain, **change}) for index, change in enumerate(changes)])).trials
+        columns = hr.method_columns(trials)
+        self.assertEqual(columns, ["estimator", "sampling", "clip_constant"])
+        labels = [hr.method_label(row, columns) for _, row in trials.iterrows()]
+        self.assertEqual(labels, ["hyper", "hyper, no sample", "hyper, prefix sampling", "hyper, theory estimator, clip = 0", "hyper, theory estimator, clip = 1"])
+        sizes = hr.load(self.write("sizes", made.sweep())).trials
+        self.assertEqual(hr.method_columns(sizes), ["bucket_count", "sample_size"])
+
+
+class Looks(unittest.TestCase):
+    def test_fifty_methods_look_different(self):
+        styles = plot_style.method_styles([("hyper", f"method {index}") for index in range(48)] + [("lsh", "lsh"), ("exact", "exact")])
+        looks = [(look["color"], look["marker"]) for look in styles.values()]
+        self.assertEqual(len(set(looks)), 50)
+        self.assertEqual(looks[-2][0], plot_style.BACKEND_COLOURS["lsh"])
+
+    def test_scales_of_the_values_that_were_run(self):
+        for values, scale in (((64, 128), "log"), ((0, 64, 128, 512), "symlog"), ((0, 64), "linear"), ((0, 1, 2), "linear"), ((100, 150), "linear")):
+            figure, axes = plot_style.plt.subplots()
+            plot_style.value_axis(axes.xaxis, values)
+            self.assertEqual(axes.get_xscale(), scale, values)
+            plot_style.plt.close(figure)
+
+
+class Stages(unittest.TestCase):
+    def test_of_too_many_cases_whole_inputs_are_left_out(self):
+        rows = [(f"{name}{length}{index}", name, length) for length in (512, 1024) for name in "ab" for index in range(3)]
+        trials = pd.DataFrame(rows, columns=["case_key", "input", "seq_len"])
+        for limit, kept in ((12, 12), (11, 6), (6, 6), (5, 3), (3, 3), (2, 2)):
+            chosen, dropped = plot_stages.choose_cases(trials, limit)
+            self.assertEqual((len(chosen), dropped), (kept, 12 - kept))
+            self.assertEqual(chosen["seq_len"].iloc[0], 1024)
+            if kept == 3:
+                self.assertEqual(set(chosen["input"]), {"a"})
 
 
 class Refusals(ScriptTest):
@@ -193,6 +243,9 @@ class Pictures(ScriptTest):
         path = self.write("bounds", rows, extra=extra)
         self.picture("plot_bounds.py", path, ["bounds_vs_sample_size", "bounds_vs_bucket_count", "bounds_vs_seq_len"])
         self.picture("plot_bounds.py", path, ["bounds_vs_sample_size"], "--x", "sample_size")
+        trials = hr.load(path).trials
+        self.assertRegex(plot_bounds.beyond_note(trials), f"in {(trials['log_bound_diagonal'] == 900).sum()} of {len(trials)} trials, up to e\\^900")
+        self.assertEqual(plot_bounds.beyond_note(trials[trials["log_bound_diagonal"] < 900]), "")
         self.assert_refused(self.run_script("plot_bounds.py", path, "--x", "condition_number"), 2, "condition_number")
         self.assert_refused(self.run_script("plot_bounds.py", self.write("unbound", made.sweep())), 3, "measure bound")
         nothing = [dict(row, log_bound_diagonal=np.inf, bound_product=np.inf) for row in rows]
