@@ -9,6 +9,9 @@ import argparse
 import hashlib
 import html
 import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import hyperattn_results as hr
@@ -25,19 +28,78 @@ import plot_speedup
 import plot_stages
 import plot_style as style
 
-# (heading, what it shows, function that yields pictures). A plot becomes part of the report by a line here.
+
+@dataclass
+class Plot:
+    heading: str
+    meaning: str
+    pictures: Callable  # yields pictures, or raises ResultsError where there is nothing of the kind
+    concerns: Callable = lambda trials, results: True  # whether it is what these results are about
+
+
+def takes_several(trials, column, least=2):
+    return len(hr.distinct(trials, column)) >= least
+
+
+def methods(trials):
+    """The largest number of methods of one backend; its sizes make no other method."""
+    choices = [column for column in hr.varying(trials) if column in hr.CHOICES]
+    return trials.groupby("backend")[choices].apply(lambda rows: len(rows.drop_duplicates())).max() if choices else 1
+
+
+def compares_methods(trials, results):
+    return methods(trials) >= 3
+
+
+def varies_several_sizes(trials):
+    return sum(takes_several(trials[trials["backend"] == "hyper"], size) for size in ("block_size", "sample_size", "bucket_count")) >= 2
+
+
+def trades_error_for_time(trials, results):
+    return varies_several_sizes(trials) or compares_methods(trials, results)
+
+
+def studies_recursion(trials, results):
+    return len(hr.joined(results, "levels")) > 0
+
+
+def varies_length(trials, results):
+    return "speedup" in trials and trials.groupby("input")["seq_len"].nunique().max() > 1
+
+
+def varies_speed(trials, results):
+    return varies_length(trials, results) and not studies_recursion(trials, results)
+
+
+def varies_error(trials, results):
+    """Over one size at a time, or one method over several: else its lines are too many to be told apart."""
+    if studies_recursion(trials, results) or (varies_several_sizes(trials) and methods(trials) > 1):
+        return False
+    return any(plot_error.varies(rows, axis) for _, rows in trials.groupby("input") for axis in plot_error.AXES)
+
+
+def times_stages(trials, results):
+    """Timed more than once, and not so many cases that a picture would leave most of them out."""
+    timings = hr.joined(results, "timings")
+    return len(timings) and timings["repeat"].max() > 0 and trials["case_id"].nunique() <= MOST_TIMED_CASES
+
+
+# A plot becomes part of the report by a line here.
 PLOTS = [
-    ("Overview", "Error and speed at one glance; the bucket count is the largest that was run.", plot_overview.pictures),
-    ("Speed", "Time of the faster exact backend over the time of each approximate one, on the same inputs.", plot_speedup.pictures),
-    ("Error", "How far each approximation is from exact attention.", plot_error.pictures),
-    ("Variants", "What each choice of the method costs and buys, all else equal.", plot_ablations.pictures),
-    ("Error against time", "What an error costs: lower and further left is better.", plot_pareto.pictures),
-    ("Causal recursion", "Speed and error with a causal mask.", plot_causal.pictures),
-    ("Language model", "Loss and speed of a model with some layers' attention replaced.", plot_language_model.pictures),
-    ("Assumptions", "The quantities that the paper's guarantee assumes to be small.", plot_assumptions.pictures),
-    ("Bounds", "The measured error, its two halves, and what theory promises for them.", plot_bounds.pictures),
-    ("Time by stage", "Where the time of one call goes.", plot_stages.pictures),
-]
+    Plot("Overview", "Error and speed at one glance; the bucket count is the largest that was run.", plot_overview.pictures,
+         lambda trials, results: takes_several(trials, "sample_size") and varies_length(trials, results)),
+    Plot("Speed", "Time of the faster exact backend over the time of each approximate one, on the same inputs.", plot_speedup.pictures, varies_speed),
+    Plot("Error", "How far each approximation is from exact attention.", plot_error.pictures, varies_error),
+    Plot("Variants", "What each choice of the method costs and buys, all else equal.", plot_ablations.pictures, compares_methods),
+    Plot("Error against time", "What an error costs: lower and further left is better.", plot_pareto.pictures, trades_error_for_time),
+    Plot("Causal recursion", "Speed and error with a causal mask.", plot_causal.pictures, studies_recursion),
+    Plot("Language model", "Loss and speed of a model with some layers' attention replaced.", plot_language_model.pictures),
+    Plot("Assumptions", "The quantities that the paper's guarantee assumes to be small.", plot_assumptions.pictures,
+         lambda trials, results: takes_several(trials, "seq_len") or takes_several(trials, "alpha", 1)),
+    Plot("Bounds", "The measured error, its two halves, and what theory promises for them.", plot_bounds.pictures),
+    Plot("Time by stage", "Where the time of one call goes.", plot_stages.pictures, times_stages),
+]  # fmt: skip
+MOST_TIMED_CASES = 100
 # Figures of the summary table: column and heading. Those without a value in the results are left out.
 SUMMARY = [
     ("seconds", "time"),
@@ -200,29 +262,43 @@ def grouped_table(trials, figures):
     return table(heads, rows)
 
 
-def failures(trials):
-    bad = trials[trials["status"] != "ok"]
+def failures(results):
+    trials = trials_of(results)
+    bad = trials[trials["status"] != "ok"] if len(trials) else trials
     if bad.empty:
         return ""
     columns = hr.varying(trials)
     rows = [
-        [cell(row["status"]), cell(row["input"]), cell(int(row["seq_len"])), cell(hr.label_of(row, columns)), cell(int(row["trial"])), cell(row.get("message", ""))]
+        [cell(row["file"]), cell(row["status"]), cell(row["input"]), cell(int(row["seq_len"])), cell(hr.label_of(row, columns)), cell(int(row["trial"])), cell(row.get("message", ""))]
         for _, row in bad.iterrows()
     ]
     return f"<h2 id='failures'>Trials that did not finish</h2><p>{len(bad)} of {len(trials)}; they are in no picture and in no median.</p>" + table(
-        ["status", "input", "n", "backend", "trial", "message"], rows
+        ["file", "status", "input", "n", "backend", "trial", "message"], rows
     )
+
+
+def grouped_warnings(results):
+    """Warnings of the sessions as lists of (file, text): one list for those that differ in numbers only, such as the
+    load, and one entry a file."""
+    groups = {}
+    for one in results:
+        for session in one.sessions:
+            warnings = session.get("warnings")
+            for warning in warnings if isinstance(warnings, list) else str(warnings or "").splitlines():
+                files = groups.setdefault(re.sub(r"[0-9.]+", "#", warning.strip()), [])
+                if warning.strip() and one.path.name not in [name for name, _ in files]:
+                    files.append((one.path.name, warning.strip()))
+    return {key: files for key, files in groups.items() if files}
 
 
 def warning_list(results, trials):
     """What a reader should know before trusting the numbers."""
     found = []
+    for files in grouped_warnings(results).values():
+        name, warning = files[0]
+        others = f" (and {len(files) - 1} other{'s' if len(files) > 2 else ''})" if len(files) > 1 else ""
+        found.append(f"{name}{others}: {warning}")
     for one in results:
-        for session in one.sessions:
-            warnings = session.get("warnings")
-            for warning in warnings if isinstance(warnings, list) else str(warnings or "").splitlines():
-                if warning.strip() and f"{one.path.name}: {warning.strip()}" not in found:
-                    found.append(f"{one.path.name}: {warning.strip()}")
         if one.attributes.get("complete") is not None and not one.attributes["complete"]:
             found.append(f"{one.path.name}: the run is not complete; hyperattn run … --resume goes on with it.")
     if len(trials) and "norm_status" in trials:
@@ -259,7 +335,7 @@ def assumptions(trials):
                 f"that is κ up to {style.measured_number(math.exp(min(finite.max(), 700))).replace('$', '')}."
             )
     text = "".join(f"<p>{escaped(plain_powers(line))}</p>" for line in lines)
-    return f"<h2 id='assumed'>The paper's assumptions, measured</h2>{text}{made}"
+    return text + made
 
 
 def plain_powers(text):
@@ -274,25 +350,72 @@ def language_model_table(results):
     columns = [column for column in LANGUAGE_MODEL if column in frame and hr.applies(frame[column]).any()]
     held = {column: hr.applies(frame[column]) for column in columns}
     rows = [[cell(row[column] if held[column][index] else math.nan) for column in columns] for index, row in frame.iterrows()]
-    return "<h2 id='language-model-rows'>Language model, all rows</h2>" + table([column.replace("_", " ") for column in columns], rows)
+    return table([column.replace("_", " ") for column in columns], rows)
 
 
-def plot_sections(results):
-    """(id, heading, html) of every plot that has something to show."""
-    sections, count = [], 0
-    for heading, meaning, pictures in PLOTS:
-        figures = []
-        try:
-            for name, figure in pictures(results):
-                count += 1
-                svg = style.svg_text(figure, prefix=f"p{count}-").replace("<svg ", f'<svg role="img" aria-label="{escaped(heading)}: {escaped(name)}" ', 1)
-                figures.append(f"<figure>{svg}</figure>")
-                style.plt.close(figure)
-        except hr.ResultsError:
-            pass  # nothing of this kind in the results
+def trials_of(results):
+    trials = hr.joined(results)
+    return trials.assign(input=hr.input_names) if len(trials) else trials
+
+
+def figures_of(plot, results, prefix):
+    """The pictures of one plot as SVG; none where the results hold nothing of the kind."""
+    figures = []
+    try:
+        for number, (name, figure) in enumerate(plot.pictures(results)):
+            svg = style.svg_text(figure, prefix=f"{prefix}-{number}-").replace("<svg ", f'<svg role="img" aria-label="{escaped(plot.heading)}: {escaped(name)}" ', 1)
+            figures.append(f"<figure>{svg}</figure>")
+            style.plt.close(figure)
+    except hr.ResultsError:
+        pass
+    return figures
+
+
+def plot_sections(results, prefix=""):
+    """(id, heading, html without the heading) of every plot that is about these results and has something to show."""
+    trials = trials_of(results)
+    finished = trials[trials["status"] == "ok"] if len(trials) else trials
+    sections = []
+    for number, plot in enumerate(PLOTS):
+        if len(finished) and not plot.concerns(hr.approximate(finished), results):
+            continue
+        figures = figures_of(plot, results, f"{prefix}p{number}")
         if figures:
-            anchor = heading.lower().replace(" ", "-")
-            sections.append((anchor, heading, f"<h2 id='{anchor}'>{escaped(heading)}</h2><p class='soft'>{escaped(meaning)}</p>" + "\n".join(figures)))
+            sections.append((prefix + anchor_of(plot.heading), plot.heading, f"<p class='soft'>{escaped(plot.meaning)}</p>" + "\n".join(figures)))
+    return sections
+
+
+def table_sections(results, prefix=""):
+    trials = trials_of(results)
+    ok = trials[trials["status"] == "ok"] if len(trials) else trials
+    made = [
+        ("language-model-rows", "Language model, all rows", language_model_table(results)),
+        ("assumed", "The paper's assumptions, measured", assumptions(ok) if len(ok) else ""),
+        ("cases", "All cases", all_cases(ok) if len(ok) else ""),
+    ]
+    return [(prefix + anchor, heading, block) for anchor, heading, block in made if block]
+
+
+def anchor_of(text):
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())
+
+
+def sections_of_one(results):
+    """A section for each plot and table: (id, heading, html)."""
+    return [(anchor, heading, f"<h2 id='{anchor}'>{escaped(heading)}</h2>{block}") for anchor, heading, block in plot_sections(results) + table_sections(results)]
+
+
+def sections_of_several(results):
+    """A section for each experiment, with its plots, and its tables folded."""
+    sections = []
+    names = list(dict.fromkeys(one.name for one in results))
+    for number, name in enumerate(names):
+        mine = [one for one in results if one.name == name]
+        prefix = f"e{number}-"
+        parts = [f"<h2 id='{prefix}{anchor_of(name)}'>{escaped(name)}</h2>"]
+        parts += [f"<h3 id='{anchor}'>{escaped(heading)}</h3>{block}" for anchor, heading, block in plot_sections(mine, prefix)]
+        parts += [f"<details><summary>{escaped(heading)}</summary>{block}</details>" for _, heading, block in table_sections(mine, prefix)]
+        sections.append((f"{prefix}{anchor_of(name)}", name, "\n".join(parts)))
     return sections
 
 
@@ -326,41 +449,33 @@ def headline(results, trials):
 
 
 def page(results, title):
-    trials = hr.joined(results)
-    if len(trials):
-        trials = trials.assign(input=hr.input_names)
-    ok = trials[trials["status"] == "ok"] if len(trials) else trials
-    sections = plot_sections(results)
-    blocks = [block for _, _, block in sections]
-    links = [(anchor, heading) for anchor, heading, _ in sections]
-    for anchor, heading, block in (
-        ("language-model-rows", "Language model, rows", language_model_table(results)),
-        ("assumed", "Assumptions, tables", assumptions(ok) if len(ok) else ""),
-        ("failures", "Failures", failures(trials) if len(trials) else ""),
-        ("cases", "All cases", all_cases(ok) if len(ok) else ""),
-        ("origin", "Origin", origins(results)),
-    ):
+    names = list(dict.fromkeys(one.name for one in results))
+    trials = trials_of(results)
+    sections = sections_of_one(results) if len(names) == 1 else sections_of_several(results)
+    for anchor, heading, block in (("failures", "Failures", failures(results)), ("origin", "Origin", origins(results))):
         if block:
-            blocks.append(block)
-            links.append((anchor, heading))
-    names = ", ".join(dict.fromkeys(one.name for one in results))
-    navigation = "".join(f"<a href='#{anchor}'>{escaped(heading)}</a>" for anchor, heading in links)
-    created = ", ".join(dict.fromkeys(str(one.attributes["created"]) for one in results if one.attributes.get("created")))
+            sections.append((anchor, heading, block))
+    blocks = [block for _, _, block in sections]
+    title = title or (names[0] if len(names) == 1 else f"{len(names)} experiments")
+    navigation = "".join(f"<a href='#{anchor}'>{escaped(heading)}</a>" for anchor, heading, _ in sections)
+    times = sorted(str(one.attributes["created"]) for one in results if one.attributes.get("created"))
+    created = " to ".join(dict.fromkeys(times[:1] + times[-1:]))
     machine = hr.machine_line(results)
-    nothing = "" if len(ok) or any(len(one.language_model) for one in results) else '<div class="box bad">No trial finished: there is nothing to plot.</div>'
+    some_ok = any((rows["status"] == "ok").any() for one in results for rows in (one.trials, one.language_model) if len(rows))
+    nothing = "" if some_ok else '<div class="box bad">No trial finished: there is nothing to plot.</div>'
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
-<title>{escaped(title or names)} – HyperAttention report</title>
+<title>{escaped(title)} – HyperAttention report</title>
 <style>{STYLE}</style>
 </head>
 <body>
 <main>
 <header>
-<h1>{escaped(title or names)}</h1>
+<h1>{escaped(title)}</h1>
 <p class="soft">{escaped("; ".join(part for part in (created, machine) if part))}</p>
 {headline(results, trials)}
 <nav aria-label="Sections">{navigation}</nav>
@@ -378,7 +493,7 @@ def page(results, title):
 
 def all_cases(ok):
     made = grouped_table(ok, SUMMARY)
-    return f"<h2 id='cases'>All cases</h2><p class='soft'>Medians over trials, in brackets the smallest and the largest. Click a heading to sort.</p>{made}" if made else ""
+    return f"<p class='soft'>Medians over trials, in brackets the smallest and the largest. Click a heading to sort.</p>{made}" if made else ""
 
 
 def run():

@@ -1,15 +1,21 @@
 #!/usr/bin/env bash
 # Opens a report in headless Chromium and checks that its scripts run, that values show under the mouse, that tables
 # sort, that nothing is fetched from elsewhere, and that it prints; leaves screenshots of the light and the dark scheme.
-#   scripts/report_browser_test.sh RESULTS.h5 [DIR]      (default DIR: build/report_browser_test)
+#   scripts/report_browser_test.sh [-o DIR] RESULTS.h5 …      (default DIR: build/report_browser_test)
 # Needs Debian's chromium package, which it installs if it may.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 
-[ $# -ge 1 ] || { echo "Usage: scripts/report_browser_test.sh RESULTS.h5 [DIR]" >&2; exit 2; }
-results=$1
-out=${2:-$project/build/report_browser_test}
+out=$project/build/report_browser_test
+if [ "${1:-}" = -o ]; then
+  out=${2:-}
+  shift 2 || true
+fi
+if [ $# -lt 1 ] || [ -z "$out" ]; then
+  echo "Usage: scripts/report_browser_test.sh [-o DIR] RESULTS.h5 …" >&2
+  exit 2
+fi
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 
@@ -21,7 +27,7 @@ if ! command -v chromium >/dev/null 2>&1; then
 fi
 
 python=$(find_python)
-"$python" "$project/scripts/report.py" "$results" -o "$out/report.html"
+"$python" "$project/scripts/report.py" "$@" -o "$out/report.html"
 
 profile=$(mktemp -d)
 trap 'rm -rf "$profile"' EXIT

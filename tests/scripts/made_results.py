@@ -72,11 +72,11 @@ def table(rows, columns):
     return made
 
 
-def write(path, trials, timings=(), levels=None, heads=None, language_model=None, cases=None, schema="hyperattn.results/1", extra=()):
+def write(path, trials, timings=(), levels=None, heads=None, language_model=None, cases=None, experiment="made", schema="hyperattn.results/1", extra=()):
     """`extra`: more columns of /trials."""
     with h5py.File(path, "w") as file:
         file.attrs["schema"] = schema
-        file.attrs["name"] = "made"
+        file.attrs["name"] = experiment
         file.attrs["created"] = "2024-01-01T00:00:00Z"
         file.attrs["complete"] = True
         file["config"] = "name: made\nsweep:\n  seq_len: [1024]\n"

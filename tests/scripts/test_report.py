@@ -94,12 +94,33 @@ class Report(ScriptTest):
         self.assertIn("bits per byte", text)
         self.assertNotIn("No trial finished", text)
 
-    def test_several_files(self):
+    def test_files_of_one_experiment_are_shown_together(self):
         first = self.write("first", made.sweep(seq_lens=(512,), trials=1))
         second = self.write("second", made.sweep(seq_lens=(1024,), trials=1))
         text = self.report(first, second)
-        self.assertIn("first.h5", text)
-        self.assertIn("second.h5", text)
+        self.assertIn("first.h5 (and 1 other): the machine was busy", text)
+        self.assertEqual(text.count(">Speed</h2>"), 1, "the lengths of both files make one curve")
+
+    def test_experiments_have_sections_with_the_plots_that_concern_them(self):
+        lengths = self.write("lengths", made.sweep(seq_lens=(512, 1024), buckets=(16,), samples=(64,), trials=1), experiment="speed_of_a_layer")
+        sizes = self.write("sizes", made.sweep(seq_lens=(512,), buckets=(16,), trials=1), experiment="error_against_m")
+        text = self.report(lengths, sizes)
+        self.assertIn("<h1>2 experiments</h1>", text)
+        first, second = text.split(">error_against_m</h2>")
+        self.assertIn(">speed_of_a_layer</h2>", first)
+        self.assertIn(">Speed</h3>", first)
+        self.assertNotIn(">Speed</h3>", second)
+        self.assertIn(">Error</h3>", second)
+        self.assertNotIn(">Error against time</h3>", second, "one size alone is an error curve")
+        self.assertEqual(text.count("<summary>All cases</summary>"), 2)
+
+    def test_a_study_of_the_recursion_is_not_shown_twice(self):
+        rows = made.sweep(seq_lens=(2048, 4096), causals=(1,), buckets=(64,), samples=(128,), trials=1)
+        levels = [dict(case_id=row["case_id"], trial=0, level=1, epsilon=0.1, error_op=1.0) for row in rows if row["backend"] != "exact"]
+        text = self.report(self.write("recursion", rows, levels=levels))
+        self.assertIn(">Causal recursion</h2>", text)
+        self.assertNotIn(">Speed</h2>", text)
+        self.assertNotIn(">Error</h2>", text)
 
     def test_refusals(self):
         self.assert_refused(self.run_script("report.py", self.directory / "none.h5"), 3, "no such file")
