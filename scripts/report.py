@@ -47,12 +47,12 @@ def methods(trials):
     return trials.groupby("backend")[choices].apply(lambda rows: len(rows.drop_duplicates())).max() if choices else 1
 
 
-def compares_methods(trials, results):
-    return methods(trials) >= 3
-
-
 def varies_several_sizes(trials):
     return sum(takes_several(trials[trials["backend"] == "hyper"], size) for size in ("block_size", "sample_size", "bucket_count")) >= 2
+
+
+def compares_methods(trials, results):
+    return methods(trials) >= 3 and not varies_several_sizes(trials)
 
 
 def trades_error_for_time(trials, results):
@@ -156,14 +156,14 @@ th { position: sticky; top: 0; background: var(--panel); white-space: nowrap; } 
 th button:focus-visible { outline: 2px solid var(--accent); } th[aria-sort=ascending] button::after { content: " ↑"; }
 th[aria-sort=descending] button::after { content: " ↓"; } tbody tr:last-child td { border-bottom: 0; }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; overflow-x: auto; font-size: 12.5px; white-space: pre-wrap; overflow-wrap: anywhere; }
-summary { cursor: pointer; color: var(--accent); margin: 8px 0; } td.wide { overflow-wrap: anywhere; }
+summary { cursor: pointer; color: var(--accent); margin: 8px 0; } td.wide { overflow-wrap: break-word; }
 #tip { position: fixed; z-index: 9; pointer-events: none; background: var(--text); color: var(--page); padding: 5px 9px; border-radius: 6px; font-size: 13px; white-space: pre-line; max-width: 340px; }
 @media screen and (max-width: 620px) { figure svg { max-width: none; width: 560px; } }
 @media print {
   :root { color-scheme: light; --page: #fff; --text: #000; --soft: #444; --line: #bbb; --panel: #f4f4f4; --accent: #000; --bad: #800; --bad-panel: #fff; --warn: #530; --warn-panel: #fff; }
-  figure svg { filter: none; } nav, #tip { display: none; } main { padding: 0; max-width: none; } body { font-size: 10.5pt; }
-  figure, tr, .facts { break-inside: avoid; } h2, h2 + p { break-after: avoid; } thead { display: table-row-group; } .table { max-height: none; overflow: visible; border: 0; } th { position: static; }
-  table { font-size: 8.5pt; } th, td { padding: 2px 5px; } figure { overflow: visible; }
+  figure svg { filter: none; max-height: 225mm; } nav, #tip { display: none; } main { padding: 0; max-width: none; } body { font-size: 10.5pt; }
+  figure, tr, .facts { break-inside: avoid; } h2, h3, h2 + p, h3 + p, summary { break-after: avoid; } thead { display: table-row-group; } .table { max-height: none; overflow: visible; border: 0; } th { position: static; }
+  table { font-size: 8pt; } th, td { padding: 2px 4px; } th, td.number, th.number { white-space: normal; } figure { overflow: visible; }
 }
 @page { margin: 14mm; }
 """

@@ -78,8 +78,10 @@ plot plot_speedup speedup speedup_backward
 plot plot_stages speedup
 plot plot_language_model language_model
 plot plot_assumptions assumptions
+plot plot_bounds assumptions
 for axis in sample_size block_size bucket_count condition_number; do plot plot_error "error_$axis"; done
 plot plot_ablations ablations
+plot plot_stages ablations
 plot plot_pareto pareto
 plot plot_causal causal
 
