@@ -19,8 +19,9 @@ struct PerPattern {
   [[nodiscard]] const int64_t* pattern(int64_t i) const { return array.values.data() + i * size; }
 };
 
-/// `rank` is the rank without leading (batch, heads).
-PerPattern read_patterns(const Hdf5File& file, const std::string& dataset, size_t rank) {
+/// `rank` is the rank without leading (batch, heads). The number of patterns is checked here, since empty
+/// patterns take no room in the file, however many they are.
+PerPattern read_patterns(const Hdf5File& file, const std::string& dataset, size_t rank, int64_t heads) {
   PerPattern result{file.read_integers(dataset)};
   const std::vector<int64_t>& shape = result.array.shape;
   if (shape.size() != rank && shape.size() != rank + 2)
@@ -28,12 +29,16 @@ PerPattern read_patterns(const Hdf5File& file, const std::string& dataset, size_
                std::to_string(rank + 2) + " with leading (batch, heads), but has shape " + shape_text(shape));
   if (shape.size() == rank + 2) result.patterns = shape[0] * shape[1];
   if (result.patterns == 0) fail_input(dataset + " of '" + file.path() + "' is empty");
+  if (result.patterns != 1 && result.patterns != heads)
+    fail_input(dataset + " of '" + file.path() +
+               "' must hold one pattern for all heads or one for each of the " + std::to_string(heads) +
+               " (batch times heads), but holds " + std::to_string(result.patterns));
   result.size = static_cast<int64_t>(result.array.values.size()) / result.patterns;
   return result;
 }
 
-std::vector<HeavyMask::Pattern> read_blocks(const Hdf5File& file) {
-  const PerPattern blocks = read_patterns(file, "/mask/blocks", 2);
+std::vector<HeavyMask::Pattern> read_blocks(const Hdf5File& file, int64_t heads) {
+  const PerPattern blocks = read_patterns(file, "/mask/blocks", 2, heads);
   if (blocks.array.shape.back() != 4)
     fail_input("/mask/blocks of '" + file.path() +
                "' must have 4 columns (query_begin, query_end, key_begin, key_end), but has shape " +
@@ -65,9 +70,9 @@ HeavyMask::Pattern compressed_rows(const Hdf5File& file, const int64_t* indptr, 
   return pattern;
 }
 
-std::vector<HeavyMask::Pattern> read_compressed_rows(const Hdf5File& file) {
-  const PerPattern indptr = read_patterns(file, "/mask/indptr", 1);
-  const PerPattern indices = read_patterns(file, "/mask/indices", 1);
+std::vector<HeavyMask::Pattern> read_compressed_rows(const Hdf5File& file, int64_t heads) {
+  const PerPattern indptr = read_patterns(file, "/mask/indptr", 1, heads);
+  const PerPattern indices = read_patterns(file, "/mask/indices", 1, heads);
   if (indptr.patterns != indices.patterns)
     fail_input("/mask/indptr and /mask/indices of '" + file.path() +
                "' must have the same leading (batch, heads), but have shapes " +
@@ -89,7 +94,7 @@ HeavyMask read_mask_file(const std::string& path, int64_t heads, int64_t query_c
     fail_input("mask file '" + path +
                "' must hold either /mask/blocks or /mask/indptr and /mask/indices, but " +
                (blocks ? "holds both" : "holds neither"));
-  HeavyMask mask(blocks ? read_blocks(file) : read_compressed_rows(file));
+  HeavyMask mask(blocks ? read_blocks(file, heads) : read_compressed_rows(file, heads));
   try {
     mask.validate(heads, query_count, key_count);
   } catch (const Error& error) {

@@ -169,6 +169,8 @@ class BadInput(CliTest):
                 (("empty or reversed",), {"blocks": [[32, 0, 0, 32]]}),
                 (("4 columns", "(2, 3)"), {"blocks": [[0, 32, 0], [1, 2, 3]]}),
                 (("one for each of the 2", "holds 3"), {"blocks": [[[[0, 32, 0, 32]]] * 3]}),
+                # No block at all in each of very many patterns: a file of 2 kB.
+                (("one for each of the 2", f"holds {2**40}"), {"blocks": np.zeros((2**40, 1, 0, 4), "i8")}),
                 (("integers", "float64"), {"blocks": [[0, 32.5, 0, 32]]}),
                 (("index 64 in row 63", "0 to 63"), {"indptr": rows, "indices": np.r_[0:63, 64]}),
                 (("-1", "not a key row"), {"indptr": rows, "indices": np.r_[-1, 1:64]}),
