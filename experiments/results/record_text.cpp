@@ -28,6 +28,15 @@ double number_of(const Json& json) {
   throw std::invalid_argument("'" + word + "' is not a number");
 }
 
+/// The library would convert 1e88 without a word.
+int64_t integer_of(const Json& json) {
+  const bool fits = json.is_number_integer() &&
+                    (!json.is_number_unsigned() ||
+                     json.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()));
+  if (!fits) throw std::invalid_argument("'" + json.dump() + "' is not a 64-bit integer");
+  return json.get<int64_t>();
+}
+
 Json row_json(const RowValues& row) {
   Json json = Json::object();
   for (const ColumnSpec& column : trial_columns()) {
@@ -45,7 +54,7 @@ RowValues row_of(const Json& json) {
   for (const auto& [name, value] : json.get_ref<const Json::object_t&>()) {
     const ColumnSpec* column = find_trial_column(name);
     if (column == nullptr) throw std::invalid_argument("unknown column '" + name + "'");
-    if (column->kind == ColumnKind::integer) row.set_integer(name, value.get<int64_t>());
+    if (column->kind == ColumnKind::integer) row.set_integer(name, integer_of(value));
     if (column->kind == ColumnKind::number) row.set_number(name, number_of(value));
     if (column->kind == ColumnKind::text) row.set_text(name, value.get<std::string>());
   }
@@ -69,7 +78,7 @@ AttributeMap attributes_of(const Json& json) {
     if (value.is_boolean())
       attributes[name] = value.get<bool>();
     else if (value.is_number_integer())
-      attributes[name] = value.get<int64_t>();
+      attributes[name] = integer_of(value);
     else if (value.is_string())
       attributes[name] = value.get<std::string>();
     else
@@ -111,11 +120,9 @@ TrialRecord decode_record(const std::string& text, const std::string& place) {
     TrialRecord record;
     record.row = row_of(json.at("row"));
     for (const Json& detail : json.at("details"))
-      record.details.push_back(
-          {detail.at(0).get<int64_t>(), detail.at(1).get<int64_t>(), row_of(detail.at(2))});
+      record.details.push_back({integer_of(detail.at(0)), integer_of(detail.at(1)), row_of(detail.at(2))});
     for (const Json& timing : json.at("timings"))
-      record.add_timing(timing.at(0).get<std::string>(), timing.at(1).get<int64_t>(),
-                        number_of(timing.at(2)));
+      record.add_timing(timing.at(0).get<std::string>(), integer_of(timing.at(1)), number_of(timing.at(2)));
     return record;
   });
 }
@@ -143,7 +150,7 @@ ResultsFile decode_header(const std::string& text, const std::string& place) {
     results.run_id = json.at("run_id").get<std::string>();
     results.name = json.at("name").get<std::string>();
     results.created = json.at("created").get<std::string>();
-    results.trials_per_case = json.at("trials_per_case").get<int64_t>();
+    results.trials_per_case = integer_of(json.at("trials_per_case"));
     results.shard = json.at("shard").get<std::string>();
     results.config = json.at("config").get<std::string>();
     results.provenance.clear();

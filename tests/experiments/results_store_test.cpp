@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "experiments/results/durable_file.h"
+#include "experiments/results/record_text.h"
 #include "results_support.h"
 
 namespace hyperattn {
@@ -289,6 +290,29 @@ TEST_CASE("a store resumes from a torn journal", "[results]") {
     store.append(made_up_record(1, 0));
   }
   CHECK(ResultStore(path, made_up_run(2, 1), Existing::resume).is_done({"case1", 0}));
+}
+
+TEST_CASE("a journal's number that is no 64-bit integer is refused where one must be", "[results]") {
+  const std::string whole = encode_record(made_up_record(0, 7));
+  REQUIRE(decode_record(whole, "record").row.integer("trial") == 7);
+  for (const std::string value : {"1e88", "7.0", "18446744073709551615", "\"7\"", "null"}) {
+    for (const std::string before : {"\"trial\":", "\"timings\":[[\"total\","}) {
+      std::string text = whole;
+      const size_t place = text.find(before);
+      REQUIRE(place != std::string::npos);
+      text.replace(place + before.size(), 1, value);
+      INFO(text);
+      check_error(Blame::input, {"record 1", "64-bit integer"},
+                  [&] { static_cast<void>(decode_record(text, "record 1")); });
+    }
+  }
+  ResultsFile header;
+  header.trials_per_case = 3;
+  std::string text = encode_header(header);
+  const std::string before = "\"trials_per_case\":";
+  text.replace(text.find(before) + before.size(), 1, "1e88");
+  check_error(Blame::input, {"header", "1e+88", "64-bit integer"},
+              [&] { static_cast<void>(decode_header(text, "header")); });
 }
 
 TEST_CASE("a journal that is damaged inside is refused, not guessed at", "[results]") {
