@@ -1,0 +1,38 @@
+# What `cmake --install` puts where, and the package that find_package(hyperattn) finds there:
+#   bin/hyperattn   lib/libhyperattn_*.a   include/hyperattn/{core,algorithms,experiments}   lib/cmake/hyperattn
+#   share/hyperattn/{configs,experiments/data}: the shipped configurations and the data that they name
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+# One object file for each header that includes nothing else, built with the tests.
+if(BUILD_TESTING AND NOT HYPERATTN_SANITIZE)
+  set(CMAKE_VERIFY_INTERFACE_HEADER_SETS ON)
+endif()
+
+# hyperattn_install_library(FOLDER): the library hyperattn_FOLDER as hyperattn::FOLDER, with the headers of its folder.
+function(hyperattn_install_library folder)
+  set(library hyperattn_${folder})
+  add_library(hyperattn::${folder} ALIAS ${library})
+  set_target_properties(${library} PROPERTIES EXPORT_NAME ${folder})
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.h)
+  list(FILTER headers EXCLUDE REGEX "/benchmarks/")
+  target_compile_features(${library} PUBLIC cxx_std_20)
+  target_sources(${library} PUBLIC FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${headers})
+  install(TARGETS ${library} EXPORT hyperattn-targets
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/hyperattn)
+endfunction()
+
+function(hyperattn_install_package)
+  install(TARGETS hyperattn RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(DIRECTORY configs DESTINATION ${CMAKE_INSTALL_DATADIR}/hyperattn)
+  install(DIRECTORY experiments/data DESTINATION ${CMAKE_INSTALL_DATADIR}/hyperattn/experiments)
+  set(package ${CMAKE_INSTALL_LIBDIR}/cmake/hyperattn)
+  install(EXPORT hyperattn-targets NAMESPACE hyperattn:: DESTINATION ${package})
+  configure_package_config_file(cmake/hyperattn-config.cmake.in generated/hyperattn-config.cmake
+    INSTALL_DESTINATION ${package})
+  # Before 1.0 a minor version may change anything.
+  write_basic_package_version_file(generated/hyperattn-config-version.cmake COMPATIBILITY SameMinorVersion)
+  install(FILES ${PROJECT_BINARY_DIR}/generated/hyperattn-config.cmake
+    ${PROJECT_BINARY_DIR}/generated/hyperattn-config-version.cmake DESTINATION ${package})
+endfunction()

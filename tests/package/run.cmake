@@ -1,0 +1,38 @@
+# Installs BUILD into an empty folder, builds the program of this folder against what lies there, and runs both programs.
+# Needs BUILD, WORK, CXX, C, GENERATOR, BUILD_TYPE, VERSION.
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  set(output "${output}" PARENT_SCOPE)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "'${ARGN}' failed (${status}):\n${output}")
+  endif()
+endfunction()
+
+macro(expect regex)  # leaves its groups in CMAKE_MATCH_1, ...
+  if(NOT output MATCHES "${regex}")
+    message(FATAL_ERROR "expected '${regex}', but got:\n${output}")
+  endif()
+endmacro()
+
+file(REMOVE_RECURSE ${WORK})
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
+run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR} -B ${WORK}/build -G ${GENERATOR} -DCMAKE_BUILD_TYPE=${BUILD_TYPE}
+  -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_C_COMPILER=${C} -DCMAKE_PREFIX_PATH=${WORK}/prefix)
+run(${CMAKE_COMMAND} --build ${WORK}/build)
+
+# The error falls with the sample, and is rounding where all keys are sampled.
+run(${WORK}/build/example)
+expect("sample_size   64: relative error ([0-9.]+)\nsample_size  256: relative error ([0-9.]+)\nsample_size 1024: relative error [0-9.]+e-0[67]\n")
+if(NOT CMAKE_MATCH_1 GREATER CMAKE_MATCH_2)
+  message(FATAL_ERROR "the error does not fall with the sample:\n${output}")
+endif()
+
+run(${WORK}/prefix/bin/hyperattn --version)
+expect("hyperattn ${VERSION}")
+# The shipped configurations name their data from the folder that holds both.
+execute_process(COMMAND ${WORK}/prefix/bin/hyperattn run configs/quickstart.yaml --dry-run
+  WORKING_DIRECTORY ${WORK}/prefix/share/hyperattn
+  RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+if(NOT status EQUAL 0)
+  message(FATAL_ERROR "the shipped quickstart cannot be run from the installed folder (${status}):\n${output}")
+endif()
