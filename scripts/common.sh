@@ -26,17 +26,25 @@ find_python() {
   return 1
 }
 
-# build_preset PRESET [CMAKE_OPTION ...]: configures and builds build/PRESET, with ccache where there is one.
+# build_preset PRESET [CMAKE_OPTION ...] [--target=TARGET ...]: configures and builds build/PRESET, with ccache where
+# there is one.
 build_preset() {
-  local preset=$1
-  shift
-  local options=("$@")
+  local preset=$1 argument
+  local options=() targets=()
+  for argument in "${@:2}"; do
+    case $argument in
+      --target=*) targets+=(--target "${argument#--target=}") ;;
+      *) options+=("$argument") ;;
+    esac
+  done
   if command -v ccache >/dev/null 2>&1; then
-    options+=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+    # ccache keeps no objects that were compiled with a precompiled header, unless it is told to be careless.
+    options+=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache
+              -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON)
   fi
   (
     cd "$project" || exit 1
     cmake --preset "$preset" "${options[@]}"
-    cmake --build --preset "$preset"
+    cmake --build --preset "$preset" "${targets[@]}"
   )
 }

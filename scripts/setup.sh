@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing and plotting need, as Debian 12 packages. Does nothing (and needs neither root
 # nor a network) when all of them are there. HYPERATTN_SKIP_SETUP=1 skips it, for systems set up another way.
+# With --sanitizers also clang, for the preset `sanitize`.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
@@ -13,6 +14,12 @@ packages=(
   python3 python3-numpy python3-h5py python3-matplotlib python3-pandas
   python3-yaml python3-jsonschema
 )
+
+case "${1:-}" in
+  "") ;;
+  --sanitizers) packages+=(clang libclang-rt-dev libomp-dev) ;;
+  *) die "takes no argument but --sanitizers" ;;
+esac
 
 if [ "${HYPERATTN_SKIP_SETUP:-0}" = 1 ]; then
   echo "Set-up skipped (HYPERATTN_SKIP_SETUP=1)."
