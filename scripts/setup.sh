@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing and plotting need, as Debian 12 packages. Does nothing (and needs neither root
 # nor a network) when all of them are there. HYPERATTN_SKIP_SETUP=1 skips it, for systems set up another way.
-# With --sanitizers also clang, for the preset `sanitize`.
+# With --sanitizers also clang, for the preset `sanitize` and scripts/fuzz.sh.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
