@@ -63,19 +63,23 @@ std::string milliseconds(double seconds) {
 /// "hyper block_size=64 on gaussian seq_len=4096, trial 0: 12.3 ms, 3.4 x exact, epsilon 0.012".
 std::string row_line(const InputPoint& point, const Case& grid_case, const TrialRecord& record) {
   const RowValues& row = record.row;
-  std::string line =
-      describe_case(point, grid_case) + ", trial " + std::to_string(row.integer("trial")) + ":";
-  if (!record.ok()) return line + " failed: " + row.text("message");
+  std::string line = describe_case(point, grid_case) + ", trial " + std::to_string(row.integer("trial"));
+  if (!record.ok()) return line + ": failed: " + row.text("message");
+  std::string separator = ": ";
+  const auto add = [&](const std::string& figure) {
+    line += separator + figure;
+    separator = ", ";
+  };
   char text[64];
-  if (row.has("seconds")) line += " " + milliseconds(row.number("seconds"));
+  if (row.has("seconds")) add(milliseconds(row.number("seconds")));
   if (row.has("speedup")) {
-    std::snprintf(text, sizeof text, ", %.3g x %s", row.number("speedup"),
+    std::snprintf(text, sizeof text, "%.3g x %s", row.number("speedup"),
                   row.text("baseline_backend").c_str());
-    line += text;
+    add(text);
   }
   if (row.has("epsilon")) {
-    std::snprintf(text, sizeof text, ", epsilon %.3g", row.number("epsilon"));
-    line += text;
+    std::snprintf(text, sizeof text, "epsilon %.3g", row.number("epsilon"));
+    add(text);
   }
   return line;
 }

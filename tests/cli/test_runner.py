@@ -30,6 +30,17 @@ class RunnerTest(CliTest):
                                 text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+class Progress(RunnerTest):
+    def test_a_line_says_what_was_measured(self):
+        for measures, end in (("timing, spectral_error", r": [\d.]+ ms, [\d.]+ x exact, epsilon [\d.e-]+"), ("timing", r": [\d.]+ ms, [\d.]+ x exact"),
+                              ("spectral_error", r": epsilon [\d.e-]+"), ("mask_mass", "")):
+            with self.subTest(measures):
+                config = self.config(SMALL.replace("timing, spectral_error", measures))
+                outcome = self.run_sweep("out.h5", "--force", config=config)
+                self.assert_outcome(outcome, 0)
+                self.assertRegex(outcome.stdout + outcome.stderr, r"(?m)hyper .* seq_len=64, trial 0" + end + "$")
+
+
 class Existing(RunnerTest):
     def test_refused_resumed_replaced(self):
         self.assert_outcome(self.run_sweep("out.h5"), 0)
