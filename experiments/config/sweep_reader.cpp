@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/parameters.h"
 #include "experiments/config/overrides.h"
 #include "experiments/config/values.h"
 #include "experiments/config/where_names.h"
@@ -271,7 +272,9 @@ class SweepReader {
     for (const std::string& name : expression.names()) {
       if (has_unknown_entry()) continue;
       if (!has(allowed, name))
-        problems_.add_unknown(origin, "name", name, place, allowed);
+        problems_.add_unknown(
+            origin, "name", name,
+            nearest_name(name, allowed).empty() ? place + ", where texts are quoted" : place, allowed);
       else if (has(of_inputs, name) && has(of_backends, name))
         problems_.add(origin, place + ": '" + name +
                                   "' is a parameter of inputs and of backends; write inputs." + name +

@@ -184,6 +184,8 @@ TEST_CASE("where refuses unknown names and nonsense", "[config]") {
   CHECK_THAT(
       problems_of(sweep("  where: ['sampel_size < 3']\n")),
       Contains("test.yaml:5: unknown name 'sampel_size' in sweep.where[0]; did you mean 'sample_size'?"));
+  CHECK_THAT(problems_of(sweep("  where: 'backend == exact'\n")),
+             Contains("unknown name 'exact' in sweep.where, where texts are quoted. Allowed: "));
   CHECK_THAT(problems_of(sweep("  where: ['seq_len <']\n")),
              Contains("sweep.where[0] cannot be understood at character 10"));
   CHECK_THAT(problems_of(sweep("  where: {a: b}\n")), Contains("sweep.where must be a list of predicates"));
