@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Error against time for every method, with the frontier: the cases that no other case beats in both.
+"""Error against time for every method, with the frontier: the cases that no other case beats in both. Of a language model
+(`hyperattn lm`) it is the loss above exact attention's, where most layers were replaced, against the time of attention.
 
     plot_pareto.py RESULTS.h5 … -o DIR [--figure epsilon]
 """
@@ -51,15 +52,58 @@ def draw_panel(axes, cases, exact, styles, figure):
     axes.set_xlim(low / 1.3, high * 1.3)
     style.measured_axis(axes, cases[figure])
     style.few_decades(axes.xaxis, style.written_time)
-    axes.set_xlabel("time of one call")
     return labels
+
+
+LOSS = "bits_over_exact"
+
+
+def measured_trials(results, figure):
+    """The trials of the approximate backends that have the figure, and its name."""
+    trials = hr.finished(results).assign(input=hr.input_names)
+    figure = hr.choose_figure(hr.approximate(trials), figure)
+    return trials[~trials["backend"].isin(hr.EXACT_BACKENDS)], figure
+
+
+def model_trials(results):
+    """Evaluations of a language model as trials: the loss above that of the same windows with no layer replaced, and the
+    time of attention."""
+    rows = hr.joined(results, "language_model")
+    if len(rows):
+        rows = rows[rows["status"] == "ok"]
+    if rows.empty:
+        return rows
+    loss = "bits_per_byte" if np.isfinite(rows["bits_per_byte"]).all() else "bits_per_token"
+    windows = ["file", "seq_len", "trial"]
+    plain = rows[rows["replaced"] == 0].set_index(windows)[[loss, "attention_seconds"]]
+    plain = plain[~plain.index.duplicated()].rename(columns={loss: "exact_loss", "attention_seconds": "exact_seconds"})
+    replaced = rows[(rows["replaced"] == rows["replaced"].max()) & (rows["replaced"] > 0)].join(plain, on=windows)
+    names = [f"{name}, {count} layers replaced" for name, count in zip(hr.input_names(replaced), replaced["replaced"])]
+    return replaced.assign(
+        input=names, seconds=replaced["attention_seconds"], baseline_seconds=replaced["exact_seconds"], **{LOSS: replaced[loss] - replaced["exact_loss"]}
+    )
+
+
+def sources(results, figure):
+    """(name, trials, figure, what the time is of) of every picture that the results can fill."""
+    found = []
+    model = model_trials(results)
+    if len(model) and figure in (None, LOSS):
+        found.append(("pareto_language_model", model, LOSS, "time of attention in one window"))
+    if figure != LOSS and not (found and hr.joined(results).empty):
+        found.insert(0, ("pareto", *measured_trials(results, figure), "time of one call"))
+    if not found:
+        raise hr.ResultsError("the results hold no evaluation of a language model with replaced layers (hyperattn lm makes them).")
+    return found
 
 
 def pictures(results, figure=None, title=None):
     """Yields (name, figure). Raises ResultsError where there is nothing to plot."""
-    trials = hr.finished(results).assign(input=hr.input_names)
-    figure = hr.choose_figure(hr.approximate(trials), figure)
-    trials = trials[~trials["backend"].isin(hr.EXACT_BACKENDS)]
+    for name, trials, chosen, time_name in sources(results, figure):
+        yield name, picture_of(results, trials, chosen, time_name, title)
+
+
+def picture_of(results, trials, figure, time_name, title):
     trials = trials[np.isfinite(trials[figure]) & (trials[figure] > 0) & (trials["seconds"] > 0)]
     if trials.empty:
         raise hr.ResultsError(f"no finished trial of an approximate backend has both seconds and a positive {figure}.")
@@ -77,7 +121,8 @@ def pictures(results, figure=None, title=None):
     for one, ((name, seq_len, key_len, causal, a_pass), rows) in zip(axes, panels):
         keep = ["backend", "series", "tip", "block_size", "sample_size"]
         cases = rows.groupby(["file", "case_id"], sort=False).agg({**{key: "first" for key in keep}, "seconds": "median", figure: "median"}).reset_index()
-        labels.update(draw_panel(one, cases, rows["baseline_seconds"].median(), styles, figure))
+        labels.update(draw_panel(one, cases, rows["baseline_seconds"].dropna().median(), styles, figure))
+        one.set_xlabel(time_name)
         head = f"{name}, n = {seq_len}" + (f", {key_len} keys" if key_len != seq_len else "")
         head += (", causal" if causal else "") + (", forward + backward" if a_pass == "forward_backward" else "")
         one.set_title(head, loc="left")
@@ -85,15 +130,15 @@ def pictures(results, figure=None, title=None):
     note = "A point per case: medians over trials; larger markers have a larger b + m. Dashed: cases that no other beats in both error and time."
     style.finish(
         picture,
-        title or "Error against time",
+        title or ("Loss against time" if figure == LOSS else "Error against time"),
         hr.caption(trials, results, note, skip=("seq_len", "key_len", *choices)),
         style.legend_handles(style.in_style_order(styles, labels)),
     )
-    yield "pareto", picture
+    return picture
 
 
 def run():
-    parser = hr.arguments(__doc__, figure=dict(help=f"the error column (default: the first there is of {', '.join(hr.ERROR_FIGURES)})"))
+    parser = hr.arguments(__doc__, figure=dict(help=f"the error column (default: the first there is of {', '.join(hr.ERROR_FIGURES)}), or {LOSS}"))
     arguments = parser.parse_args()
     results = hr.load_all(arguments.results)
     hr.save_pictures(pictures(results, arguments.figure, arguments.title), arguments.output)

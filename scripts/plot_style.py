@@ -72,6 +72,7 @@ FIGURE_NAMES = {
     "gflops": "GFLOP/s",
     "alpha": "α",
     "log_kappa": "log κ",
+    "bits_over_exact": "bits per byte above exact attention",
     "query_moves": "share of rows that later queries move",
 }
 AXIS_NAMES = {

@@ -251,14 +251,33 @@ class Pictures(ScriptTest):
         nothing = [dict(row, log_bound_diagonal=np.inf, bound_product=np.inf) for row in rows]
         self.assert_refused(self.run_script("plot_bounds.py", self.write("empty", nothing, extra=extra)), 3, "no finite bound")
 
+    def test_loss_above_exact(self):
+        """By hand: the same file's evaluation without replaced layers is subtracted, and lends its time as the baseline."""
+        import hyperattn_results
+        import plot_pareto
+
+        rows = made.language_model_rows()
+        results = [hyperattn_results.load(self.write("model_loss", [], language_model=rows))]
+        found = plot_pareto.model_trials(results)
+        self.assertGreater(len(found), 0)
+        most = max(row["replaced"] for row in rows)
+        self.assertEqual(set(found["replaced"]), {most})
+        for _, row in found.iterrows():
+            plain = next(other for other in rows if other["replaced"] == 0 and other["seq_len"] == row["seq_len"] and other["trial"] == row["trial"])
+            self.assertAlmostEqual(row["bits_over_exact"], row["bits_per_byte"] - plain["bits_per_byte"])
+            self.assertEqual(row["baseline_seconds"], plain["attention_seconds"])
+
     def test_language_model(self):
         rows = made.language_model_rows()
         rows[4].update(status="failed", bits_per_byte=np.nan)
         path = self.write("language_model", [], language_model=rows)
         self.picture("plot_language_model.py", path, ["language_model"])
         self.picture("plot_language_model.py", path, ["language_model"], "--figure", "perplexity")
+        self.picture("plot_pareto.py", path, ["pareto_language_model"])
+        self.picture("plot_pareto.py", path, ["pareto_language_model"], "--figure", "bits_over_exact")
         only_plain = self.write("plain_model", [], language_model=made.language_model_rows(layers=0))
         self.picture("plot_language_model.py", only_plain, ["language_model"])
+        self.assert_refused(self.run_script("plot_pareto.py", only_plain), 3, "finished trial")
         self.assert_refused(self.run_script("plot_language_model.py", self.write("trials", made.sweep())), 3, "hyperattn lm")
         self.assert_refused(self.run_script("plot_language_model.py", path, "--figure", "charm"), 2, "charm")
 
