@@ -106,7 +106,78 @@ size_t edit_distance(const std::string& a, const std::string& b) {
   return row.back();
 }
 
+ParameterSpec parameter(const std::string& name, ParameterType type, const std::string& meaning) {
+  ParameterSpec spec;
+  spec.name = name;
+  spec.type = type;
+  spec.meaning = meaning;
+  return spec;
+}
+
 }  // namespace
+
+ParameterSpec ParameterSpec::by_default(ParameterValue value) const {
+  ParameterSpec spec = *this;
+  spec.default_value = std::move(value);
+  return spec;
+}
+
+ParameterSpec ParameterSpec::at_least(double limit) const {
+  ParameterSpec spec = *this;
+  spec.minimum = limit;
+  return spec;
+}
+
+ParameterSpec ParameterSpec::between(double least, double most) const {
+  ParameterSpec spec = at_least(least);
+  spec.maximum = most;
+  return spec;
+}
+
+ParameterSpec ParameterSpec::or_word(const std::string& word) const {
+  ParameterSpec spec = *this;
+  spec.choices.push_back(word);
+  return spec;
+}
+
+ParameterSpec ParameterSpec::or_infinity() const {
+  ParameterSpec spec = *this;
+  spec.allow_infinity = true;
+  return spec;
+}
+
+ParameterSpec ParameterSpec::or_absent() const {
+  ParameterSpec spec = *this;
+  spec.optional = true;
+  return spec;
+}
+
+ParameterSpec integer_parameter(const std::string& name, const std::string& meaning) {
+  return parameter(name, ParameterType::integer, meaning);
+}
+
+ParameterSpec number_parameter(const std::string& name, const std::string& meaning) {
+  return parameter(name, ParameterType::number, meaning);
+}
+
+ParameterSpec text_parameter(const std::string& name, const std::string& meaning) {
+  return parameter(name, ParameterType::text, meaning);
+}
+
+ParameterSpec integer_list_parameter(const std::string& name, const std::string& meaning) {
+  return parameter(name, ParameterType::integer_list, meaning);
+}
+
+ParameterSpec boolean_parameter(const std::string& name, const std::string& meaning) {
+  return parameter(name, ParameterType::boolean, meaning).by_default(false);
+}
+
+ParameterSpec choice_parameter(const std::string& name, std::vector<std::string> choices,
+                               const std::string& meaning) {
+  ParameterSpec spec = parameter(name, ParameterType::choice, meaning).by_default(choices.front());
+  spec.choices = std::move(choices);
+  return spec;
+}
 
 int64_t Parameters::integer(const std::string& name) const {
   return get<int64_t>(values_, name);

@@ -37,7 +37,26 @@ struct ParameterSpec {
   bool power_of_two = false;
   bool allow_infinity = false;
   bool optional = false;  ///< may be absent without a default (then `Parameters::has` is false)
+
+  // A copy with one more thing said, so that a declaration is one expression:
+  //   integer_parameter("rows", "sampled rows").at_least(1).by_default(32)
+  [[nodiscard]] ParameterSpec by_default(ParameterValue value) const;
+  [[nodiscard]] ParameterSpec at_least(double limit) const;
+  [[nodiscard]] ParameterSpec between(double least, double most) const;
+  [[nodiscard]] ParameterSpec or_word(const std::string& word) const;
+  [[nodiscard]] ParameterSpec or_infinity() const;
+  [[nodiscard]] ParameterSpec or_absent() const;
 };
+
+[[nodiscard]] ParameterSpec integer_parameter(const std::string& name, const std::string& meaning);
+[[nodiscard]] ParameterSpec number_parameter(const std::string& name, const std::string& meaning);
+[[nodiscard]] ParameterSpec text_parameter(const std::string& name, const std::string& meaning);
+[[nodiscard]] ParameterSpec integer_list_parameter(const std::string& name, const std::string& meaning);
+/// False unless given.
+[[nodiscard]] ParameterSpec boolean_parameter(const std::string& name, const std::string& meaning);
+/// The first of the choices unless given.
+[[nodiscard]] ParameterSpec choice_parameter(const std::string& name, std::vector<std::string> choices,
+                                             const std::string& meaning);
 
 /// Resolved values by name. A getter for a name that is absent or of another type is a broken invariant (it
 /// throws std::logic_error): the reader has checked the values against the specs before.

@@ -4,7 +4,7 @@
     python3 scripts/compare_pytorch.py [--bench build/release/hyperattn_bench] [--threads 1 2 16] [--rounds 5]
 
 fp32, one head, d = 64, Gaussian inputs, equal numbers of threads. Each round times PyTorch and `exact` at n = 16384 in
-turn, so that other work on the machine meets both; printed are medians of rounds and the smallest and largest ratio.
+turn, so that other work on the machine meets both; printed are medians of rounds, their ratio, and the rounds' own ratios.
 Then both, and `hyper` (b = m = 256, 128 buckets), at n = 131072 with the largest number of threads. Needs PyTorch."""
 
 import argparse
@@ -47,7 +47,7 @@ def compare(torch, bench, rows, threads, rounds, calls):
     theirs, ours = (statistics.median(column) for column in zip(*pairs))
     print(
         f"n = {rows}, {threads} threads: PyTorch {theirs:.4f} s, exact {ours:.4f} s, "
-        f"ratio {statistics.median(ratios):.2f} (rounds: {min(ratios):.2f} to {max(ratios):.2f})",
+        f"ratio {theirs / ours:.2f} (rounds: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f})",
         flush=True,
     )
     return theirs

@@ -14,32 +14,24 @@
 namespace hyperattn {
 namespace {
 
-ParameterSpec number(const std::string& name, ParameterValue value, double minimum,
-                     const std::string& meaning) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.type = ParameterType::number;
-  spec.default_value = std::move(value);
-  spec.minimum = minimum;
-  spec.meaning = meaning;
-  return spec;
-}
-
 std::vector<ParameterSpec> estimator_parameters() {
-  ParameterSpec estimator;
-  estimator.name = "estimator";
-  estimator.type = ParameterType::choice;
-  estimator.default_value = std::string("residual");
-  estimator.choices = {"residual", "theory"};
-  estimator.meaning = "mask plus weighted sample, or the paper's Algorithms 2 and 3";
-  ParameterSpec kappa =
-      number("approx_kappa", std::string("auto"), 1,
-             "theory: kappa of ApproxD's floor tau/kappa; auto: measured on sampled rows; .inf: no floor");
-  kappa.choices = {"auto"};
-  kappa.allow_infinity = true;
-  return {std::move(estimator), std::move(kappa),
-          number("approx_epsilon", 0.5, 1e-9, "theory: epsilon in ApproxD's clip C_i"),
-          number("clip_constant", 1.0, 0, "theory: constant of the clip C_i; 0: no clip")};
+  return {
+      choice_parameter("estimator", {"residual", "theory"},
+                       "mask plus weighted sample, or the paper's Algorithms 2 and 3"),
+      number_parameter(
+          "approx_kappa",
+          "theory: kappa of ApproxD's floor tau/kappa; auto: measured on sampled rows; .inf: no floor")
+          .at_least(1)
+          .or_infinity()
+          .or_word("auto")
+          .by_default("auto"),
+      number_parameter("approx_epsilon", "theory: epsilon in ApproxD's clip C_i")
+          .at_least(1e-9)
+          .by_default(0.5),
+      number_parameter("clip_constant", "theory: constant of the clip C_i; 0: no clip")
+          .at_least(0)
+          .by_default(1.0),
+  };
 }
 
 std::vector<ParameterSpec> declared_parameters() {

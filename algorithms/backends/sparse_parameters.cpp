@@ -8,37 +8,6 @@ namespace {
 
 constexpr double kMaxRows = std::numeric_limits<int32_t>::max();
 
-ParameterSpec integer(const std::string& name, int64_t value, double minimum, double maximum,
-                      const std::string& meaning) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.type = ParameterType::integer;
-  spec.default_value = value;
-  spec.minimum = minimum;
-  spec.maximum = maximum;
-  spec.meaning = meaning;
-  return spec;
-}
-
-ParameterSpec choice(const std::string& name, std::vector<std::string> choices, const std::string& meaning) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.type = ParameterType::choice;
-  spec.default_value = choices.front();
-  spec.choices = std::move(choices);
-  spec.meaning = meaning;
-  return spec;
-}
-
-ParameterSpec mask_path_parameter() {
-  ParameterSpec spec;
-  spec.name = "mask_path";
-  spec.type = ParameterType::text;
-  spec.optional = true;
-  spec.meaning = "HDF5 file that holds /mask/blocks or /mask/{indptr,indices} (mask: file)";
-  return spec;
-}
-
 MaskKind mask_kind(const std::string& name) {
   if (name == "none") return MaskKind::none;
   if (name == "band") return MaskKind::band;
@@ -67,57 +36,61 @@ Residual residual_kind(const std::string& name) {
 std::vector<ParameterSpec> mask_parameters(bool allow_no_mask) {
   std::vector<std::string> masks = {"sort_lsh", "band", "file"};
   if (allow_no_mask) masks.insert(masks.begin() + 1, "none");
-  ParameterSpec buckets = integer("bucket_count", 128, 1, 1 << kMaxHashBits,
-                                  "buckets of the hash, 2^r from r hyperplanes: more make blocks purer");
+  ParameterSpec buckets =
+      integer_parameter("bucket_count", "buckets of the hash, 2^r from r hyperplanes: more make blocks purer")
+          .between(1, 1 << kMaxHashBits)
+          .by_default(128);
   buckets.power_of_two = true;
-  ParameterSpec centre;
-  centre.name = "centre_keys";
-  centre.type = ParameterType::boolean;
-  centre.default_value = false;
-  centre.meaning = "buckets: lsh: the hash (nothing else) sees keys minus their mean";
   return {
-      choice("mask", std::move(masks), "which entries are computed exactly"),
+      choice_parameter("mask", std::move(masks), "which entries are computed exactly"),
       std::move(buckets),
-      integer("block_size", 256, 1, kMaxRows, "keys in a block (b): cost and exact mass grow with it"),
-      choice("bucket_order", {"gray", "reference"},
-             "order of buckets: neighbours differ in one bit, or as in the authors' code"),
-      choice("buckets", {"lsh", "random", "kmeans"},
-             "hashed buckets, random ones as a control, or at most bucket_count k-means centres of the keys"),
-      std::move(centre),
-      choice("query_blocks", {"by_rank", "by_bucket"},
-             "queries cut by their own ranks, or each in the block of its bucket's keys: then no row depends "
-             "on later ones"),
-      choice("blocks", {"aligned", "banded"},
-             "blocks of equal ranks, or windows centred on tiles of 128 queries"),
-      mask_path_parameter(),
-      integer("band_width", 128, 0, kMaxRows,
-              "mask: band holds the keys at most this far from the row's own"),
-      integer("min_seq_len", 2048, 1, kMaxRows,
-              "causal only: segments of at most this many rows are exact leaves"),
+      integer_parameter("block_size", "keys in a block (b): cost and exact mass grow with it")
+          .between(1, kMaxRows)
+          .by_default(256),
+      choice_parameter("bucket_order", {"gray", "reference"},
+                       "order of buckets: neighbours differ in one bit, or as in the authors' code"),
+      choice_parameter(
+          "buckets", {"lsh", "random", "kmeans"},
+          "hashed buckets, random ones as a control, or at most bucket_count k-means centres of the keys"),
+      boolean_parameter("centre_keys", "buckets: lsh: the hash (nothing else) sees keys minus their mean"),
+      choice_parameter("query_blocks", {"by_rank", "by_bucket"},
+                       "queries cut by their own ranks, or each in the block of its bucket's keys: then no "
+                       "row depends on later ones"),
+      choice_parameter("blocks", {"aligned", "banded"},
+                       "blocks of equal ranks, or windows centred on tiles of 128 queries"),
+      text_parameter("mask_path", "HDF5 file that holds /mask/blocks or /mask/{indptr,indices} (mask: file)")
+          .or_absent(),
+      integer_parameter("band_width", "mask: band holds the keys at most this far from the row's own")
+          .between(0, kMaxRows)
+          .by_default(128),
+      integer_parameter("min_seq_len", "causal only: segments of at most this many rows are exact leaves")
+          .between(1, kMaxRows)
+          .by_default(2048),
   };
 }
 
 std::vector<ParameterSpec> sample_parameters() {
-  ParameterSpec share;
-  share.name = "column_share";
-  share.type = ParameterType::number;
-  share.default_value = 0.5;
-  share.minimum = 0;
-  share.maximum = 1;
-  share.meaning = "residual: columns+centroids: share of sample_size that goes to exact columns";
   return {
-      integer("sample_size", 256, 0, kMaxRows,
-              "sampled keys, centroids and columns (m), shared by all rows of a head or causal node; 0: none "
-              "(moments: only whether it is 0)"),
-      choice(
+      integer_parameter(
+          "sample_size",
+          "sampled keys, centroids and columns (m), shared by all rows of a head or causal node; 0: none "
+          "(moments: only whether it is 0)")
+          .between(0, kMaxRows)
+          .by_default(256),
+      choice_parameter(
           "residual", {"sample", "centroids", "calibrated_centroids", "moments", "columns+centroids", "none"},
-          "keys outside the mask: sampled, as means of runs of sorted keys, as means by softmax mass, as one "
-          "Gaussian, the heaviest exactly and means of the others, or left out"),
-      std::move(share),
-      choice("sampling", {"uniform", "uniform_iid", "value_norm", "prefix"},
-             "how keys are drawn: without or with replacement, by value norms, or the first m with weight 1"),
-      choice("collisions", {"mask", "count"},
-             "residual: sample: keys that the row's mask already holds are left out, or count twice"),
+          "keys outside the mask: sampled, as means of runs of sorted keys, as means by softmax mass, as "
+          "one Gaussian, the heaviest exactly and means of the others, or left out"),
+      number_parameter("column_share",
+                       "residual: columns+centroids: share of sample_size that goes to exact columns")
+          .between(0, 1)
+          .by_default(0.5),
+      choice_parameter(
+          "sampling", {"uniform", "uniform_iid", "value_norm", "prefix"},
+          "how keys are drawn: without or with replacement, by value norms, or the first m with weight 1"),
+      choice_parameter(
+          "collisions", {"mask", "count"},
+          "residual: sample: keys that the row's mask already holds are left out, or count twice"),
   };
 }
 

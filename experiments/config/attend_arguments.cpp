@@ -10,21 +10,11 @@
 namespace hyperattn {
 namespace {
 
-ParameterSpec make_count(const std::string& name, double maximum, const std::string& meaning) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.type = ParameterType::integer;
-  spec.default_value = int64_t{0};
-  spec.minimum = 0;
-  spec.maximum = maximum;
-  spec.meaning = meaning;
-  return spec;
-}
-
 /// What `attend` takes besides a backend's own parameters.
 std::vector<ParameterSpec> call_parameters() {
   std::vector<ParameterSpec> specs = problem_parameters();
-  specs.push_back(make_count("trial", 4294967295.0, "number of the independent draw"));
+  specs.push_back(
+      integer_parameter("trial", "number of the independent draw").between(0, 4294967295.0).by_default(0));
   return specs;
 }
 

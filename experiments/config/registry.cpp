@@ -14,48 +14,26 @@ const Thing* find(const std::vector<const Thing*>& things, const std::string& na
   return nullptr;
 }
 
-ParameterSpec spec(const std::string& name, ParameterType type, ParameterValue default_value,
-                   const std::string& meaning) {
-  ParameterSpec result;
-  result.name = name;
-  result.type = type;
-  result.default_value = std::move(default_value);
-  result.meaning = meaning;
-  return result;
-}
-
-ParameterSpec count(const std::string& name, int64_t default_value, double minimum, double maximum,
-                    const std::string& meaning) {
-  ParameterSpec result = spec(name, ParameterType::integer, default_value, meaning);
-  result.minimum = minimum;
-  result.maximum = maximum;
-  return result;
+/// A number of timed calls.
+ParameterSpec calls(const std::string& name, const std::string& meaning, double least, int64_t by_default) {
+  return integer_parameter(name, meaning).between(least, 1e6).by_default(by_default);
 }
 
 std::vector<ParameterSpec> make_problem_parameters() {
-  ParameterSpec scale;
-  scale.name = "scale";
-  scale.type = ParameterType::number;
-  scale.optional = true;
-  scale.meaning = "factor of every score; 1/sqrt(head_dim) unless given";
-  return {spec("causal", ParameterType::boolean, false, "query row i sees keys 0 to i only"), scale};
+  return {boolean_parameter("causal", "query row i sees keys 0 to i only"),
+          number_parameter("scale", "factor of every score; 1/sqrt(head_dim) unless given").or_absent()};
 }
 
 std::vector<ParameterSpec> make_timing_parameters() {
-  ParameterSpec repeats = count("repeats", 3, 1, 1e6, "timed calls of each trial; auto: until they agree");
-  repeats.choices = {"auto"};
-  ParameterSpec relative_error = spec("relative_error", ParameterType::number, 0.02,
-                                      "repeats: auto stops when the median's relative error is at most this");
-  relative_error.minimum = 1e-6;
-  relative_error.maximum = 1;
-  ParameterSpec pass = spec("pass", ParameterType::choice, std::string("forward"), "what is timed");
-  pass.choices = {"forward", "forward_backward"};
-  return {count("warmup", 1, 0, 1e6, "calls before the first one that counts"),
-          repeats,
-          relative_error,
-          count("min_repeats", 5, 2, 1e6, "repeats: auto makes at least this many"),
-          count("max_repeats", 100, 2, 1e6, "repeats: auto makes at most this many"),
-          pass};
+  return {calls("warmup", "calls before the first one that counts", 0, 1),
+          calls("repeats", "timed calls of each trial; auto: until they agree", 1, 3).or_word("auto"),
+          number_parameter("relative_error",
+                           "repeats: auto stops when the median's relative error is at most this")
+              .between(1e-6, 1)
+              .by_default(0.02),
+          calls("min_repeats", "repeats: auto makes at least this many", 2, 5),
+          calls("max_repeats", "repeats: auto makes at most this many", 2, 100),
+          choice_parameter("pass", {"forward", "forward_backward"}, "what is timed")};
 }
 
 }  // namespace
@@ -87,7 +65,9 @@ const std::vector<ParameterSpec>& timing_parameters() {
 
 const std::vector<ParameterSpec>& run_parameters() {
   static const std::vector<ParameterSpec> specs = {
-      count("trials", 1, 1, 1e6, "independent draws of the inputs and of every random choice")};
+      integer_parameter("trials", "independent draws of the inputs and of every random choice")
+          .between(1, 1e6)
+          .by_default(1)};
   return specs;
 }
 

@@ -8,26 +8,8 @@
 namespace hyperattn {
 namespace {
 
-ParameterSpec clusters_spec() {
-  ParameterSpec spec;
-  spec.name = "clusters";
-  spec.type = ParameterType::integer;
-  spec.default_value = int64_t{32};
-  spec.meaning = "number of centres in each head; a query's heavy keys are about key_len/clusters";
-  spec.minimum = 1;
-  spec.maximum = 1 << 20;
-  return spec;
-}
-
-ParameterSpec number_spec(const char* name, double value, const char* meaning) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.type = ParameterType::number;
-  spec.default_value = value;
-  spec.meaning = meaning;
-  spec.minimum = 0;
-  spec.maximum = 1e3;
-  return spec;
+ParameterSpec size_of(const char* name, double by_default, const char* meaning) {
+  return number_parameter(name, meaning).between(0, 1e3).by_default(by_default);
 }
 
 /// The centres of one head, on a sphere around the origin whose radius gives two rows at one centre the
@@ -49,11 +31,14 @@ SourceDescription description() {
       "clustered",
       "Q and K around shared random centres, normal V: a query's softmax mass lies on its own cluster's keys",
       shape_parameters(
-          {clusters_spec(),
-           number_spec("cluster_score", 8,
-                       "scaled score, at scale 1/sqrt(head_dim), of two rows at the same centre"),
-           number_spec("cluster_spread", 0.3,
-                       "norm of the noise around a centre, relative to the centre's norm")})};
+          {integer_parameter(
+               "clusters", "number of centres in each head; a query's heavy keys are about key_len/clusters")
+               .between(1, 1 << 20)
+               .by_default(32),
+           size_of("cluster_score", 8,
+                   "scaled score, at scale 1/sqrt(head_dim), of two rows at the same centre"),
+           size_of("cluster_spread", 0.3,
+                   "norm of the noise around a centre, relative to the centre's norm")})};
 }
 
 class Clustered final : public DescribedSource {

@@ -142,41 +142,24 @@ void apply_shift(MatrixView<float> query, MatrixView<float> key, double scale,
   });
 }
 
-ParameterSpec condition_number_spec() {
-  ParameterSpec spec;
-  spec.name = "condition_number";
-  spec.type = ParameterType::number;
-  spec.meaning =
-      "the paper's kappa under the empty mask: largest over smallest row sum, met to 1e-3 relative";
-  spec.minimum = 1;
-  spec.maximum = 1e12;
-  return spec;
-}
-
-ParameterSpec scale_spec() {
-  ParameterSpec spec;
-  spec.name = "scale";
-  spec.type = ParameterType::number;
-  spec.meaning = "the problem's scale, for which kappa is met; default 1/sqrt(head_dim)";
-  spec.optional = true;
-  return spec;
-}
-
-ParameterSpec construction_spec() {
-  ParameterSpec spec;
-  spec.name = "construction";
-  spec.type = ParameterType::choice;
-  spec.default_value = std::string("temperature");
-  spec.meaning =
-      "temperature: one scale per query row; shift: a constant per row's scores in an extra dimension, which "
-      "leaves the softmax matrix as it is";
-  spec.choices = {"temperature", "shift"};
-  return spec;
+std::vector<ParameterSpec> own_parameters() {
+  return {
+      number_parameter(
+          "condition_number",
+          "the paper's kappa under the empty mask: largest over smallest row sum, met to 1e-3 relative")
+          .between(1, 1e12),
+      choice_parameter(
+          "construction", {"temperature", "shift"},
+          "temperature: one scale per query row; shift: a constant per row's scores in an extra dimension, "
+          "which leaves the softmax matrix as it is"),
+      number_parameter("scale", "the problem's scale, for which kappa is met; default 1/sqrt(head_dim)")
+          .or_absent(),
+  };
 }
 
 SourceDescription description() {
   return {"conditioned", "inputs built so that the condition number kappa under the empty mask is as wanted",
-          shape_parameters({condition_number_spec(), construction_spec(), scale_spec()})};
+          shape_parameters(own_parameters())};
 }
 
 class Conditioned final : public DescribedSource {

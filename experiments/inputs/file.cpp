@@ -16,35 +16,10 @@ struct RowRange {
   int64_t end = 0;
 };
 
-ParameterSpec path_spec() {
-  ParameterSpec spec;
-  spec.name = "path";
-  spec.type = ParameterType::text;
-  spec.meaning =
-      "HDF5 file with /inputs/q, k and v of shape (batch, heads, rows, dim), relative to the current folder";
-  return spec;
-}
+constexpr double kMaxRow = std::numeric_limits<int32_t>::max();
 
-ParameterSpec seq_len_spec() {
-  ParameterSpec spec;
-  spec.name = "seq_len";
-  spec.type = ParameterType::integer;
-  spec.meaning = "takes only so many first rows (of query_rows and key_rows, where given)";
-  spec.minimum = 1;
-  spec.maximum = std::numeric_limits<int32_t>::max();
-  spec.optional = true;
-  return spec;
-}
-
-ParameterSpec rows_spec(const char* name, const char* meaning) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.type = ParameterType::integer_list;
-  spec.meaning = meaning;
-  spec.minimum = 0;
-  spec.maximum = std::numeric_limits<int32_t>::max();
-  spec.optional = true;
-  return spec;
+ParameterSpec range(const char* name, const char* meaning) {
+  return integer_list_parameter(name, meaning).between(0, kMaxRow).or_absent();
 }
 
 /// The rows of a tensor with `rows` rows that the parameters ask for.
@@ -121,8 +96,14 @@ SourceDescription description() {
   return {
       "file",
       "Q, K and V of an HDF5 file (/inputs/q, k, v; float16, float32 or float64)",
-      {path_spec(), seq_len_spec(), rows_spec("query_rows", "[begin, end): takes this range of query rows"),
-       rows_spec("key_rows", "[begin, end): takes this range of key and value rows")}};
+      {text_parameter("path",
+                      "HDF5 file with /inputs/q, k and v of shape (batch, heads, rows, dim), relative to the "
+                      "current folder"),
+       integer_parameter("seq_len", "takes only so many first rows (of query_rows and key_rows, where given)")
+           .between(1, kMaxRow)
+           .or_absent(),
+       range("query_rows", "[begin, end): takes this range of query rows"),
+       range("key_rows", "[begin, end): takes this range of key and value rows")}};
 }
 
 class FileSource final : public DescribedSource {

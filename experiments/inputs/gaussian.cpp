@@ -18,17 +18,13 @@ using Matrix = RowMajorMatrix<double>;
 constexpr double kMaxSpectrum = 1e4;
 constexpr int64_t kRowsPerTask = 1024;
 
-ParameterSpec spectrum_spec() {
-  ParameterSpec spec;
-  spec.name = "spectrum";
-  spec.type = ParameterType::number;
-  spec.meaning =
-      "ratio of the largest to the smallest singular value of Q and of K, spaced geometrically (their "
-      "ordinary condition number; the paper's kappa is condition_number); absent: as drawn";
-  spec.minimum = 1;
-  spec.maximum = kMaxSpectrum;
-  spec.optional = true;
-  return spec;
+ParameterSpec spectrum_parameter() {
+  return number_parameter(
+             "spectrum",
+             "ratio of the largest to the smallest singular value of Q and of K, spaced geometrically (their "
+             "ordinary condition number; the paper's kappa is condition_number); absent: as drawn")
+      .between(1, kMaxSpectrum)
+      .or_absent();
 }
 
 Matrix gram(MatrixView<const float> matrix) {
@@ -66,7 +62,7 @@ void shape_spectrum(MatrixView<float> matrix, double ratio) {
 
 SourceDescription description() {
   return {"gaussian", "independent standard normal Q, K and V: no heavy entries",
-          shape_parameters({spectrum_spec()})};
+          shape_parameters({spectrum_parameter()})};
 }
 
 class Gaussian final : public DescribedSource {

@@ -13,36 +13,20 @@ constexpr double kMaxDim = 256;
 constexpr double kMaxHeads = 65536;
 constexpr int64_t kRowsPerTask = 256;
 
-ParameterSpec integer_spec(const char* name, const char* meaning, double maximum) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.type = ParameterType::integer;
-  spec.meaning = meaning;
-  spec.minimum = 1;
-  spec.maximum = maximum;
-  return spec;
-}
-
-ParameterSpec with_default(ParameterSpec spec, int64_t value) {
-  spec.default_value = value;
-  return spec;
-}
-
-ParameterSpec optional(ParameterSpec spec) {
-  spec.optional = true;
-  return spec;
+ParameterSpec extent(const char* name, const char* meaning, double most) {
+  return integer_parameter(name, meaning).between(1, most);
 }
 
 }  // namespace
 
 std::vector<ParameterSpec> shape_parameters(std::vector<ParameterSpec> more) {
   std::vector<ParameterSpec> specs = {
-      integer_spec("seq_len", "query rows", kMaxRows),
-      optional(integer_spec("key_len", "key rows; default seq_len", kMaxRows)),
-      with_default(integer_spec("head_dim", "columns of Q and K", kMaxDim), 64),
-      optional(integer_spec("value_dim", "columns of V; default head_dim", kMaxDim)),
-      with_default(integer_spec("heads", "heads of each sequence", kMaxHeads), 1),
-      with_default(integer_spec("batch", "sequences", kMaxHeads), 1),
+      extent("seq_len", "query rows", kMaxRows),
+      extent("key_len", "key rows; default seq_len", kMaxRows).or_absent(),
+      extent("head_dim", "columns of Q and K", kMaxDim).by_default(64),
+      extent("value_dim", "columns of V; default head_dim", kMaxDim).or_absent(),
+      extent("heads", "heads of each sequence", kMaxHeads).by_default(1),
+      extent("batch", "sequences", kMaxHeads).by_default(1),
   };
   specs.insert(specs.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
   return specs;

@@ -18,38 +18,25 @@
 namespace hyperattn {
 namespace {
 
-ParameterSpec spec_of(const char* name, ParameterType type, const char* meaning) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.type = type;
-  spec.meaning = meaning;
-  spec.optional = true;
-  if (type == ParameterType::boolean) return spec;
-  spec.minimum = 0;
-  spec.maximum = std::numeric_limits<int32_t>::max();
-  return spec;
+constexpr double kMaxRow = std::numeric_limits<int32_t>::max();
+
+ParameterSpec numbers(const char* name, const char* meaning) {
+  return integer_list_parameter(name, meaning).between(0, kMaxRow).or_absent();
 }
 
 std::vector<ParameterSpec> source_parameters() {
   std::vector<ParameterSpec> specs = model_and_text_parameters();
-  ParameterSpec rows =
-      spec_of("seq_len", ParameterType::integer,
-              "tokens of the window that the model reads; trial t reads window t of the text");
-  rows.minimum = 1;
-  rows.optional = false;
-  rows.default_value = int64_t{4096};
-  ParameterSpec paired = spec_of("paired", ParameterType::boolean,
-                                 "layers and heads go in step, instead of every head of every layer");
-  paired.optional = false;
-  paired.default_value = false;
-  specs.push_back(rows);
-  specs.push_back(spec_of("layers", ParameterType::integer_list, "layers to take, from 0; default all"));
-  specs.push_back(spec_of("heads", ParameterType::integer_list, "heads of a layer, from 0; default all"));
-  specs.push_back(paired);
-  specs.push_back(spec_of("query_rows", ParameterType::integer_list,
-                          "[begin, end): takes this range of the window's query rows"));
-  specs.push_back(spec_of("key_rows", ParameterType::integer_list,
-                          "[begin, end): takes this range of the window's key and value rows"));
+  specs.push_back(
+      integer_parameter("seq_len",
+                        "tokens of the window that the model reads; trial t reads window t of the text")
+          .between(1, kMaxRow)
+          .by_default(4096));
+  specs.push_back(numbers("layers", "layers to take, from 0; default all"));
+  specs.push_back(numbers("heads", "heads of a layer, from 0; default all"));
+  specs.push_back(
+      boolean_parameter("paired", "layers and heads go in step, instead of every head of every layer"));
+  specs.push_back(numbers("query_rows", "[begin, end): takes this range of the window's query rows"));
+  specs.push_back(numbers("key_rows", "[begin, end): takes this range of the window's key and value rows"));
   return specs;
 }
 

@@ -34,34 +34,18 @@ constexpr double kMaxRows = std::numeric_limits<int32_t>::max();
 
 // --------------------------------------------------------------------------------------- configuration
 
-ParameterSpec count_spec(const char* name, const char* meaning, int64_t fallback) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.meaning = meaning;
-  spec.default_value = fallback;
-  spec.minimum = 1;
-  spec.maximum = kMaxRows;
-  return spec;
-}
-
 std::vector<ParameterSpec> window_parameters() {
   std::vector<ParameterSpec> specs = model_and_text_parameters();
-  specs.push_back(count_spec("seq_len", "tokens that a window predicts", 4096));
-  specs.push_back(count_spec("windows", "windows of the text, from its start", 1));
-  ParameterSpec replace;
-  replace.name = "replace";
-  replace.type = ParameterType::choice;
-  replace.meaning = "which layers are replaced first";
-  replace.default_value = std::string("last");
-  replace.choices = {"last", "first", "even", "odd"};
-  specs.push_back(replace);
-  ParameterSpec replaced;
-  replaced.name = "replaced";
-  replaced.type = ParameterType::integer_list;
-  replaced.meaning = "numbers of replaced layers; default 0, 1, ... up to all";
-  replaced.minimum = 0;
-  replaced.optional = true;
-  specs.push_back(replaced);
+  specs.push_back(
+      integer_parameter("seq_len", "tokens that a window predicts").between(1, kMaxRows).by_default(4096));
+  specs.push_back(
+      integer_parameter("windows", "windows of the text, from its start").between(1, kMaxRows).by_default(1));
+  specs.push_back(
+      choice_parameter("replace", {"last", "first", "even", "odd"}, "which layers are replaced first"));
+  specs.push_back(
+      integer_list_parameter("replaced", "numbers of replaced layers; default 0, 1, ... up to all")
+          .at_least(0)
+          .or_absent());
   return specs;
 }
 

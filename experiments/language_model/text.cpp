@@ -34,14 +34,6 @@ bool is_space(char c) {
   return c == ' ' || c == '\n' || c == '\t' || c == '\r';
 }
 
-ParameterSpec text_spec(const char* name, const char* meaning) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.type = ParameterType::text;
-  spec.meaning = meaning;
-  return spec;
-}
-
 }  // namespace
 
 const int32_t* TokenText::window(int64_t i, int64_t n) const {
@@ -107,15 +99,15 @@ TokenText read_token_file(const std::string& path, int64_t vocab_size) {
 }
 
 std::vector<ParameterSpec> model_and_text_parameters() {
-  ParameterSpec model = text_spec(
-      "model", "folder of a Llama model (config.json and safetensors), relative to the current folder");
-  model.default_value = std::string(kDefaultModel);
-  ParameterSpec text = text_spec(
-      "text", "file whose bytes are the tokens, or folder whose files are; default: Eigen's sources");
-  text.optional = true;
-  ParameterSpec ids = text_spec("ids", "file of token ids (decimal, between white space), in place of text");
-  ids.optional = true;
-  return {model, text, ids};
+  return {
+      text_parameter("model",
+                     "folder of a Llama model (config.json and safetensors), relative to the current folder")
+          .by_default(std::string(kDefaultModel)),
+      text_parameter("text",
+                     "file whose bytes are the tokens, or folder whose files are; default: Eigen's sources")
+          .or_absent(),
+      text_parameter("ids", "file of token ids (decimal, between white space), in place of text").or_absent(),
+  };
 }
 
 TokenText read_tokens(const Parameters& parameters, const ModelConfig& config) {

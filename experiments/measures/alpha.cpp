@@ -10,16 +10,6 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-ParameterSpec skip_columns() {
-  ParameterSpec spec;
-  spec.name = "skip_columns";
-  spec.type = ParameterType::integer;
-  spec.default_value = int64_t{0};
-  spec.meaning = "alpha_skip leaves out this many first keys (the paper leaves out 32); 0: no alpha_skip";
-  spec.minimum = 0;
-  return spec;
-}
-
 std::vector<FigureRow> compute(MeasureContext& context, const Parameters& parameters) {
   const AttentionProblem& problem = context.problem();
   const int64_t skip = parameters.integer("skip_columns");
@@ -48,7 +38,11 @@ const Measure& alpha_measure() {
   static const DescribedMeasure measure({
       "alpha",
       "the largest squared column norm of the softmax matrix, against the uniform one",
-      {skip_columns()},
+      {integer_parameter(
+           "skip_columns",
+           "alpha_skip leaves out this many first keys (the paper leaves out 32); 0: no alpha_skip")
+           .at_least(0)
+           .by_default(0)},
       {{"alpha", "(n_k²/n_q)·max_j ‖P e_j‖²: 1 where attention is uniform"},
        {"alpha_skip",
         "alpha without the first skip_columns columns; NaN where none is left out or none left"},

@@ -134,23 +134,16 @@ std::vector<FigureRow> compute(MeasureContext& context, const Parameters& parame
   return rows;
 }
 
-ParameterSpec rows_spec() {
-  ParameterSpec spec;
-  spec.name = "rows";
-  spec.type = ParameterType::integer;
-  spec.default_value = int64_t{32};
-  spec.meaning = "sampled query rows of each cross node; each costs one plan of the mask for every level";
-  spec.minimum = 1;
-  return spec;
-}
-
 }  // namespace
 
 const Measure& query_moves_measure() {
   static const DescribedMeasure measure({
       "query_moves",
       "causal: how often later queries change the block of keys that a row meets",
-      {rows_spec()},
+      {integer_parameter(
+           "rows", "sampled query rows of each cross node; each costs one plan of the mask for every level")
+           .at_least(1)
+           .by_default(32)},
       {{"query_moves",
         "share of rows of cross nodes whose keys in the mask change when all later queries of the node are "
         "replaced; NaN where nothing is approximated or the problem is not causal"}},

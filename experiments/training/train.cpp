@@ -15,24 +15,8 @@ namespace {
 
 constexpr int64_t kPrintedSteps = 10;
 
-ParameterSpec count_spec(const char* name, int64_t fallback, double maximum, const char* meaning) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.default_value = fallback;
-  spec.minimum = 1;
-  spec.maximum = maximum;
-  spec.meaning = meaning;
-  return spec;
-}
-
-ParameterSpec number_spec(const char* name, double fallback, double minimum, const char* meaning) {
-  ParameterSpec spec;
-  spec.name = name;
-  spec.type = ParameterType::number;
-  spec.default_value = fallback;
-  spec.minimum = minimum;
-  spec.meaning = meaning;
-  return spec;
+ParameterSpec count(const char* name, int64_t by_default, double most, const char* meaning) {
+  return integer_parameter(name, meaning).between(1, most).by_default(by_default);
 }
 
 RetrievalTask read_task(const BackendArguments& arguments) {
@@ -85,12 +69,14 @@ const std::vector<ParameterSpec>& training_parameters() {
     const RetrievalTask task;
     const TrainingOptions training;
     return std::vector<ParameterSpec>{
-        count_spec("seq_len", task.length, 1 << 20, "tokens"),
-        count_spec("head_dim", task.dim, 256, "width of queries, keys and values"),
-        count_spec("classes", task.classes, 1 << 20, "centres whose value is to be retrieved"),
-        number_spec("noise", task.noise, 0, "standard deviation of what is added to a centre"),
-        count_spec("steps", training.steps, 1e6, "steps of Adam"),
-        number_spec("learning_rate", training.learning_rate, 0, "of Adam")};
+        count("seq_len", task.length, 1 << 20, "tokens"),
+        count("head_dim", task.dim, 256, "width of queries, keys and values"),
+        count("classes", task.classes, 1 << 20, "centres whose value is to be retrieved"),
+        number_parameter("noise", "standard deviation of what is added to a centre")
+            .at_least(0)
+            .by_default(task.noise),
+        count("steps", training.steps, 1e6, "steps of Adam"),
+        number_parameter("learning_rate", "of Adam").at_least(0).by_default(training.learning_rate)};
   }();
   return specs;
 }
