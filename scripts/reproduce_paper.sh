@@ -4,7 +4,7 @@
 #
 #   scripts/reproduce_paper.sh [smoke|base|paper]     (default: base)
 #
-# smoke: minutes, to see that everything runs. base: up to an hour on two cores. paper: the paper's sizes, for days on a
+# smoke: a minute, to see that everything runs. base: about 20 minutes on two cores. paper: the paper's sizes, for days on a
 # large machine. Run again, it goes on where it stopped; results and pictures are in results/paper/LEVEL/.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
