@@ -158,8 +158,8 @@ void attend(const AttendOptions& options) {
   }
   std::optional<HeavyMask> mask;
   if (wants_mask_file(arguments.parameters)) {
-    mask = read_mask_file(arguments.parameters.text("mask_path"), problem.heads(), problem.query_count(),
-                          problem.key_count());
+    mask = read_mask_file(arguments.parameters.text("mask_path"), problem.query.shape.batch,
+                          problem.query.shape.heads, problem.query_count(), problem.key_count());
     context.mask = &*mask;
   }
   const Tensor<float> query = read_finite(file, "/inputs/q");

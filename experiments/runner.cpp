@@ -26,8 +26,9 @@ bool never_done(const TrialKey&) {
 void check_mask_file(const InputPoint& point, const Case& grid_case) {
   const Parameters& parameters = grid_case.parameters;
   if (!parameters.has("mask") || parameters.text("mask") != "file") return;
-  static_cast<void>(read_mask_file(parameters.text("mask_path"), point.shapes->query.matrices(),
-                                   point.shapes->query.rows, point.shapes->key.rows));
+  static_cast<void>(read_mask_file(parameters.text("mask_path"), point.shapes->query.batch,
+                                   point.shapes->query.heads, point.shapes->query.rows,
+                                   point.shapes->key.rows));
 }
 
 /// Reads input and mask files whole, so that a bad value in one is found before anything runs.

@@ -146,8 +146,8 @@ std::unique_ptr<Job> make_job(const TrialPlan& plan, const Case& grid_case, bool
 void read_mask(Job& job, const AttentionProblem& problem) {
   const Parameters& parameters = job.context.parameters;
   if (!parameters.has("mask") || parameters.text("mask") != "file") return;
-  job.mask = read_mask_file(parameters.text("mask_path"), problem.heads(), problem.query_count(),
-                            problem.key_count());
+  job.mask = read_mask_file(parameters.text("mask_path"), problem.query.shape.batch,
+                            problem.query.shape.heads, problem.query_count(), problem.key_count());
   job.context.mask = &*job.mask;
 }
 

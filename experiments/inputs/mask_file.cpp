@@ -19,26 +19,35 @@ struct PerPattern {
   [[nodiscard]] const int64_t* pattern(int64_t i) const { return array.values.data() + i * size; }
 };
 
+/// The problem's leading dimensions.
+struct Leading {
+  int64_t batch;
+  int64_t heads;
+};
+
 /// `rank` is the rank without leading (batch, heads). The number of patterns is checked here, since empty
 /// patterns take no room in the file, however many they are.
-PerPattern read_patterns(const Hdf5File& file, const std::string& dataset, size_t rank, int64_t heads) {
+PerPattern read_patterns(const Hdf5File& file, const std::string& dataset, size_t rank,
+                         const Leading& leading) {
   PerPattern result{file.read_integers(dataset)};
   const std::vector<int64_t>& shape = result.array.shape;
   if (shape.size() != rank && shape.size() != rank + 2)
     fail_input(dataset + " of '" + file.path() + "' must have " + std::to_string(rank) + " dimensions, or " +
                std::to_string(rank + 2) + " with leading (batch, heads), but has shape " + shape_text(shape));
-  if (shape.size() == rank + 2) result.patterns = shape[0] * shape[1];
-  if (result.patterns == 0) fail_input(dataset + " of '" + file.path() + "' is empty");
-  if (result.patterns != 1 && result.patterns != heads)
-    fail_input(dataset + " of '" + file.path() +
-               "' must hold one pattern for all heads or one for each of the " + std::to_string(heads) +
-               " (batch times heads), but holds " + std::to_string(result.patterns));
+  if (shape.size() == rank + 2) {
+    const bool shared = shape[0] == 1 && shape[1] == 1;
+    if (!shared && (shape[0] != leading.batch || shape[1] != leading.heads))
+      fail_input(dataset + " of '" + file.path() + "' must hold one pattern for all heads, or lead with (" +
+                 std::to_string(leading.batch) + ", " + std::to_string(leading.heads) +
+                 "), the (batch, heads) of the problem, but has shape " + shape_text(shape));
+    result.patterns = shape[0] * shape[1];
+  }
   result.size = static_cast<int64_t>(result.array.values.size()) / result.patterns;
   return result;
 }
 
-std::vector<HeavyMask::Pattern> read_blocks(const Hdf5File& file, int64_t heads) {
-  const PerPattern blocks = read_patterns(file, "/mask/blocks", 2, heads);
+std::vector<HeavyMask::Pattern> read_blocks(const Hdf5File& file, const Leading& leading) {
+  const PerPattern blocks = read_patterns(file, "/mask/blocks", 2, leading);
   if (blocks.array.shape.back() != 4)
     fail_input("/mask/blocks of '" + file.path() +
                "' must have 4 columns (query_begin, query_end, key_begin, key_end), but has shape " +
@@ -70,9 +79,9 @@ HeavyMask::Pattern compressed_rows(const Hdf5File& file, const int64_t* indptr, 
   return pattern;
 }
 
-std::vector<HeavyMask::Pattern> read_compressed_rows(const Hdf5File& file, int64_t heads) {
-  const PerPattern indptr = read_patterns(file, "/mask/indptr", 1, heads);
-  const PerPattern indices = read_patterns(file, "/mask/indices", 1, heads);
+std::vector<HeavyMask::Pattern> read_compressed_rows(const Hdf5File& file, const Leading& leading) {
+  const PerPattern indptr = read_patterns(file, "/mask/indptr", 1, leading);
+  const PerPattern indices = read_patterns(file, "/mask/indices", 1, leading);
   if (indptr.patterns != indices.patterns)
     fail_input("/mask/indptr and /mask/indices of '" + file.path() +
                "' must have the same leading (batch, heads), but have shapes " +
@@ -86,7 +95,9 @@ std::vector<HeavyMask::Pattern> read_compressed_rows(const Hdf5File& file, int64
 
 }  // namespace
 
-HeavyMask read_mask_file(const std::string& path, int64_t heads, int64_t query_count, int64_t key_count) {
+HeavyMask read_mask_file(const std::string& path, int64_t batch, int64_t heads, int64_t query_count,
+                         int64_t key_count) {
+  const Leading leading{batch, heads};
   const Hdf5File file = Hdf5File::open(path);
   const bool blocks = file.exists("/mask/blocks");
   const bool rows = file.exists("/mask/indptr") && file.exists("/mask/indices");
@@ -94,9 +105,9 @@ HeavyMask read_mask_file(const std::string& path, int64_t heads, int64_t query_c
     fail_input("mask file '" + path +
                "' must hold either /mask/blocks or /mask/indptr and /mask/indices, but " +
                (blocks ? "holds both" : "holds neither"));
-  HeavyMask mask(blocks ? read_blocks(file, heads) : read_compressed_rows(file, heads));
+  HeavyMask mask(blocks ? read_blocks(file, leading) : read_compressed_rows(file, leading));
   try {
-    mask.validate(heads, query_count, key_count);
+    mask.validate(batch * heads, query_count, key_count);
   } catch (const Error& error) {
     fail_input("mask file '" + path + "': " + error.what());
   }

@@ -168,9 +168,12 @@ class BadInput(CliTest):
                 (("block 0", "block 1", "must not overlap"), {"blocks": [[0, 32, 0, 32], [10, 20, 30, 40]]}),
                 (("empty or reversed",), {"blocks": [[32, 0, 0, 32]]}),
                 (("4 columns", "(2, 3)"), {"blocks": [[0, 32, 0], [1, 2, 3]]}),
-                (("one for each of the 2", "holds 3"), {"blocks": [[[[0, 32, 0, 32]]] * 3]}),
+                (("lead with (1, 2)", "(1, 3, 1, 4)"), {"blocks": [[[[0, 32, 0, 32]]] * 3]}),
+                # As many patterns as heads, but in another order of dimensions.
+                (("lead with (1, 2)", "(2, 1, 1, 4)"), {"blocks": [[[[0, 32, 0, 32]]]] * 2}),
+                (("lead with (1, 2)", "(0, 2, 1, 4)"), {"blocks": np.zeros((0, 2, 1, 4), "i8")}),
                 # No block at all in each of very many patterns: a file of 2 kB.
-                (("one for each of the 2", f"holds {2**40}"), {"blocks": np.zeros((2**40, 1, 0, 4), "i8")}),
+                (("lead with (1, 2)", f"({2**40}, 1, 0, 4)"), {"blocks": np.zeros((2**40, 1, 0, 4), "i8")}),
                 (("integers", "float64"), {"blocks": [[0, 32.5, 0, 32]]}),
                 (("index 64 in row 63", "0 to 63"), {"indptr": rows, "indices": np.r_[0:63, 64]}),
                 (("-1", "not a key row"), {"indptr": rows, "indices": np.r_[-1, 1:64]}),

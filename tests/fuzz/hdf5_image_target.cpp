@@ -17,7 +17,7 @@ void run_hdf5_image(const std::string& bytes) {
     show_results(results, out);
   });
   const ScratchFile file(bytes);
-  reads_or_refuses([&] { static_cast<void>(read_mask_file(file.path(), 2, 5, 7)); });
+  reads_or_refuses([&] { static_cast<void>(read_mask_file(file.path(), 1, 2, 5, 7)); });
   reads_or_refuses([&] {
     Parameters parameters;
     parameters.set("path", file.path());

@@ -32,7 +32,7 @@ void run_masks(const std::string& bytes) {
   Choices choices(bytes);
   const ScratchFile file(made_file(choices));
   reads_or_refuses([&] {
-    const HeavyMask mask = read_mask_file(file.path(), kHeads, kQueries, kKeys);
+    const HeavyMask mask = read_mask_file(file.path(), 1, kHeads, kQueries, kKeys);
     mask.validate(kHeads, kQueries, kKeys);  // what was accepted is valid
   });
 }
