@@ -24,6 +24,8 @@ int64_t count_group(const Pass& pass, const QueryGroup& group) {
   }
   if (group.moment_keys > 0)
     entries += (group.end - group.begin) * static_cast<int64_t>(pass.moments->mean_key.size());
+  if (pass.linear_values != nullptr)
+    entries += (group.end - group.begin) * static_cast<int64_t>(pass.linear_values->variance.size()) / 2;
   return entries;
 }
 
@@ -37,10 +39,10 @@ int64_t count_entries(const Plan& plan) {
   return entries;
 }
 
-bool has_moments(const Plan& plan) {
+bool has_query_terms(const Plan& plan) {
   for (const Phase& phase : plan.phases)
     for (const Pass& pass : phase.passes)
-      if (pass.moments != nullptr) return true;
+      if (pass.moments != nullptr || pass.linear_values != nullptr) return true;
   return false;
 }
 

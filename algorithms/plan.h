@@ -60,6 +60,15 @@ struct KeyMoments {
   std::vector<float> cross_covariance;  ///< C of K with V, d × d_v
 };
 
+/// What runs of keys with one mean value each miss of the covariance C of keys with values. A query row adds
+/// θ·s·q·C to the value of every entry of its pass's linear lists, with θ = min(1, 1/σ²) where
+/// σ² = s²·Σ_c q_c²·variance_c: first order in the score, and faded out where scores within runs are not
+/// small.
+struct LinearValues {
+  std::vector<float> variance;          ///< of K within runs, d
+  std::vector<float> cross_covariance;  ///< C, d × d_v
+};
+
 /// Keys in a chosen order, each with a log-weight (natural logarithm; −∞ removes a key).
 struct KeyList {
   RowOrder order = {};           ///< rank → key row; with `synthetic`: rank → synthetic row
@@ -67,6 +76,7 @@ struct KeyList {
   std::shared_ptr<const std::vector<float>> log_weight = nullptr;  ///< one per rank
   std::shared_ptr<const SyntheticKeys> synthetic = nullptr;  ///< null: rows of the problem's own K and V
   Stage stage = Stage::exact;                                ///< where its time is booked
+  bool linear_value = false;  ///< values move with the query by the pass's LinearValues
 };
 
 /// A group of query positions attends to ranks [begin, end) of a list, except the ranks named in
@@ -79,7 +89,8 @@ struct Visit {
   int64_t excluded_end = 0;
 };
 
-/// Query positions [begin, end) of a pass share visits [first_visit, last_visit), and the pass's moments.
+/// Query positions [begin, end) of a pass share visits [first_visit, last_visit), those of linear lists last,
+/// and the pass's moments.
 struct QueryGroup {
   int64_t begin = 0;
   int64_t end = 0;
@@ -98,7 +109,8 @@ struct Pass {
   std::vector<QueryGroup> groups;
   std::vector<Visit> visits;
   std::vector<int32_t> excluded;
-  std::shared_ptr<const KeyMoments> moments = nullptr;  ///< null where no group has moment_keys
+  std::shared_ptr<const KeyMoments> moments = nullptr;          ///< null where no group has moment_keys
+  std::shared_ptr<const LinearValues> linear_values = nullptr;  ///< null where no list is linear
   bool triangular = false;  ///< an entry (position, rank) counts only where rank ≤ position (a causal leaf)
 };
 
@@ -115,10 +127,10 @@ struct Plan {
 };
 
 /// Score entries that the plan computes (exclusions and the upper triangle not counted). A row's moments
-/// count as d entries, whose FLOPs they cost.
+/// count as d entries, its linear values as half as many, whose FLOPs they cost where d_v = d.
 [[nodiscard]] int64_t count_entries(const Plan& plan);
 
-/// Whether any row has moments.
-[[nodiscard]] bool has_moments(const Plan& plan);
+/// Whether any row has moments or linear values: they have no gradient.
+[[nodiscard]] bool has_query_terms(const Plan& plan);
 
 }  // namespace hyperattn

@@ -118,8 +118,10 @@ class HyperBackend final : public DescribedBackend {
     if (is_theory(parameters))
       return "has no gradient with estimator: theory, because its denominators are not those of its product; "
              "use estimator: residual";
-    if (parameters.text("residual") == "moments")
-      return "has no gradient with residual: moments; use another residual, such as centroids";
+    const std::string& residual = parameters.text("residual");
+    if (residual == "moments" || residual == "linear_centroids")
+      return "has no gradient with residual: " + residual +
+             "; use another residual, such as calibrated_centroids";
     return {};
   }
 

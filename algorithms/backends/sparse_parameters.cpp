@@ -26,6 +26,7 @@ bool has_whole_blocks(const SparseOptions& options) {
 
 Residual residual_kind(const std::string& name) {
   if (name == "centroids") return Residual::centroids;
+  if (name == "linear_centroids") return Residual::linear_centroids;
   if (name == "moments") return Residual::moments;
   if (name == "calibrated_centroids") return Residual::calibrated_centroids;
   return name == "columns+centroids" ? Residual::columns_centroids : Residual::sample;
@@ -77,10 +78,14 @@ std::vector<ParameterSpec> sample_parameters() {
           "(moments: only whether it is 0)")
           .between(0, kMaxRows)
           .by_default(256),
-      choice_parameter(
-          "residual", {"sample", "centroids", "calibrated_centroids", "moments", "columns+centroids", "none"},
-          "keys outside the mask: sampled, as means of runs of sorted keys, as means by softmax mass, as "
-          "one Gaussian, the heaviest exactly and means of the others, or left out"),
+      choice_parameter("residual",
+                       {"sample", "centroids", "calibrated_centroids", "linear_centroids", "moments",
+                        "columns+centroids", "none"},
+                       "keys outside the mask: sampled, as means of runs of sorted keys, as means by softmax "
+                       "mass, as these "
+                       "with values linear in the query, as one Gaussian, the heaviest exactly and means of "
+                       "the others, or "
+                       "left out"),
       number_parameter("column_share",
                        "residual: columns+centroids: share of sample_size that goes to exact columns")
           .between(0, 1)

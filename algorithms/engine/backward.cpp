@@ -435,7 +435,7 @@ AttentionGradients run_backward(const AttentionProblem& problem, const Plan& pla
   if (!(dout.shape == forward.out.shape()))
     fail_input("dout must have the shape of out, " + to_string(forward.out.shape()) + ", but is " +
                to_string(dout.shape));
-  if (has_moments(plan)) fail_usage("a plan with moments has no gradient");
+  if (has_query_terms(plan)) fail_usage("a plan with moments or linear values has no gradient");
   const Stopwatch total;
   AttentionGradients gradients{
       zeros(problem.query.shape), zeros(problem.key.shape), zeros(problem.value.shape), {}};

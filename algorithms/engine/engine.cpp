@@ -8,7 +8,7 @@
 #include <numbers>
 
 #include "algorithms/engine/masking.h"
-#include "algorithms/engine/moment_term.h"
+#include "algorithms/engine/query_terms.h"
 #include "algorithms/engine/schedule.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -53,7 +53,9 @@ class ForwardWorker {
         bound_(kQueryTile),
         maximum_(kQueryTile),
         sum_(kQueryTile),
-        moment_term_(layout) {}
+        maximum_before_(kQueryTile),
+        sum_before_(kQueryTile),
+        query_terms_(layout) {}
 
   void run(const ForwardRun& run, const SharedLists& shared, const QueryJob& job);
 
@@ -76,6 +78,10 @@ class ForwardWorker {
   }
   void load_rows(const ForwardRun& run, const Rows& rows);
   void add_moments(const QueryGroup& group, const Rows& rows);
+  void add_linear_values(const Rows& rows);
+  [[nodiscard]] RowStates states_of(const Rows& rows) {
+    return {rows.count, queries_.data(), maximum_.data(), sum_.data(), accumulator_.data()};
+  }
   void store_rows(const ForwardRun& run, const Rows& rows);
   void visit_list(const ForwardRun& run, const PackedList* packed, const Visit& visit, const Rows& rows);
   void bound_scores(const KeyTile& tile, const Rows& rows, int64_t first, int64_t count);
@@ -98,7 +104,9 @@ class ForwardWorker {
   Buffer<float> bound_;
   Buffer<float> maximum_;
   Buffer<double> sum_;
-  MomentTerm moment_term_;
+  Buffer<float> maximum_before_;  // of the linear lists
+  Buffer<double> sum_before_;
+  QueryTerms query_terms_;
   std::array<double, static_cast<size_t>(Stage::count)> seconds_{};
   Stopwatch watch_;
   int64_t capped_ = 0;
@@ -119,10 +127,17 @@ void ForwardWorker::run_rows(const ForwardRun& run, const SharedLists& shared, c
                              const QueryGroup& group, const Rows& rows) {
   load_rows(run, rows);
   if (group.moment_keys > 0) add_moments(group, rows);
+  bool linear = false;
   for (int64_t v = group.first_visit; v < group.last_visit; ++v) {
     const Visit& visit = rows.pass->visits[static_cast<size_t>(v)];
+    if (!linear && rows.pass->lists[static_cast<size_t>(visit.list)].linear_value) {
+      linear = true;
+      std::copy_n(maximum_.data(), rows.count, maximum_before_.data());
+      std::copy_n(sum_.data(), rows.count, sum_before_.data());
+    }
     visit_list(run, shared.find(job.pass_index, visit.list), visit, rows);
   }
+  if (linear) add_linear_values(rows);
   store_rows(run, rows);
   book(Stage::gather);
 }
@@ -165,8 +180,13 @@ void ForwardWorker::load_rows(const ForwardRun& run, const Rows& rows) {
 }
 
 void ForwardWorker::add_moments(const QueryGroup& group, const Rows& rows) {
-  moment_term_.add(*rows.pass->moments, group.moment_keys,
-                   {rows.count, queries_.data(), maximum_.data(), sum_.data(), accumulator_.data()});
+  query_terms_.add_moments(*rows.pass->moments, group.moment_keys, states_of(rows));
+  book(Stage::sample);
+}
+
+void ForwardWorker::add_linear_values(const Rows& rows) {
+  query_terms_.add_linear_values(*rows.pass->linear_values, maximum_before_.data(), sum_before_.data(),
+                                 states_of(rows));
   book(Stage::sample);
 }
 
@@ -335,8 +355,8 @@ void finish_rows(const AttentionProblem& problem, const RunningState& state, boo
 }  // namespace
 
 AttentionResult run_forward(const AttentionProblem& problem, const Plan& plan, const EngineOptions& options) {
-  if (has_moments(plan) && (options.row_normaliser != nullptr || options.score_cap != nullptr))
-    fail_usage("a plan with moments has no rows of scores to be normalised or capped");
+  if (has_query_terms(plan) && (options.row_normaliser != nullptr || options.score_cap != nullptr))
+    fail_usage("a plan with moments or linear values has no rows of scores to be normalised or capped");
   const TensorShape& q = problem.query.shape;
   const TileLayout layout(problem, options.values);
   AttentionResult result;

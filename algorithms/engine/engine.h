@@ -11,7 +11,7 @@
 namespace hyperattn {
 
 /// Departures from plain softmax attention that the theory estimator and the measures need. The first two are
-/// refused (Error(usage)) with a plan that has moments.
+/// refused (Error(usage)) with a plan that has moments or linear values.
 struct EngineOptions {
   /// Given row normalisers (batch·heads·n_q, natural log): out_i = Σ_j w_ij exp(s_ij − normaliser_i) v_j and
   /// no division.
@@ -33,8 +33,8 @@ struct EngineOptions {
 
 /// Gradients of ⟨out, dout⟩ through every pass of the plan, given the forward's out and lse: each pass
 /// contributes P = exp(s + log w − lse) to dQ, dK and dV. One pass over the entries, 10·d FLOPs an entry when
-/// d_v = d. Deterministic for any number of threads. Error(usage): the plan has moments, which have no
-/// gradient.
+/// d_v = d. Deterministic for any number of threads. Error(usage): the plan has moments or linear values,
+/// which have no gradient.
 [[nodiscard]] AttentionGradients run_backward(const AttentionProblem& problem, const Plan& plan,
                                               const AttentionResult& forward, TensorView<const float> dout);
 

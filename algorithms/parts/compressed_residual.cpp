@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <utility>
 
 #include "algorithms/parts/centroids.h"
 #include "algorithms/parts/column_masses.h"
+#include "algorithms/parts/moments.h"
 
 namespace hyperattn {
 namespace {
@@ -108,6 +110,12 @@ Pass compressed_pass(const AttentionProblem& problem, int64_t head, const Attent
   GroupVisits masked;
   if (!mask.ranges.empty()) masked = add_masked_keys(mask, Stage::block, pass);
   std::vector<RankedList> lists = residual_lists(problem, head, node, mask, compression, stream);
+  if (compression.linear) {
+    KeyList& runs = lists.back().list;
+    runs.linear_value = true;
+    pass.linear_values =
+        std::make_shared<const LinearValues>(missed_covariance(problem, head, node, *runs.synthetic));
+  }
   const auto first_list = static_cast<int32_t>(pass.lists.size());
   for (RankedList& each : lists) pass.lists.push_back(std::move(each.list));
   for (size_t g = 0; g < mask.groups.size(); ++g) {

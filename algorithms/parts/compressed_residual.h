@@ -13,6 +13,7 @@ struct Compression {
   int64_t centroids = 0;
   int64_t columns = 0;  ///< keys of largest estimated mass, computed exactly; they leave the centroids' runs
   bool calibrated = false;       ///< centroids are calibrated on sampled queries; goes without columns
+  bool linear = false;           ///< and their values move with the query (LinearValues)
   bool earlier_queries = false;  ///< masses come from queries before the node's own (see draw_mass_rows)
 };
 

@@ -11,7 +11,8 @@
 namespace hyperattn {
 namespace {
 
-constexpr int64_t kChunk = 256;     // keys centred at a time
+constexpr int64_t kChunk = 256;  // keys centred at a time
+constexpr int64_t kVarianceStep = 16;
 constexpr int64_t kMostParts = 32;  // parts have sums of their own, which are added in order
 
 /// Keys [begin, end) of a node, cut into parts for threads; the same whatever their number.
@@ -54,6 +55,35 @@ std::vector<float> mean_row(const Parts& parts, MatrixView<const float> rows) {
       for (int64_t c = 0; c < rows.cols; ++c)
         sums[static_cast<size_t>(c)] += static_cast<double>(rows.row(i)[c]);
   });
+}
+
+/// Mean square of the columns about `centre` over every kVarianceStep-th key.
+std::vector<float> column_variances(const AttentionNode& node, MatrixView<const float> rows,
+                                    const std::vector<float>& centre) {
+  std::vector<float> sums(static_cast<size_t>(rows.cols), 0.0F);
+  for (int64_t i = node.key_begin; i < node.key_end; i += kVarianceStep)
+    for (int64_t c = 0; c < rows.cols; ++c) {
+      const float deviation = rows.row(i)[c] - centre[static_cast<size_t>(c)];
+      sums[static_cast<size_t>(c)] += deviation * deviation;
+    }
+  const auto count = static_cast<float>((node.key_count() + kVarianceStep - 1) / kVarianceStep);
+  for (float& sum : sums) sum /= count;
+  return sums;
+}
+
+/// Mean of the runs' means, each counted as its members.
+std::vector<float> mean_of_runs(const SyntheticKeys& runs, MatrixView<const float> means) {
+  std::vector<double> sums(static_cast<size_t>(means.cols), 0.0);
+  for (int64_t run = 0; run < means.rows; ++run) {
+    const auto i = static_cast<size_t>(run);
+    const auto members = static_cast<double>(runs.member_begin[i + 1] - runs.member_begin[i]);
+    for (int64_t c = 0; c < means.cols; ++c)
+      sums[static_cast<size_t>(c)] += members * static_cast<double>(means.row(run)[c]);
+  }
+  std::vector<float> mean;
+  for (const double sum : sums)
+    mean.push_back(static_cast<float>(sum / static_cast<double>(runs.member_begin.back())));
+  return mean;
 }
 
 /// Rows minus their mean, as a row-major matrix of `columns` ≥ width, with zeros beyond.
@@ -143,6 +173,36 @@ KeyMoments key_moments(const AttentionProblem& problem, int64_t head, const Atte
   moments.covariance = Covariance(keys, moments.mean_key, keys, moments.mean_key).over(parts);
   moments.cross_covariance = Covariance(keys, moments.mean_key, values, moments.mean_value).over(parts);
   return moments;
+}
+
+LinearValues missed_covariance(const AttentionProblem& problem, int64_t head, const AttentionNode& node,
+                               const SyntheticKeys& runs) {
+  const MatrixView<const float> keys = problem.key.matrix(head);
+  const MatrixView<const float> values = problem.value.matrix(head);
+  const Parts parts(node);
+  // Both covariances are taken about the same point; that of the runs' means spares a pass over all keys.
+  const std::vector<float> mean_key = mean_of_runs(runs, runs.key.view().matrix(0));
+  const std::vector<float> mean_value = mean_of_runs(runs, runs.value.view().matrix(0));
+  LinearValues linear;
+  linear.variance = column_variances(node, keys, mean_key);
+  linear.cross_covariance = Covariance(keys, mean_key, values, mean_value).over(parts);
+  const auto d = static_cast<size_t>(keys.cols);
+  const auto d_v = static_cast<size_t>(values.cols);
+  for (int64_t run = 0; run < runs.key.shape().rows; ++run) {
+    const auto i = static_cast<size_t>(run);
+    const float share = static_cast<float>(runs.member_begin[i + 1] - runs.member_begin[i]) /
+                        static_cast<float>(node.key_count());
+    const float* key = runs.key.matrix(0).row(run);
+    const float* value = runs.value.matrix(0).row(run);
+    for (size_t a = 0; a < d; ++a) {
+      const float deviation = key[a] - mean_key[a];
+      linear.variance[a] -= share * deviation * deviation;
+      for (size_t b = 0; b < d_v; ++b)
+        linear.cross_covariance[a * d_v + b] -= share * deviation * (value[b] - mean_value[b]);
+    }
+  }
+  for (float& variance : linear.variance) variance = std::max(variance, 0.0F);
+  return linear;
 }
 
 Pass moments_pass(const AttentionProblem& problem, int64_t head, const AttentionNode& node,

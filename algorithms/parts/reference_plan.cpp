@@ -103,6 +103,37 @@ MomentRow moment_row(const AttentionProblem& problem, const Pass& pass, int64_t 
   return row;
 }
 
+// θ·s·q·C of LinearValues (plan.h) for one row.
+std::vector<double> linear_value_row(const AttentionProblem& problem, const Pass& pass, int64_t query_row) {
+  const LinearValues& linear = *pass.linear_values;
+  const double scale = problem.scale;
+  const float* query = problem.query.matrix(pass.head).row(query_row);
+  double variance = 0;
+  for (size_t c = 0; c < linear.variance.size(); ++c)
+    variance += std::pow(scale * static_cast<double>(query[c]), 2) * static_cast<double>(linear.variance[c]);
+  const double fade = variance > 1 ? 1 / variance : 1;
+  const auto d_v = static_cast<size_t>(problem.value_dim());
+  std::vector<double> row;
+  for (size_t c = 0; c < d_v; ++c)
+    row.push_back(fade * scale * moment_score(query, linear.cross_covariance, c, d_v, problem.head_dim()));
+  return row;
+}
+
+// Calls body(pass, entry) for every entry of a linear list.
+template <class Body>
+void for_each_linear_entry(const Plan& plan, int64_t head, const Body& body) {
+  for (const Phase& phase : plan.phases)
+    for (const Pass& pass : phase.passes) {
+      if (pass.head != head || pass.linear_values == nullptr) continue;
+      for (const QueryGroup& group : pass.groups)
+        for (int64_t v = group.first_visit; v < group.last_visit; ++v) {
+          const Visit& visit = pass.visits[static_cast<size_t>(v)];
+          if (pass.lists[static_cast<size_t>(visit.list)].linear_value)
+            for_each_entry_of_visit(pass, group, visit, [&](const Entry& entry) { body(pass, entry); });
+        }
+    }
+}
+
 template <class Body>
 void for_each_moment_row(const AttentionProblem& problem, const Plan& plan, int64_t head, const Body& body) {
   for (const Phase& phase : plan.phases)
@@ -180,6 +211,12 @@ void fill_out(const AttentionProblem& problem, const Plan& plan, const double* c
     const double weight = std::exp(log_term);
     const float* value = value_row(problem, head, entry);
     for (int64_t c = 0; c < problem.value_dim(); ++c) out.row(entry.query)[c] += weight * value[c];
+  });
+  for_each_linear_entry(plan, head, [&](const Pass& pass, const Entry& entry) {
+    const double weight = std::exp(score(problem, head, entry) + entry.log_weight - normaliser[entry.query]);
+    const std::vector<double> linear = linear_value_row(problem, pass, entry.query);
+    for (int64_t c = 0; c < problem.value_dim(); ++c)
+      out.row(entry.query)[c] += weight * linear[static_cast<size_t>(c)];
   });
   for_each_moment_row(problem, plan, head, [&](const MomentRow& moments) {
     const double weight = std::exp(moments.log_weight - normaliser[moments.query]);

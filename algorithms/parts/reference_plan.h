@@ -26,8 +26,8 @@ struct DoubleGradients {
 };
 
 /// Runs a plan under the options of `run_forward`: out_i = Σ_j w_ij exp(min(s_ij, cap_i) − normaliser_i) v_j,
-/// where the normaliser is the row's own lse unless given, and what KeyMoments (plan.h) say of a pass's
-/// moments. `options.capped_entries` is written too. Parallel over heads; the result does not depend on
+/// where the normaliser is the row's own lse unless given, and what KeyMoments and LinearValues (plan.h)
+/// say. `options.capped_entries` is written too. Parallel over heads; the result does not depend on
 /// threads.
 [[nodiscard]] DoubleResult run_plan_in_double(const AttentionProblem& problem, const Plan& plan,
                                               const EngineOptions& options = {});

@@ -15,6 +15,7 @@ enum class Residual {
   sample,                ///< a weighted sample (the paper)
   centroids,             ///< plain ones (parts/centroids.h)
   calibrated_centroids,  ///< calibrated ones
+  linear_centroids,      ///< calibrated ones with values linear in the query
   moments,               ///< all as one Gaussian (parts/moments.h)
   columns_centroids,     ///< keys of largest estimated mass exactly, plain centroids of the others
 };

@@ -128,16 +128,23 @@ bool compresses(const SparseOptions& options) {
 
 // m keys buy what stands for the others, and the planning: a k-means centre is compared with every query and
 // every key, a query that masses are estimated from with every key, and a key costs its score and its value.
-Compression compression_of(const SparseOptions& options, const AttentionNode& node) {
+// Linear values cost a product with a d × d_v matrix for each query and, with centring and packing, two for
+// each key.
+Compression compression_of(const AttentionProblem& problem, const SparseOptions& options,
+                           const AttentionNode& node) {
   const bool columns = options.residual == Residual::columns_centroids;
-  const bool calibrated = options.residual == Residual::calibrated_centroids;
+  const bool linear = options.residual == Residual::linear_centroids;
+  const bool calibrated = linear || options.residual == Residual::calibrated_centroids;
   int64_t budget = std::min(options.sample_size, node.key_count());
   if (budget < node.key_count()) {
     if (options.kmeans_buckets) budget -= options.bucket_count;
     if (columns || calibrated) budget -= kMassRows / 2;
+    if (linear)
+      budget -= 3 * problem.head_dim() * problem.value_dim() / (problem.head_dim() + problem.value_dim());
   }
   Compression compression = split_budget(std::max<int64_t>(budget, 1), columns ? options.column_share : 0);
   compression.calibrated = calibrated;
+  compression.linear = linear;
   compression.earlier_queries = options.query_blocks_by_bucket;
   return compression;
 }
@@ -151,7 +158,7 @@ struct NodePasses {
 NodePasses compressed_passes(const AttentionProblem& problem, const CallContext& context,
                              const SparseOptions& options, const HeadNode& place, const NodeMask& mask) {
   if (options.residual == Residual::moments) return {moments_pass(problem, place.head, place.node, mask), {}};
-  return {compressed_pass(problem, place.head, place.node, mask, compression_of(options, place.node),
+  return {compressed_pass(problem, place.head, place.node, mask, compression_of(problem, options, place.node),
                           node_stream(context, Purpose::row_sample, place)),
           {}};
 }

@@ -60,7 +60,7 @@ const std::vector<ColumnSpec>& trial_columns() {
       {"approx_epsilon", kNumber, kParameter, "ε of ApproxD"},
       {"clip_constant", kNumber, kParameter, "clip of ApproxD; 0: none"},
       {"residual", kText, kParameter,
-       "sample, centroids, calibrated_centroids, moments, columns+centroids or none"},
+       "sample, centroids, calibrated_centroids, linear_centroids, moments, columns+centroids or none"},
       {"column_share", kNumber, kParameter, "columns+centroids: share of m that goes to exact columns"},
       {"query_blocks", kText, kParameter, "by_rank or by_bucket"},
       {"centre_keys", kInteger, kParameter, "1: the hash sees keys minus their mean"},

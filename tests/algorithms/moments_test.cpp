@@ -155,7 +155,7 @@ TEST_CASE("moments are exact where the mask holds every key and where all keys a
   const ForwardState exact = run_backend("exact", p.problem);
   const ForwardState whole = run_backend(
       "hyper", p.problem, moments_with({{"block_size", int64_t{60}}, {"sample_size", int64_t{8}}}));
-  REQUIRE_FALSE(has_moments(*whole.plan));
+  REQUIRE_FALSE(has_query_terms(*whole.plan));
   REQUIRE(largest_difference(whole.result.out, exact.result.out) < 1e-6);
 
   RandomProblem equal({90, 60, 8, 5}, 5);
@@ -166,7 +166,7 @@ TEST_CASE("moments are exact where the mask holds every key and where all keys a
   const ForwardState wanted = run_backend("exact", equal.problem);
   const ForwardState seen = run_backend(
       "hyper", equal.problem, moments_with({{"block_size", int64_t{16}}, {"sample_size", int64_t{8}}}));
-  REQUIRE(has_moments(*seen.plan));
+  REQUIRE(has_query_terms(*seen.plan));
   // 60 equal terms of size 3 at most, each rounded.
   REQUIRE(largest_difference(seen.result.out, wanted.result.out) < 60 * 3 * 1.2e-7);
   REQUIRE(largest_difference(seen.result.lse, wanted.result.lse) < 1e-5);
@@ -200,7 +200,7 @@ TEST_CASE("moments: sample_size 0 leaves them out, and they have no gradient and
   const RandomProblem p({70, 70, 8, 5}, 5);
   const Settings blocks = {{"block_size", int64_t{16}}, {"sample_size", int64_t{0}}};
   const ForwardState without = run_backend("hyper", p.problem, moments_with(blocks));
-  REQUIRE_FALSE(has_moments(*without.plan));
+  REQUIRE_FALSE(has_query_terms(*without.plan));
 
   const CallContext context =
       context_for("hyper", moments_with({{"block_size", int64_t{16}}, {"sample_size", int64_t{8}}}));

@@ -209,7 +209,7 @@ class BadInput(CliTest):
 
     def test_gradients_that_do_not_exist(self):
         inputs = self.write_inputs(dout=np.ones((1, 2, 64, 16), "f4"))
-        for argument in ("residual=moments", "estimator=theory"):
+        for argument in ("residual=moments", "residual=linear_centroids", "estimator=theory"):
             with self.subTest(argument):
                 wanted = argument.replace("=", ": ")
                 call = self.attend(inputs, "sample_size=8", argument, "--backward", backend="hyper")

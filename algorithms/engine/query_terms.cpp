@@ -1,4 +1,4 @@
-#include "algorithms/engine/moment_term.h"
+#include "algorithms/engine/query_terms.h"
 
 #include <algorithm>
 #include <cmath>
@@ -48,17 +48,14 @@ void merge(float log2_weight, const float* value, int64_t columns, float& maximu
 
 }  // namespace
 
-void MomentTerm::pack(const KeyMoments& moments) {
-  const int64_t d = layout_.head_dim;
-  const int64_t lanes = tile_kernels().lanes;
-  pack_matrix(moments.covariance, d, d, round_up(d, lanes), layout_.panel, covariance_);
+void QueryTerms::pack_cross_covariance(const void* owner, const std::vector<float>& matrix) {
+  packed_ = owner;
   if (layout_.value_columns > 0)
-    pack_matrix(moments.cross_covariance, d, layout_.value_dim, layout_.value_columns, layout_.panel,
+    pack_matrix(matrix, layout_.head_dim, layout_.value_dim, layout_.value_columns, layout_.panel,
                 cross_covariance_);
-  packed_ = &moments;
 }
 
-void MomentTerm::multiply(const RowStates& rows, const Buffer<float>& panels, int64_t columns,
+void QueryTerms::multiply(const RowStates& rows, const Buffer<float>& panels, int64_t columns,
                           Buffer<float>& product) {
   if (product.empty()) product = Buffer<float>(kQueryTile * columns);
   MultiplyArguments arguments;
@@ -74,10 +71,13 @@ void MomentTerm::multiply(const RowStates& rows, const Buffer<float>& panels, in
   tile_kernels().multiply(arguments);
 }
 
-void MomentTerm::add(const KeyMoments& moments, int64_t keys, const RowStates& rows) {
+void QueryTerms::add_moments(const KeyMoments& moments, int64_t keys, const RowStates& rows) {
   const int64_t d = layout_.head_dim;
   const int64_t columns = round_up(d, tile_kernels().lanes);
-  if (packed_ != &moments) pack(moments);
+  if (packed_ != &moments) {
+    pack_matrix(moments.covariance, d, d, columns, layout_.panel, covariance_);
+    pack_cross_covariance(&moments, moments.cross_covariance);
+  }
   multiply(rows, covariance_, columns, query_covariance_);
   if (layout_.value_columns > 0) multiply(rows, cross_covariance_, layout_.value_columns, query_cross_);
 
@@ -95,6 +95,26 @@ void MomentTerm::add(const KeyMoments& moments, int64_t keys, const RowStates& r
       value[c] = moments.mean_value[static_cast<size_t>(c)] + factor * value[c];
     merge(log2_weight, value, layout_.value_dim, rows.maximum[i], rows.sum[i],
           rows.accumulator + i * layout_.value_columns);
+  }
+}
+
+void QueryTerms::add_linear_values(const LinearValues& linear, const float* maximum_before,
+                                   const double* sum_before, const RowStates& rows) {
+  if (layout_.value_columns == 0) return;
+  const int64_t d = layout_.head_dim;
+  if (packed_ != &linear) pack_cross_covariance(&linear, linear.cross_covariance);
+  multiply(rows, cross_covariance_, layout_.value_columns, query_cross_);
+  for (int64_t i = 0; i < rows.count; ++i) {
+    const float* query = rows.queries + i * d;  // log₂e·s·q
+    float variance = 0;
+    for (int64_t c = 0; c < d; ++c) variance += query[c] * query[c] * linear.variance[static_cast<size_t>(c)];
+    const float fade = std::min(1.0F, kLog2E * kLog2E / std::max(variance, 1e-30F));
+    const double before = sum_before[i] * static_cast<double>(std::exp2(maximum_before[i] - rows.maximum[i]));
+    const auto weight = static_cast<float>(std::max(rows.sum[i] - before, 0.0));
+    const float factor = weight * fade / kLog2E;
+    float* accumulator = rows.accumulator + i * layout_.value_columns;
+    const float* cross = query_cross_.data() + i * layout_.value_columns;
+    for (int64_t c = 0; c < layout_.value_dim; ++c) accumulator[c] += factor * cross[c];
   }
 }
 
