@@ -10,8 +10,8 @@
 namespace hyperattn::fuzz {
 namespace {
 
-constexpr hsize_t kMaxValues =
-    1 << 14;  // bytes that are really written; a larger dataset stays without values
+// Bytes that are really written; a larger dataset stays without values.
+constexpr hsize_t kMaxValues = 1 << 14;
 constexpr hsize_t kMaxChunk = 1 << 10;  // elements: HDF5 writes every chunk whole, even for one element
 
 /// The identifier of a property list, type or space, closed at the end of its scope.
@@ -239,6 +239,82 @@ void be_silent() {
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
 
+/// A dataset of a compound type.
+struct Table {
+  std::vector<char> rows;
+  hsize_t count = 0;
+  size_t row_bytes = 0;
+  std::vector<std::string> names;
+  std::vector<Handle> types;
+  std::vector<size_t> offsets;
+};
+
+/// False where there is no table, or one whose rows cannot be copied as bytes.
+bool read_table(hid_t file, const std::string& path, Table& table) {
+  const Handle id(H5Dopen2(file, path.c_str(), H5P_DEFAULT), H5Dclose);
+  if (id < 0) return false;
+  const Handle type(H5Dget_type(id), H5Tclose);
+  const Handle space(H5Dget_space(id), H5Sclose);
+  const hssize_t points = H5Sget_simple_extent_npoints(space);
+  if (H5Tget_class(type) != H5T_COMPOUND || points < 0 || points > 100) return false;
+  table.count = static_cast<hsize_t>(points);
+  table.row_bytes = H5Tget_size(type);
+  if (table.row_bytes > kMaxValues || holds_pointers(type) || has_variable_text(type)) return false;
+  table.rows.resize(table.count * table.row_bytes);
+  if (points > 0 && H5Dread(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, table.rows.data()) < 0) return false;
+  for (unsigned i = 0; i < static_cast<unsigned>(H5Tget_nmembers(type)); ++i) {
+    char* name = H5Tget_member_name(type, i);
+    table.names.emplace_back(name);
+    H5free_memory(name);
+    table.types.push_back(type_handle(H5Tget_member_type(type, i)));
+    table.offsets.push_back(H5Tget_member_offset(type, i));
+  }
+  return true;
+}
+
+void change(Table& table, Choices& choices) {
+  const size_t column = choices.byte() % table.names.size();
+  const auto place = static_cast<std::ptrdiff_t>(column);
+  switch (choices.below(5)) {
+    case 0: {  // other bytes in one cell
+      if (table.count == 0) return;
+      const std::string value = choices.text(std::min<size_t>(H5Tget_size(table.types[column]), 64));
+      const size_t row = choices.byte() % table.count;
+      std::memcpy(table.rows.data() + row * table.row_bytes + table.offsets[column], value.data(),
+                  value.size());
+      return;
+    }
+    case 1: {  // a row twice
+      if (table.count == 0) return;
+      const std::vector<char> first(table.rows.begin(),
+                                    table.rows.begin() + static_cast<std::ptrdiff_t>(table.row_bytes));
+      table.rows.insert(table.rows.begin(), first.begin(), first.end());
+      ++table.count;
+      return;
+    }
+    case 2:  // a row less
+      table.count -= table.count > 0 ? 1 : 0;
+      return;
+    case 3:  // another name
+      table.names[column] = choices.text(1 + choices.below(8));
+      return;
+    default:  // without the column
+      table.names.erase(table.names.begin() + place);
+      table.types.erase(table.types.begin() + place);
+      table.offsets.erase(table.offsets.begin() + place);
+  }
+}
+
+void write_table(hid_t file, const std::string& path, const Table& table) {
+  const Handle type(H5Tcreate(H5T_COMPOUND, table.row_bytes), H5Tclose);
+  for (size_t i = 0; i < table.names.size(); ++i)
+    H5Tinsert(type, table.names[i].c_str(), table.offsets[i], table.types[i]);
+  const Handle space(H5Screate_simple(1, &table.count, nullptr), H5Sclose);
+  const Handle id(H5Dcreate2(file, path.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+                  H5Dclose);
+  if (id >= 0 && table.count > 0) H5Dwrite(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, table.rows.data());
+}
+
 }  // namespace
 
 Hdf5Maker::Hdf5Maker() {
@@ -323,66 +399,11 @@ void Hdf5Maker::link(const std::string& path, Choices& choices) {
 }
 
 void Hdf5Maker::change_table(const std::string& path, Choices& choices) {
-  std::vector<char> rows;
-  std::vector<std::string> names;
-  std::vector<Handle> types;
-  std::vector<size_t> offsets;
-  hsize_t count = 0;
-  size_t row_bytes = 0;
-  {
-    const Handle id(H5Dopen2(file_, path.c_str(), H5P_DEFAULT), H5Dclose);
-    if (id < 0) return;
-    const Handle type(H5Dget_type(id), H5Tclose);
-    const Handle space(H5Dget_space(id), H5Sclose);
-    const hssize_t points = H5Sget_simple_extent_npoints(space);
-    if (H5Tget_class(type) != H5T_COMPOUND || points < 0 || points > 100) return;
-    count = static_cast<hsize_t>(points);
-    row_bytes = H5Tget_size(type);
-    rows.resize(count * row_bytes + 1);
-    if (row_bytes > kMaxValues || holds_pointers(type) || has_variable_text(type)) return;
-    if (count > 0 && H5Dread(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, rows.data()) < 0) return;
-    for (int i = 0; i < H5Tget_nmembers(type); ++i) {
-      char* name = H5Tget_member_name(type, static_cast<unsigned>(i));
-      names.emplace_back(name);
-      H5free_memory(name);
-      types.push_back(type_handle(H5Tget_member_type(type, static_cast<unsigned>(i))));
-      offsets.push_back(H5Tget_member_offset(type, static_cast<unsigned>(i)));
-    }
-  }
-  const size_t column = choices.byte() % names.size();
-  const size_t width = H5Tget_size(types[column]);
-  switch (choices.below(5)) {
-    case 0: {  // other bytes in one cell
-      if (count == 0) break;
-      const std::string value = choices.text(std::min<size_t>(width, 64));
-      std::memcpy(rows.data() + (choices.byte() % count) * row_bytes + offsets[column], value.data(),
-                  value.size());
-      break;
-    }
-    case 1:  // a row twice
-      if (count == 0) break;
-      rows.insert(rows.begin(), rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(row_bytes));
-      ++count;
-      break;
-    case 2:  // a row less
-      count -= count > 0 ? 1 : 0;
-      break;
-    case 3:  // another name
-      names[column] = choices.text(1 + choices.below(8));
-      break;
-    default:  // without the column
-      names.erase(names.begin() + static_cast<std::ptrdiff_t>(column));
-      types.erase(types.begin() + static_cast<std::ptrdiff_t>(column));
-      offsets.erase(offsets.begin() + static_cast<std::ptrdiff_t>(column));
-      break;
-  }
+  Table table;
+  if (!read_table(file_, path, table)) return;
+  change(table, choices);
   remove(path);
-  const Handle type(H5Tcreate(H5T_COMPOUND, row_bytes), H5Tclose);
-  for (size_t i = 0; i < names.size(); ++i) H5Tinsert(type, names[i].c_str(), offsets[i], types[i]);
-  const Handle space(H5Screate_simple(1, &count, nullptr), H5Sclose);
-  const Handle id(H5Dcreate2(file_, path.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
-                  H5Dclose);
-  if (id >= 0 && count > 0) H5Dwrite(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, rows.data());
+  write_table(file_, path, table);
 }
 
 std::string Hdf5Maker::image() {
