@@ -55,7 +55,8 @@ def draw_panel(axes, cases, exact, styles, figure):
     return labels
 
 
-LOSS = "bits_over_exact"
+LOSS = "bits_over_exact"  # as an argument: per byte where the text is bytes, else per token
+LOSS_FIGURES = {"bits_per_byte": "bits_per_byte_over_exact", "bits_per_token": "bits_per_token_over_exact"}
 
 
 def measured_trials(results, figure):
@@ -66,30 +67,30 @@ def measured_trials(results, figure):
 
 
 def model_trials(results):
-    """Evaluations of a language model as trials: the loss above that of the same windows with no layer replaced, and the
-    time of attention."""
+    """Evaluations of a language model as trials, the time being that of attention, and the name of their figure: the loss
+    above that of the same windows with no layer replaced."""
     rows = hr.joined(results, "language_model")
     if len(rows):
         rows = rows[rows["status"] == "ok"]
     if rows.empty:
-        return rows
+        return rows, LOSS
     loss = "bits_per_byte" if np.isfinite(rows["bits_per_byte"]).all() else "bits_per_token"
     windows = ["file", "seq_len", "trial"]
     plain = rows[rows["replaced"] == 0].set_index(windows)[[loss, "attention_seconds"]]
     plain = plain[~plain.index.duplicated()].rename(columns={loss: "exact_loss", "attention_seconds": "exact_seconds"})
     replaced = rows[(rows["replaced"] == rows["replaced"].max()) & (rows["replaced"] > 0)].join(plain, on=windows)
     names = [f"{name}, {count} layers replaced" for name, count in zip(hr.input_names(replaced), replaced["replaced"])]
-    return replaced.assign(
-        input=names, seconds=replaced["attention_seconds"], baseline_seconds=replaced["exact_seconds"], **{LOSS: replaced[loss] - replaced["exact_loss"]}
-    )
+    figure = LOSS_FIGURES[loss]
+    above = {figure: replaced[loss] - replaced["exact_loss"]}
+    return replaced.assign(input=names, seconds=replaced["attention_seconds"], baseline_seconds=replaced["exact_seconds"], **above), figure
 
 
 def sources(results, figure):
     """(name, trials, figure, what the time is of) of every picture that the results can fill."""
     found = []
-    model = model_trials(results)
+    model, loss = model_trials(results)
     if len(model) and figure in (None, LOSS):
-        found.append(("pareto_language_model", model, LOSS, "time of attention in one window"))
+        found.append(("pareto_language_model", model, loss, "time of attention in one window"))
     if figure != LOSS and not (found and hr.joined(results).empty):
         found.insert(0, ("pareto", *measured_trials(results, figure), "time of one call"))
     if not found:
@@ -130,7 +131,7 @@ def picture_of(results, trials, figure, time_name, title):
     note = "A point per case: medians over trials; larger markers have a larger b + m. Dashed: cases that no other beats in both error and time."
     style.finish(
         picture,
-        title or ("Loss against time" if figure == LOSS else "Error against time"),
+        title or ("Loss against time" if figure in LOSS_FIGURES.values() else "Error against time"),
         hr.caption(trials, results, note, skip=("seq_len", "key_len", *choices)),
         style.legend_handles(style.in_style_order(styles, labels)),
     )

@@ -72,7 +72,8 @@ FIGURE_NAMES = {
     "gflops": "GFLOP/s",
     "alpha": "α",
     "log_kappa": "log κ",
-    "bits_over_exact": "bits per byte above exact attention",
+    "bits_per_byte_over_exact": "bits per byte above exact attention",
+    "bits_per_token_over_exact": "bits per token above exact attention",
     "query_moves": "share of rows that later queries move",
 }
 AXIS_NAMES = {

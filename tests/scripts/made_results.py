@@ -23,7 +23,7 @@ TEXTS = {name for name, kind in TRIAL_COLUMNS if kind[0] == "S"}
 
 LANGUAGE_MODEL_COLUMNS = [
     ("model", TEXT), ("text", TEXT), ("text_sha256", TEXT), ("windows", "i8"), ("replace", TEXT), ("replaced", "i8"), ("layers", TEXT),
-    ("attention_seconds", "f8"), ("bits_per_byte", "f8"), ("perplexity", "f8"), ("attention_speedup", "f8"),
+    ("attention_seconds", "f8"), ("bits_per_byte", "f8"), ("bits_per_token", "f8"), ("perplexity", "f8"), ("attention_speedup", "f8"),
 ]  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def language_model_rows(lengths=(1024, 4096), samples=(64, 256), layers=4, trial
                         "case_id": f"lm{length}m{sample}", "model": "made", "text": "folder", "text_sha256": "0123456789" * 6, "seq_len": length,
                         "windows": 2, "replace": "last", "replaced": replaced, "layers": "", "backend": "hyper" if replaced else "",
                         "bucket_count": 64 if replaced else -1, "block_size": 128 if replaced else -1, "sample_size": sample if replaced else -1,
-                        "trial": number, "threads": 2, "status": "ok", "message": "", "bits_per_byte": bits, "perplexity": 2**bits,
+                        "trial": number, "threads": 2, "status": "ok", "message": "", "bits_per_byte": bits, "bits_per_token": bits, "perplexity": 2**bits,
                         "source": "language_model", "attention_seconds": length / 4096 / (1.0 + replaced * length / 4096),
                         "attention_speedup": 1.0 + replaced * length / 4096, "speedup": 1.0 + 0.5 * replaced * length / 4096,
                     })  # fmt: skip

@@ -258,14 +258,20 @@ class Pictures(ScriptTest):
 
         rows = made.language_model_rows()
         results = [hyperattn_results.load(self.write("model_loss", [], language_model=rows))]
-        found = plot_pareto.model_trials(results)
+        found, figure = plot_pareto.model_trials(results)
+        self.assertEqual(figure, "bits_per_byte_over_exact")
         self.assertGreater(len(found), 0)
         most = max(row["replaced"] for row in rows)
         self.assertEqual(set(found["replaced"]), {most})
         for _, row in found.iterrows():
             plain = next(other for other in rows if other["replaced"] == 0 and other["seq_len"] == row["seq_len"] and other["trial"] == row["trial"])
-            self.assertAlmostEqual(row["bits_over_exact"], row["bits_per_byte"] - plain["bits_per_byte"])
+            self.assertAlmostEqual(row[figure], row["bits_per_byte"] - plain["bits_per_byte"])
             self.assertEqual(row["baseline_seconds"], plain["attention_seconds"])
+        tokens = [dict(row, bits_per_byte=np.nan, bits_per_token=3 * row["bits_per_byte"]) for row in rows]
+        results = [hyperattn_results.load(self.write("token_loss", [], language_model=tokens))]
+        of_tokens, figure = plot_pareto.model_trials(results)
+        self.assertEqual(figure, "bits_per_token_over_exact")
+        np.testing.assert_allclose(of_tokens[figure], 3 * found["bits_per_byte_over_exact"], rtol=1e-12)
 
     def test_language_model(self):
         rows = made.language_model_rows()
