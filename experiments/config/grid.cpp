@@ -233,13 +233,16 @@ Grid expand_grid(const ExperimentConfig& config) {
                " combinations, more than " + std::to_string(kMaximumCases) +
                "; shorten an axis, pair axes with zip, or split the experiment");
   Grid grid = Expander(config).expand();
-  const double trials = static_cast<double>(grid.cases.size()) * static_cast<double>(config.trials);
-  if (trials > static_cast<double>(kMaximumTrials))
-    fail_usage(config.file + ": " + std::to_string(grid.cases.size()) + " cases with " +
-               std::to_string(config.trials) + " trials each are more than the " +
-               std::to_string(kMaximumTrials) +
-               " trials that one results file can hold; use fewer trials, or " + "split the experiment");
+  check_trial_count(config, grid.cases.size());
   return grid;
+}
+
+void check_trial_count(const ExperimentConfig& config, size_t cases) {
+  const double trials = static_cast<double>(cases) * static_cast<double>(config.trials);
+  if (trials > static_cast<double>(kMaximumTrials))
+    fail_usage(config.file + ": " + std::to_string(cases) + " cases with " + std::to_string(config.trials) +
+               " trials each are more than the " + std::to_string(kMaximumTrials) +
+               " trials that one results file can hold; use fewer trials, or split the experiment");
 }
 
 std::string case_parameters_json(const ExperimentConfig& config, const Grid& grid, const Case& grid_case) {

@@ -54,6 +54,9 @@ struct Grid {
 /// left.
 [[nodiscard]] Grid expand_grid(const ExperimentConfig& config);
 
+/// Throws Error(usage) where cases × trials are more than kMaximumTrials.
+void check_trial_count(const ExperimentConfig& config, size_t cases);
+
 /// Refuses, all at once, what cannot run: parameters that the source or the backend refuses for these shapes,
 /// causal or backward passes that the backend does not have. Throws Error(usage), or Error(input) where only
 /// input files are to blame.

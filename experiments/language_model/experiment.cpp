@@ -366,6 +366,9 @@ int run_language_model(const RunOptions& options) {
   const Grid grid = expand_grid(config);
   validate_cases(config, grid);
   const std::vector<PointCases> points = plan_model_cases(config, grid);
+  size_t cases = 0;
+  for (const PointCases& point : points) cases += point.size();
+  check_trial_count(config, cases);
   const std::string output = options.output.empty() ? config.output : options.output;
   Library library;
   check_contents(grid, library);

@@ -217,6 +217,7 @@ TEST_CASE("lm: mistakes end with the exit code of their kind") {
   CHECK(code({"inputs.replaced=[4]"}) == 2);        // more layers than there are
   CHECK(code({"inputs.text=/etc/hostname"}) == 2);  // text and ids
   CHECK(code({"inputs.replace=middle"}) == 2);      // no such order
+  CHECK(code({"trials=1000000"}) == 2);             // times four cases: more than a results file holds
   CHECK(code({"timing={pass: forward_backward}"}) == 2);
   CHECK(code({"inputs.scale=2"}) == 2);
   CHECK(code({"backends=charm"}) == 2);
