@@ -36,7 +36,8 @@ std::string duration_text(double seconds) {
 std::string quantity_text(double value, const char* unit) {
   constexpr const char* kPrefixes[] = {"", "k", "M", "G", "T", "P", "E"};
   size_t prefix = 0;
-  for (; value >= 1000 && prefix + 1 < std::size(kPrefixes); ++prefix) value /= 1000;
+  constexpr double kRoundsTo1000 = 999.5;  // in three digits
+  for (; value >= kRoundsTo1000 && prefix + 1 < std::size(kPrefixes); ++prefix) value /= 1000;
   char text[64];
   std::snprintf(text, sizeof text, "%.3g %s%s", value, kPrefixes[prefix], unit);
   return text;

@@ -87,5 +87,13 @@ TEST_CASE("durations read well") {
   CHECK(duration_text(-1) == "0 s");
 }
 
+TEST_CASE("quantities have three digits and the prefix that these need") {
+  CHECK(quantity_text(0, "B") == "0 B");
+  CHECK(quantity_text(2.5e9, "FLOP") == "2.5 GFLOP");
+  CHECK(quantity_text(999.4, "B") == "999 B");
+  CHECK(quantity_text(999.7e6, "B") == "1 GB");
+  CHECK(quantity_text(3e21, "FLOP") == "3e+03 EFLOP");
+}
+
 }  // namespace
 }  // namespace hyperattn
