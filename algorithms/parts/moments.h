@@ -22,7 +22,7 @@ namespace hyperattn {
 
 /// The mask's entries with weight 1, and the moments of all keys of the node in place of those outside a
 /// row's mask: right in number, with the spread of all. Exact where the mask holds all keys, and where all
-/// keys and values of the node are equal. It has no gradient.
+/// keys and values of the node are equal. `run_backward` refuses it.
 [[nodiscard]] Pass moments_pass(const AttentionProblem& problem, int64_t head, const AttentionNode& node,
                                 const NodeMask& mask);
 

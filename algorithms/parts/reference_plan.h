@@ -36,6 +36,7 @@ struct DoubleGradients {
 ///   dV_j = Σ_i P_ij dout_i,   dS_ij = P_ij (dout_i · v_j − dout_i · out_i),
 ///   dQ_i = scale Σ_j dS_ij k_j,   dK_j = scale Σ_i dS_ij q_i.
 /// A synthetic key's gradient goes to its members by their shares, because it is their weighted mean.
+/// Error(usage): the plan has moments, as in `run_backward`.
 [[nodiscard]] DoubleGradients run_plan_backward_in_double(const AttentionProblem& problem, const Plan& plan,
                                                           const DoubleResult& forward,
                                                           TensorView<const float> dout);

@@ -210,6 +210,9 @@ TEST_CASE("moments: sample_size 0 leaves them out, and they have no gradient and
   const ForwardState seen = hyper.forward(p.problem, context);
   REQUIRE_THROWS_WITH(hyper.backward(p.problem, context, seen, p.dout.view()), Contains("residual: moments"));
   REQUIRE_THROWS_AS(run_backward(p.problem, *seen.plan, seen.result, p.dout.view()), Error);
+  REQUIRE_THROWS_AS(run_plan_backward_in_double(p.problem, *seen.plan,
+                                                run_plan_in_double(p.problem, *seen.plan), p.dout.view()),
+                    Error);
   const std::vector<float> normaliser(70, 0.0F);
   EngineOptions options;
   options.row_normaliser = normaliser.data();
