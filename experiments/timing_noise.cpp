@@ -44,9 +44,8 @@ std::string TimingNoise::warning() const {
   return "the timings of " + std::to_string(noisy_) + " of " + std::to_string(timed_) +
          " trials are noisy: their repeats leave the median uncertain by more than " + percent(bound()) +
          " (at worst " + percent(worst_) + ", " + worst_label_ +
-         "), as other work, a changing clock rate or wandering threads make them; stop other work, bind "
-         "threads with "
-         "--pin, or " +
+         "), as other work, a changing clock rate or wandering threads make them; stop other work, "
+         "bind threads with --pin, or " +
          more;
 }
 

@@ -30,8 +30,8 @@ fuzz() {
                  -seed="${FUZZ_SEED:-0}" -print_final_stats=1 -artifact_prefix="$work/findings/")
   local memory=/dev/shm
   [ -w $memory ] || memory=${TMPDIR:-/tmp}
-  if ASAN_OPTIONS=max_allocation_size_mb=512 TMPDIR=$memory "build/sanitize/tests/fuzz/fuzz_$target" "${options[@]}" "$work/corpus" "tests/fuzz/corpus/$target" \
-      >"$work/log" 2>&1; then
+  if ASAN_OPTIONS=max_allocation_size_mb=512 TMPDIR=$memory "build/sanitize/tests/fuzz/fuzz_$target" \
+      "${options[@]}" "$work/corpus" "tests/fuzz/corpus/$target" >"$work/log" 2>&1; then
     printf '%-12s %s inputs, nothing found\n' "$target" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/log")"
   else
     printf '%-12s FOUND SOMETHING; the end of %s:\n' "$target" "$work/log"

@@ -3,9 +3,8 @@
 //   Σ_{j∈R} exp(s·q·k_j) v_j ≈ w·exp(s·q·k̄)·v̄,
 // which is exact where the run is one key. Unlike a sample it has no variance.
 //
-// - Plain: k̄ and v̄ are means, w = n. Exact where all keys are equal; by Jensen's inequality the denominator
-// is
-//   never overestimated.
+// - Plain: k̄ and v̄ are means, w = n. Exact where all keys are equal; by Jensen's inequality the
+//   denominator is never overestimated.
 // - Calibrated, on the masses a_j that sampled queries give the keys: half of a member's share in k̄ and v̄ is
 //   equal, half goes by mass,
 //       share_j = ½/n + ½·a_j/a_R,   a_R = Σ_{j∈R} a_j,

@@ -118,8 +118,8 @@ std::vector<double> train_retrieval(const Backend& backend, const Parameters& pa
     losses.push_back(difference.cast<double>().squaredNorm() / static_cast<double>(difference.size()));
     if (!std::isfinite(losses.back()))
       fail_usage("the training diverged at step " + std::to_string(step) +
-                 ": its loss is not finite; a smaller " + "learning_rate than " +
-                 std::to_string(options.learning_rate) + " may help");
+                 ": its loss is not finite; a smaller learning_rate than " +
+                 to_string(ParameterValue(options.learning_rate)) + " may help");
     if (step == options.steps) break;
     const Tensor<float> output_gradient = as_tensor(difference * (2 / entries));
     const AttentionGradients gradients = backend.backward(problem, context, state, output_gradient.view());
