@@ -821,7 +821,7 @@ AttributeMap Hdf5File::attributes(const std::string& object) const {
               object, "has attributes that can't be listed");
   AttributeMap values;
   for (const std::string& name : names) {
-    const std::string label = object + "@" + name;
+    const std::string label = std::string(object).append("@").append(name);
     const Id attribute =
         impl_->need_id(H5Aopen(id.get(), name.c_str(), H5P_DEFAULT), H5Aclose, label, "can't be opened");
     AttributeValue value;

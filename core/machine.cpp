@@ -224,8 +224,8 @@ std::vector<int> one_of_each_core_first(const std::vector<int>& processors, cons
   }
   std::stable_sort(order.begin(), order.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
-  std::vector<int> sorted;
-  for (const auto& entry : order) sorted.push_back(entry.second);
+  std::vector<int> sorted(order.size());
+  std::transform(order.begin(), order.end(), sorted.begin(), [](const auto& entry) { return entry.second; });
   return sorted;
 }
 

@@ -75,7 +75,6 @@ const char* type_name(ParameterType type) {
     case ParameterType::boolean:
       return "true or false";
     case ParameterType::text:
-      return "text";
     case ParameterType::choice:
       return "text";
     case ParameterType::integer_list:
@@ -218,8 +217,7 @@ std::string to_string(const ParameterValue& value) {
 }
 
 std::string check_parameter(const ParameterSpec& spec, const ParameterValue& value) {
-  const std::string wrong_type =
-      std::string("must be ") + type_name(spec.type) + ", but is " + to_string(value);
+  std::string wrong_type = std::string("must be ") + type_name(spec.type) + ", but is " + to_string(value);
   if (const auto* integer = std::get_if<int64_t>(&value)) {
     if (spec.type == ParameterType::integer) return check_integer(spec, *integer);
     return spec.type == ParameterType::number ? check_range(spec, static_cast<double>(*integer)) : wrong_type;
