@@ -64,9 +64,10 @@ CLI::Validator positive_seconds() {
   return {problem_of, "SECONDS > 0"};
 }
 
-void add_group(CLI::App& command, RunOptions& run) {
-  command.add_option("--group", run.group,
-                     "Apply this one of the configuration's groups (default: base, where there is one)");
+CLI::Option* add_group(CLI::App& command, RunOptions& run) {
+  return command.add_option(
+      "--group", run.group,
+      "Apply this one of the configuration's groups (default: base, where there is one)");
 }
 
 void add_run(CLI::App& program, Arguments& arguments) {
@@ -129,14 +130,19 @@ void add_language_model(CLI::App& program, Arguments& arguments) {
   command.add_option("CONFIG", arguments.model_arguments,
                      "The experiment's YAML file (default: the shipped model with hyper), then KEY=VALUE "
                      "changes to it: inputs.seq_len=8192 inputs.windows=2 inputs.replace=first");
-  add_group(command, run);
-  command.add_option("-o,--output", run.output, "Results file (default: the configuration's `output`)");
+  CLI::Option* group = add_group(command, run);
+  CLI::Option* output =
+      command.add_option("-o,--output", run.output, "Results file (default: the configuration's `output`)");
   CLI::Option* resume = command.add_flag("--resume", run.resume, "Run what is missing in the results file");
   command.add_flag("--force", run.force, "Replace an existing output")->excludes(resume);
-  command.add_flag("--dry-run", run.dry_run, "Show what would run and what it would cost, and stop");
-  command.add_option("--capture", arguments.capture,
-                     "Write Q, K and V of heads to this HDF5 file instead; the KEY=VALUE are those of the "
-                     "source language_model: layers=[0,5] heads=[0,3] seq_len=4096");
+  CLI::Option* dry_run =
+      command.add_flag("--dry-run", run.dry_run, "Show what would run and what it would cost, and stop");
+  CLI::Option* capture = command.add_option(
+      "--capture", arguments.capture,
+      "Write Q, K and V of heads to this HDF5 file instead; the KEY=VALUE are those of the "
+      "source language_model: layers=[0,5] heads=[0,3] seq_len=4096");
+  // A capture is one computation of the model, with a file of its own.
+  for (CLI::Option* other : {group, output, resume, dry_run}) capture->excludes(other);
   add_threads(command, arguments);
 }
 

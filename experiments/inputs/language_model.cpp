@@ -169,7 +169,13 @@ std::string heads_text(const std::vector<ModelHead>& heads) {
 /// The source's parameters as the arguments set them, by the grammar of a sweep.
 Parameters capture_parameters(const std::vector<std::string>& arguments) {
   std::vector<std::string> overrides;
-  for (const std::string& argument : arguments) overrides.push_back("inputs." + argument);
+  for (const std::string& argument : arguments) {
+    if (argument.find('=') == std::string::npos)
+      fail_usage("lm --capture takes KEY=VALUE of the source language_model only, but '" + argument +
+                 "' is given");
+    const bool is_path = argument.rfind("inputs.", 0) == 0;
+    overrides.push_back(is_path ? argument : "inputs." + argument);
+  }
   const ExperimentConfig config = read_config_text(
       "inputs: {source: language_model}\nbackends: exact\nmeasures: []\n", "lm --capture", overrides);
   const Grid grid = expand_grid(config);

@@ -106,6 +106,13 @@ class BadCall(CliTest):
     def test_compare_takes_two(self):
         self.assert_outcome(self.call("show", "--compare", "a.h5"), 2, "two results files")
 
+    def test_capture_refuses_what_is_of_an_experiment(self):
+        for option in (["--dry-run"], ["--resume"], ["-o", "out.h5"], ["--group", "smoke"]):
+            self.assert_outcome(self.call("lm", "--capture", "heads.h5", *option), 2, "--capture", option[0].lstrip("-"))
+        self.assert_outcome(self.call("lm", "--capture", "heads.h5", "lm.yaml"), 2, "KEY=VALUE", "'lm.yaml'")
+        self.assert_outcome(self.call("lm", "--capture", "heads.h5", "inputs.rows=1"), 2, "'inputs.rows=1'", "seq_len")
+        self.assertEqual(list(self.folder.iterdir()), [])
+
 
 class BadInput(CliTest):
     def attend(self, *arguments, backend="exact"):
