@@ -117,7 +117,7 @@ std::vector<double> train_retrieval(const Backend& backend, const Parameters& pa
     const Matrix difference = as_matrix(state.result.out) - examples.target;
     losses.push_back(difference.cast<double>().squaredNorm() / static_cast<double>(difference.size()));
     if (!std::isfinite(losses.back()))
-      fail_usage("the training diverged at step " + std::to_string(step) +
+      fail_usage("train: the training diverged at step " + std::to_string(step) +
                  ": its loss is not finite; a smaller learning_rate than " +
                  to_string(ParameterValue(options.learning_rate)) + " may help");
     if (step == options.steps) break;
