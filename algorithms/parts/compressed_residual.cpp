@@ -81,7 +81,10 @@ void visit_outside(int32_t list, const std::vector<int32_t>& ranks, const NodeMa
 }  // namespace
 
 Compression split_budget(int64_t sample_size, double column_share) {
-  const int64_t columns = std::llround(column_share * static_cast<double>(sample_size));
+  // Without any centroid the other keys' mass would be lost, which only a share of 1 asks for.
+  const int64_t most = column_share < 1 ? sample_size - 1 : sample_size;
+  const int64_t columns =
+      std::min<int64_t>(std::llround(column_share * static_cast<double>(sample_size)), most);
   Compression compression;
   compression.centroids = sample_size - columns;
   compression.columns = columns;

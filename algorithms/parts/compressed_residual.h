@@ -17,7 +17,8 @@ struct Compression {
   bool earlier_queries = false;  ///< masses come from queries before the node's own (see draw_mass_rows)
 };
 
-/// Splits m keys: the columns take `column_share` of them, rounded; the centroids take the rest.
+/// Splits m ≥ 1 keys: the columns take `column_share` of them, rounded; the centroids take the rest, which is
+/// at least one unless the share is 1.
 [[nodiscard]] Compression split_budget(int64_t sample_size, double column_share);
 
 /// The mask's entries with weight 1, the columns that lie outside the row's mask with weight 1, and the

@@ -420,6 +420,36 @@ TEST_CASE("centroids have less error than the paper's sample on Gaussian keys") 
   REQUIRE(centroids < sample / 2);
 }
 
+TEST_CASE("a budget is split by the share of columns, and leaves a centroid unless all are columns") {
+  const auto seen = [](int64_t keys, double share) {
+    const Compression split = split_budget(keys, share);
+    return std::make_pair(split.columns, split.centroids);
+  };
+  using Split = std::pair<int64_t, int64_t>;
+  CHECK(seen(256, 0.5) == Split{128, 128});
+  CHECK(seen(7, 0.25) == Split{2, 5});
+  CHECK(seen(7, 0) == Split{0, 7});
+  CHECK(seen(7, 1) == Split{7, 0});
+  CHECK(seen(7, 0.99) == Split{6, 1});
+  CHECK(seen(1, 0.5) == Split{0, 1});
+}
+
+TEST_CASE("columns and centroids stand for all keys when the planning costs more than the sample pays for") {
+  // All keys are equal, so that any centroids are exact; 64 k-means centres and the mass rows exceed m = 32.
+  RandomProblem p({130, 257, 16, 8}, 31);
+  for (int64_t row = 1; row < 257; ++row) std::copy_n(p.key.data(), 16, p.key.data() + row * 16);
+  const ForwardState exact = run_backend("exact", p.problem);
+  const ForwardState seen = run_backend("hyper", p.problem,
+                                        {{"residual", std::string("columns+centroids")},
+                                         {"buckets", std::string("kmeans")},
+                                         {"bucket_count", int64_t{64}},
+                                         {"block_size", int64_t{16}},
+                                         {"sample_size", int64_t{32}}});
+  const double difference = largest_difference(exact.result.out, seen.result.out);
+  CAPTURE(difference);
+  REQUIRE(difference < 1e-5);
+}
+
 TEST_CASE("residuals that cannot go with other parameters are refused in one sentence") {
   const TensorShape shape{1, 1, 512, 16};
   const auto wrong = [&](const Settings& settings) {
