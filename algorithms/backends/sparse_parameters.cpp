@@ -131,7 +131,7 @@ std::string check_sparse_options(const SparseOptions& options, const Parameters&
       (options.kmeans_buckets || options.centre_keys || options.query_blocks_by_bucket))
     return "blocks: banded goes with buckets: lsh or random, centre_keys: false and query_blocks: by_rank "
            "only; choose blocks: aligned";
-  if (options.sample_size > key_count)
+  if (options.sample_size > key_count && options.residual != Residual::moments)
     return "sample_size must be at most the number of keys, " + std::to_string(key_count) + ", but is " +
            std::to_string(options.sample_size);
   if (parameters.has("residual") && parameters.text("residual") == "none" && options.mask == MaskKind::none)

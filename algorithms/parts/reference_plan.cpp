@@ -295,7 +295,7 @@ DoubleResult run_plan_in_double(const AttentionProblem& problem, const Plan& pla
 
 DoubleGradients run_plan_backward_in_double(const AttentionProblem& problem, const Plan& plan,
                                             const DoubleResult& forward, TensorView<const float> dout) {
-  if (has_moments(plan)) fail_usage("a plan with moments has no gradient");
+  if (has_query_terms(plan)) fail_usage("a plan with moments or linear values has no gradient");
   DoubleGradients gradients{Tensor<double>(problem.query.shape, 0.0), Tensor<double>(problem.key.shape, 0.0),
                             Tensor<double>(problem.value.shape, 0.0)};
   parallel_for(problem.heads(),

@@ -458,6 +458,10 @@ TEST_CASE("residuals that cannot go with other parameters are refused in one sen
   };
   REQUIRE(wrong({{"residual", std::string("centroids")}}).empty());
   REQUIRE(wrong({{"residual", std::string("none")}}).empty());
+  for (const char* free : {"none", "moments"})  // what they cost does not depend on m
+    REQUIRE(wrong({{"residual", std::string(free)}, {"sample_size", int64_t{513}}}).empty());
+  REQUIRE_THAT(wrong({{"residual", std::string("centroids")}, {"sample_size", int64_t{513}}}),
+               Contains("sample_size must be at most the number of keys, 512, but is 513"));
   REQUIRE_THAT(wrong({{"residual", std::string("centroids")}, {"blocks", std::string("banded")}}),
                Contains("residual: centroids needs mask: sort_lsh with blocks: aligned"));
   REQUIRE_THAT(wrong({{"residual", std::string("columns+centroids")}, {"mask", std::string("band")}}),
