@@ -70,4 +70,18 @@ const char* stage_name(Stage stage) {
   return names[static_cast<size_t>(stage)];
 }
 
+void check_result(const AttentionResult& result) {
+  check_finite(result.out.view(), "the output");
+  const bool valid = std::all_of(
+      result.lse.data(), result.lse.data() + result.lse.shape().size(),
+      [](float value) { return !std::isnan(value) && value < std::numeric_limits<float>::infinity(); });
+  if (!valid) fail_input("the output's log-sum-exp holds a NaN or +infinity");
+}
+
+void check_gradients(const AttentionGradients& gradients) {
+  check_finite(gradients.dquery.view(), "the gradient of q");
+  check_finite(gradients.dkey.view(), "the gradient of k");
+  check_finite(gradients.dvalue.view(), "the gradient of v");
+}
+
 }  // namespace hyperattn

@@ -66,4 +66,9 @@ struct AttentionGradients {
   Diagnostics diagnostics;
 };
 
+/// Throws Error(input) if the output or a gradient holds a NaN or infinity, as inputs do that overflow single
+/// precision on the way, or if a log-sum-exp is NaN or +∞. O(size).
+void check_result(const AttentionResult& result);
+void check_gradients(const AttentionGradients& gradients);
+
 }  // namespace hyperattn

@@ -173,9 +173,12 @@ void attend(const AttendOptions& options) {
 
   OutputFile output(options.output);
   const ForwardState state = arguments.backend->forward(problem, context);
+  check_result(state.result);
   std::optional<AttentionGradients> gradients;
-  if (options.backward)
+  if (options.backward) {
     gradients = arguments.backend->backward(problem, context, state, output_gradient.view());
+    check_gradients(*gradients);
+  }
   write_output(output.temporary_path(), state.result, gradients);
   output.commit();
 }

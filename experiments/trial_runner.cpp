@@ -151,20 +151,6 @@ void read_mask(Job& job, const AttentionProblem& problem) {
   job.context.mask = &*job.mask;
 }
 
-/// The output must be finite; a log-sum-exp may also be −∞ (a row without keys).
-void check_result(const CallResult& call) {
-  check_finite(call.state.result.out.view(), "the output");
-  const Tensor<float>& lse = call.state.result.lse;
-  const bool valid = std::all_of(lse.data(), lse.data() + lse.shape().size(), [](float value) {
-    return !std::isnan(value) && value < std::numeric_limits<float>::infinity();
-  });
-  if (!valid) fail_input("the output's log-sum-exp holds a NaN or +infinity");
-  if (!call.gradients) return;
-  check_finite(call.gradients->dquery.view(), "the gradient of q");
-  check_finite(call.gradients->dkey.view(), "the gradient of k");
-  check_finite(call.gradients->dvalue.view(), "the gradient of v");
-}
-
 /// One call as it is timed, checked afterwards.
 CallResult call_backend(const Job& job, const SharedProblem& shared) {
   const Backend& backend = *job.grid_case->backend;
@@ -174,7 +160,8 @@ CallResult call_backend(const Job& job, const SharedProblem& shared) {
   if (times_backward(job))
     call.gradients = backend.backward(shared.problem, job.context, call.state, shared.output_gradient.view());
   call.seconds = watch.seconds();
-  check_result(call);
+  check_result(call.state.result);
+  if (call.gradients) check_gradients(*call.gradients);
   return call;
 }
 

@@ -214,6 +214,12 @@ class BadInput(CliTest):
                 text = f"inputs: {{source: gaussian, seq_len: 64}}\nbackends: [{{name: hyper, sample_size: 8, estimator: theory, {name}: {value}}}]\n"
                 self.refused(2, self.call("run", self.config(text), "-o", "out.h5"), name, *words)
 
+    def test_scores_that_overflow_are_no_result(self):
+        large = {part: np.full((1, 2, 64, 16), 1e20, "f4") * np.where(np.arange(64)[:, None] % 2, 1, -1).astype("f4") for part in "qk"}
+        inputs = self.write_inputs(**large)
+        self.refused(3, self.attend(inputs, "sample_size=8", "block_size=16", "residual=moments", backend="hyper"), "the output", "non-finite")
+        self.refused(3, self.attend(inputs, backend="exact"), "the output", "finite")
+
     def test_gradients_that_do_not_exist(self):
         inputs = self.write_inputs(dout=np.ones((1, 2, 64, 16), "f4"))
         for argument in ("residual=moments", "residual=linear_centroids", "estimator=theory"):
