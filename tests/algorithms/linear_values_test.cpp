@@ -11,7 +11,6 @@
 #include "algorithms/parts/reference_plan.h"
 #include "algorithms/parts/sparse_plan.h"
 #include "core/error.h"
-#include "core/parallel.h"
 #include "plan_checks.h"
 
 namespace hyperattn::testing {
@@ -182,17 +181,7 @@ TEST_CASE("linear centroids give the same bits for any number of threads") {
   const RandomProblem p({9001, 9001, 16, 8, 1, 1, true}, 19);
   const Settings settings =
       linear_with({{"block_size", int64_t{64}}, {"min_seq_len", int64_t{512}}, {"sample_size", int64_t{96}}});
-  const int before = thread_count();
-  set_thread_count(1);
-  const ForwardState one = run_backend("hyper", p.problem, settings);
-  for (const int threads : {2, 3, 8}) {
-    set_thread_count(threads);
-    const ForwardState seen = run_backend("hyper", p.problem, settings);
-    CAPTURE(threads);
-    CHECK(largest_difference(one.result.out, seen.result.out) == 0);
-    CHECK(largest_difference(one.result.lse, seen.result.lse) == 0);
-  }
-  set_thread_count(before);
+  check_bits_for_any_threads("hyper", p.problem, settings);
 }
 
 }  // namespace hyperattn::testing

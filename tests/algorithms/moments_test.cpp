@@ -10,7 +10,6 @@
 #include "algorithms/parts/reference_plan.h"
 #include "algorithms/parts/sparse_plan.h"
 #include "core/error.h"
-#include "core/parallel.h"
 #include "plan_checks.h"
 
 namespace hyperattn::testing {
@@ -222,17 +221,7 @@ TEST_CASE("moments: sample_size 0 leaves them out, and they have no gradient and
 TEST_CASE("moments give the same bits for any number of threads") {
   const RandomProblem p({9001, 9001, 16, 8, 1, 1, true}, 19);
   const Settings settings = moments_with({{"block_size", int64_t{64}}, {"min_seq_len", int64_t{512}}});
-  const int before = thread_count();
-  set_thread_count(1);
-  const ForwardState one = run_backend("hyper", p.problem, settings);
-  for (const int threads : {2, 3, 8}) {
-    set_thread_count(threads);
-    const ForwardState seen = run_backend("hyper", p.problem, settings);
-    CAPTURE(threads);
-    CHECK(largest_difference(one.result.out, seen.result.out) == 0);
-    CHECK(largest_difference(one.result.lse, seen.result.lse) == 0);
-  }
-  set_thread_count(before);
+  check_bits_for_any_threads("hyper", p.problem, settings);
 }
 
 }  // namespace hyperattn::testing

@@ -1,6 +1,7 @@
 // Ways to call backends and to look into plans that several tests share.
 #pragma once
 
+#include <catch2/catch.hpp>
 #include <cstdint>
 #include <limits>
 #include <set>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "algorithms/backend.h"
+#include "core/parallel.h"
 #include "random_problem.h"
 
 namespace hyperattn::testing {
@@ -44,6 +46,22 @@ inline CallContext context_for(const std::string& backend, const Settings& setti
 inline ForwardState run_backend(const std::string& backend, const AttentionProblem& problem,
                                 const Settings& settings = {}, uint64_t seed = 1) {
   return backend_named(backend).forward(problem, context_for(backend, settings, seed));
+}
+
+/// Checks that the backend gives the same bits with 1, 2, 3 and 8 threads.
+inline void check_bits_for_any_threads(const std::string& backend, const AttentionProblem& problem,
+                                       const Settings& settings) {
+  const int before = thread_count();
+  set_thread_count(1);
+  const ForwardState one = run_backend(backend, problem, settings);
+  for (const int threads : {2, 3, 8}) {
+    set_thread_count(threads);
+    const ForwardState seen = run_backend(backend, problem, settings);
+    CAPTURE(threads);
+    CHECK(largest_difference(one.result.out, seen.result.out) == 0);
+    CHECK(largest_difference(one.result.lse, seen.result.lse) == 0);
+  }
+  set_thread_count(before);
 }
 
 /// One head's plan as a dense matrix of weights (n_q × n_k, sums of repeated entries); synthetic keys are not
