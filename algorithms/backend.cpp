@@ -1,11 +1,11 @@
 #include "algorithms/backend.h"
 
-#include "algorithms/backends/dense.h"
-#include "algorithms/backends/exact.h"
-#include "algorithms/backends/hyper.h"
-#include "algorithms/backends/lsh.h"
-#include "algorithms/backends/reference.h"
-#include "algorithms/engine/engine.h"
+#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/engines/dense/dense.h"
+#include "algorithms/engines/reference/reference.h"
+#include "algorithms/methods/exact.h"
+#include "algorithms/methods/hyper.h"
+#include "algorithms/methods/lsh.h"
 #include "core/error.h"
 
 namespace hyperattn {

@@ -1,4 +1,4 @@
-// The interface of all attention methods, and their registry. Adding one is a file in backends/ and a line in
+// The interface of all attention methods, and their registry. Adding one is a file in methods/ and a line in
 // backend.cpp.
 #pragma once
 

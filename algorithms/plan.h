@@ -119,7 +119,7 @@ struct Pass {
 /// row, which makes the result independent of threads.
 struct Phase {
   std::vector<Pass> passes;
-  int level = 0;  ///< causal recursion: 0 for leaves, then 1, 2, … upwards (see parts/causal.h)
+  int level = 0;  ///< causal recursion: 0 for leaves, then 1, 2, … upwards (see nodes/causal.h)
 };
 
 struct Plan {

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "algorithms/backend.h"
-#include "algorithms/engine/engine.h"
+#include "algorithms/engines/cpu/engine.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/timing.h"

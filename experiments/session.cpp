@@ -4,7 +4,7 @@
 
 #include <iostream>
 
-#include "algorithms/engine/engine.h"
+#include "algorithms/engines/cpu/engine.h"
 #include "core/machine.h"
 #include "core/parallel.h"
 

@@ -7,7 +7,7 @@
 #include <ostream>
 #include <utility>
 
-#include "algorithms/engine/engine.h"
+#include "algorithms/engines/cpu/engine.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/timing.h"

@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <iostream>
 
-#include "algorithms/engine/engine.h"
+#include "algorithms/engines/cpu/engine.h"
 #include "core/machine.h"
 #include "core/memory.h"
 #include "core/parallel.h"

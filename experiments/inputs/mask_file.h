@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "algorithms/parts/heavy_mask.h"
+#include "algorithms/masks/heavy_mask.h"
 
 namespace hyperattn {
 

@@ -12,7 +12,7 @@
 #include <cmath>
 #include <limits>
 
-#include "algorithms/parts/column_sample.h"
+#include "algorithms/primitives/column_sample.h"
 #include "experiments/measures/described_measure.h"
 #include "experiments/measures/measures.h"
 #include "experiments/measures/node_kappa.h"

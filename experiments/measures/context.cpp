@@ -4,8 +4,8 @@
 #include <cmath>
 #include <utility>
 
-#include "algorithms/backends/exact.h"
-#include "algorithms/engine/engine.h"
+#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/methods/exact.h"
 #include "experiments/measures/softmax_operator.h"
 
 namespace hyperattn {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "algorithms/backend.h"
-#include "algorithms/parts/sparse_plan.h"
+#include "algorithms/methods/sparse_plan.h"
 #include "algorithms/problem.h"
 #include "core/operator_norm.h"
 #include "core/tensor.h"

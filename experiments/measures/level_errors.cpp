@@ -4,7 +4,7 @@
 #include <map>
 #include <utility>
 
-#include "algorithms/engine/engine.h"
+#include "algorithms/engines/cpu/engine.h"
 
 namespace hyperattn {
 namespace {

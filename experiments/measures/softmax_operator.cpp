@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "algorithms/backends/exact.h"
-#include "algorithms/engine/engine.h"
+#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/methods/exact.h"
 #include "algorithms/plan.h"
 
 namespace hyperattn {

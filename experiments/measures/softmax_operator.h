@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "algorithms/parts/sparse_plan.h"
+#include "algorithms/methods/sparse_plan.h"
 #include "algorithms/problem.h"
 #include "core/linear_operator.h"
 #include "core/tensor.h"

@@ -1,11 +1,11 @@
-#include "algorithms/parts/approx_d.h"
+#include "algorithms/residuals/approx_d.h"
 
 #include <Eigen/Dense>
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "algorithms/backends/reference.h"
-#include "algorithms/parts/theory_estimator.h"
+#include "algorithms/engines/reference/reference.h"
+#include "algorithms/residuals/theory_estimator.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "plan_checks.h"

@@ -1,9 +1,9 @@
-#include "algorithms/parts/bucket_blocks.h"
+#include "algorithms/masks/bucket_blocks.h"
 
 #include <catch2/catch.hpp>
 #include <set>
 
-#include "algorithms/parts/kmeans.h"
+#include "algorithms/primitives/kmeans.h"
 #include "core/parallel.h"
 #include "plan_checks.h"
 

@@ -1,11 +1,11 @@
-#include "algorithms/parts/causal.h"
+#include "algorithms/nodes/causal.h"
 
 #include <Eigen/Dense>
 #include <catch2/catch.hpp>
 #include <set>
 
-#include "algorithms/backends/reference.h"
-#include "algorithms/parts/sparse_plan.h"
+#include "algorithms/engines/reference/reference.h"
+#include "algorithms/methods/sparse_plan.h"
 #include "plan_checks.h"
 
 namespace hyperattn::testing {

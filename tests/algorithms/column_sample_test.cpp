@@ -1,12 +1,12 @@
-#include "algorithms/parts/column_sample.h"
+#include "algorithms/primitives/column_sample.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <set>
 
-#include "algorithms/backends/reference.h"
-#include "algorithms/parts/sparse_plan.h"
+#include "algorithms/engines/reference/reference.h"
+#include "algorithms/methods/sparse_plan.h"
 #include "plan_checks.h"
 #include "statistics.h"
 

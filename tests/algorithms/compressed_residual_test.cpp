@@ -1,4 +1,4 @@
-#include "algorithms/parts/compressed_residual.h"
+#include "algorithms/residuals/compressed_residual.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -7,12 +7,12 @@
 #include <numeric>
 #include <set>
 
-#include "algorithms/backends/reference.h"
-#include "algorithms/engine/engine.h"
-#include "algorithms/parts/centroids.h"
-#include "algorithms/parts/column_masses.h"
-#include "algorithms/parts/reference_plan.h"
-#include "algorithms/parts/sparse_plan.h"
+#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/engines/reference/reference.h"
+#include "algorithms/engines/reference/reference_plan.h"
+#include "algorithms/methods/sparse_plan.h"
+#include "algorithms/primitives/column_masses.h"
+#include "algorithms/residuals/centroids.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "plan_checks.h"

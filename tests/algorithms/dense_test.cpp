@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "algorithms/backends/reference.h"
+#include "algorithms/engines/reference/reference.h"
 #include "core/parallel.h"
 #include "random_problem.h"
 

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "algorithms/engine/engine.h"
-#include "algorithms/parts/reference_plan.h"
+#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/engines/reference/reference_plan.h"
 #include "core/parallel.h"
 #include "tests/algorithms/engine_cases.h"
 

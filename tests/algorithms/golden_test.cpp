@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 #include <string>
 
-#include "algorithms/backends/reference.h"
+#include "algorithms/engines/reference/reference.h"
 #include "core/error.h"
 #include "core/hdf5_file.h"
 #include "plan_checks.h"

@@ -1,12 +1,12 @@
-#include "algorithms/parts/heavy_mask.h"
+#include "algorithms/masks/heavy_mask.h"
 
 #include <Eigen/Dense>
 #include <algorithm>
 #include <catch2/catch.hpp>
 
-#include "algorithms/backends/reference.h"
-#include "algorithms/parts/node_mask.h"
-#include "algorithms/parts/sparse_plan.h"
+#include "algorithms/engines/reference/reference.h"
+#include "algorithms/masks/node_mask.h"
+#include "algorithms/methods/sparse_plan.h"
 #include "core/error.h"
 #include "plan_checks.h"
 

@@ -5,11 +5,11 @@
 #include <memory>
 #include <numeric>
 
-#include "algorithms/engine/engine.h"
-#include "algorithms/parts/centroids.h"
-#include "algorithms/parts/moments.h"
-#include "algorithms/parts/reference_plan.h"
-#include "algorithms/parts/sparse_plan.h"
+#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/engines/reference/reference_plan.h"
+#include "algorithms/methods/sparse_plan.h"
+#include "algorithms/residuals/centroids.h"
+#include "algorithms/residuals/moments.h"
 #include "core/error.h"
 #include "plan_checks.h"
 

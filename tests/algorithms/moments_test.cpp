@@ -1,4 +1,4 @@
-#include "algorithms/parts/moments.h"
+#include "algorithms/residuals/moments.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -6,9 +6,9 @@
 #include <memory>
 #include <numeric>
 
-#include "algorithms/engine/engine.h"
-#include "algorithms/parts/reference_plan.h"
-#include "algorithms/parts/sparse_plan.h"
+#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/engines/reference/reference_plan.h"
+#include "algorithms/methods/sparse_plan.h"
 #include "core/error.h"
 #include "plan_checks.h"
 

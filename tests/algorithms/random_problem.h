@@ -5,7 +5,7 @@
 #include <cmath>
 #include <string>
 
-#include "algorithms/parts/reference_plan.h"
+#include "algorithms/engines/reference/reference_plan.h"
 #include "algorithms/problem.h"
 #include "core/random.h"
 

@@ -1,9 +1,9 @@
-#include "algorithms/backends/reference.h"
+#include "algorithms/engines/reference/reference.h"
 
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "algorithms/parts/reference_plan.h"
+#include "algorithms/engines/reference/reference_plan.h"
 #include "random_problem.h"
 
 namespace hyperattn::testing {

@@ -1,4 +1,4 @@
-#include "algorithms/parts/sort_lsh.h"
+#include "algorithms/primitives/sort_lsh.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,11 +1,11 @@
-#include "algorithms/parts/sparse_plan.h"
+#include "algorithms/methods/sparse_plan.h"
 
 #include <Eigen/Dense>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <numeric>
 
-#include "algorithms/backends/reference.h"
+#include "algorithms/engines/reference/reference.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "plan_checks.h"

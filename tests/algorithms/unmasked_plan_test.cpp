@@ -1,7 +1,7 @@
 // Mask and unmasked rest of the backends `lsh` and `hyper`: together every entry of the problem, once.
 #include <catch2/catch.hpp>
 
-#include "algorithms/parts/heavy_mask.h"
+#include "algorithms/masks/heavy_mask.h"
 #include "plan_checks.h"
 
 namespace hyperattn::testing {

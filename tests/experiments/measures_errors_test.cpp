@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "algorithms/backends/exact.h"
-#include "algorithms/engine/engine.h"
+#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/methods/exact.h"
 #include "experiments/measures/context.h"
 #include "experiments/measures/measures.h"
 #include "measures_dense.h"

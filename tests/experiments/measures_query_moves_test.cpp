@@ -4,7 +4,7 @@
 #include <map>
 #include <vector>
 
-#include "algorithms/parts/sort_lsh.h"
+#include "algorithms/primitives/sort_lsh.h"
 #include "measures_answered.h"
 
 namespace hyperattn::testing {

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "algorithms/parts/column_sample.h"
+#include "algorithms/primitives/column_sample.h"
 #include "experiments/measures/context.h"
 #include "experiments/measures/measures.h"
 #include "measures_answered.h"

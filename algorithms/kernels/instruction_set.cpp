@@ -1,0 +1,104 @@
+// Which kernel table is in use: the best the processor can run, or the one that HYPERATTN_SIMD or a test asks
+// for.
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <map>
+
+#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/kernels/tile.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "core/timing.h"
+
+namespace hyperattn {
+namespace {
+
+struct Level {
+  std::string name;
+  const TileKernels* kernels;
+};
+
+// Highway's names, and ours for users.
+std::string friendly_name(const std::string& target) {
+  static const std::map<std::string, std::string> names = {
+      {"AVX3", "avx512"}, {"AVX2", "avx2"}, {"SSE4", "sse4"}, {"EMU128", "portable"}, {"SCALAR", "portable"}};
+  const auto found = names.find(target);
+  if (found != names.end()) return found->second;
+  std::string lower;
+  for (char c : target) lower += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return lower;
+}
+
+const std::vector<Level>& levels() {
+  static const std::vector<Level> all = [] {
+    std::vector<Level> result;
+    for (int64_t target : usable_levels()) {
+      const TileKernels& kernels = kernels_of_level(target);
+      result.push_back({friendly_name(kernels.name), &kernels});
+    }
+    return result;
+  }();
+  return all;
+}
+
+std::string joined_names() {
+  std::string text;
+  for (const Level& level : levels()) text += (text.empty() ? "" : ", ") + level.name;
+  return text;
+}
+
+const Level& find_level(const std::string& name, const std::string& asked_by) {
+  for (const Level& level : levels())
+    if (level.name == name) return level;
+  fail_usage(asked_by + " asks for the instruction set '" + name + "', but this processor and build offer " +
+             joined_names());
+}
+
+const Level& default_level() {
+  const char* wanted = std::getenv("HYPERATTN_SIMD");
+  if (wanted == nullptr || *wanted == '\0') return levels().front();
+  return find_level(wanted, "HYPERATTN_SIMD");
+}
+
+const Level*& current_level() {
+  static const Level* level = &default_level();
+  return level;
+}
+
+}  // namespace
+
+std::vector<std::string> usable_instruction_sets() {
+  std::vector<std::string> names;
+  for (const Level& level : levels()) names.push_back(level.name);
+  return names;
+}
+
+const std::string& instruction_set() {
+  return current_level()->name;
+}
+
+void force_instruction_set(const std::string& name) {
+  current_level() = name.empty() ? &default_level() : &find_level(name, "force_instruction_set");
+}
+
+const TileKernels& tile_kernels() {
+  return *current_level()->kernels;
+}
+
+double measure_fma_peak_gflops(int threads) {
+  constexpr int64_t kIterations = 4'000'000;
+  constexpr int kRounds = 5;
+  const TileKernels& kernels = tile_kernels();
+  double best = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    const Stopwatch watch;
+    double flops = 0;
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : flops)
+    for (int t = 0; t < threads; ++t) flops += kernels.fma_loop(kIterations);
+    best = std::max(best, flops / watch.seconds() * 1e-9);
+  }
+  return best;
+}
+
+}  // namespace hyperattn

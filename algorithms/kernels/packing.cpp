@@ -1,0 +1,129 @@
+#include "algorithms/kernels/packing.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace hyperattn {
+namespace {
+
+using RowPointers = std::array<const float*, kKeyTile>;
+
+void set_bias_range(KeyTile& tile) {
+  tile.smallest_bias = std::numeric_limits<float>::infinity();
+  tile.largest_bias = -std::numeric_limits<float>::infinity();
+  for (int64_t j = 0; j < tile.count; ++j) {
+    tile.largest_bias = std::max(tile.largest_bias, tile.bias[j]);
+    if (std::isfinite(tile.bias[j])) tile.smallest_bias = std::min(tile.smallest_bias, tile.bias[j]);
+  }
+}
+
+int64_t tile_floats(const TileLayout& layout) {
+  return layout.key_tile_floats() + layout.value_tile_floats() + kKeyTile;
+}
+
+int64_t tiles_of(int64_t count) {
+  return (count + kKeyTile - 1) / kKeyTile;
+}
+
+}  // namespace
+
+TileLayout::TileLayout(const AttentionProblem& problem, bool with_values)
+    : head_dim(problem.head_dim()),
+      value_dim(with_values ? problem.value_dim() : 0),
+      value_columns(round_up(value_dim, tile_kernels().lanes)),
+      panel(tile_kernels().panel) {}
+
+const float* key_row(const AttentionProblem& problem, int64_t head, const KeyList& list, int64_t rank) {
+  const int64_t row = list.order[rank];
+  return list.synthetic ? list.synthetic->key.matrix(0).row(row) : problem.key.matrix(head).row(row);
+}
+
+const float* value_row(const AttentionProblem& problem, int64_t head, const KeyList& list, int64_t rank) {
+  const int64_t row = list.order[rank];
+  return list.synthetic ? list.synthetic->value.matrix(0).row(row) : problem.value.matrix(head).row(row);
+}
+
+void pack_rows(const float* const* rows, int64_t count, int64_t columns, int64_t padded_columns,
+               int64_t panel, int64_t panel_rows, float* destination) {
+  for (int64_t column = 0; column < padded_columns; column += panel) {
+    const int64_t width = std::min(panel, padded_columns - column);
+    const int64_t used = std::clamp<int64_t>(columns - column, 0, width);
+    float* target = destination + column / panel * panel_rows * panel;
+    for (int64_t j = 0; j < count; ++j) {
+      if (j + kPrefetchAhead < count) prefetch_row(rows[j + kPrefetchAhead] + column, used);
+      std::memcpy(target + j * width, rows[j] + column, static_cast<size_t>(used) * sizeof(float));
+      std::fill(target + j * width + used, target + (j + 1) * width, 0.0F);
+    }
+  }
+}
+
+float pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t padded_columns,
+                      int64_t panel, float* destination) {
+  const TileKernels& kernels = tile_kernels();
+  float largest = 0;
+  for (int64_t first = 0; first < padded_columns; first += panel) {
+    TransposeArguments block;
+    block.source = rows + first;
+    block.rows = std::clamp<int64_t>(count - first, 0, panel);
+    block.depth = depth;
+    block.panel = destination + first * depth;
+    block.width = std::min(panel, padded_columns - first);
+    for (int64_t j = 0; j < block.rows; ++j) prefetch_row(block.source[j], depth);
+    largest = std::max(largest, kernels.transpose(block));
+  }
+  return largest;
+}
+
+void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t columns, float* bias) {
+  for (int64_t j = 0; j < count; ++j)
+    bias[j] = kLog2E * (list.log_weight ? (*list.log_weight)[static_cast<size_t>(first + j)]
+                                        : list.uniform_log_weight);
+  std::fill(bias + count, bias + columns, -std::numeric_limits<float>::infinity());
+}
+
+KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int64_t head,
+                  const KeyList& list, int64_t first, int64_t count, const TileBuffers& buffers) {
+  const int64_t columns = round_up(count, tile_kernels().lanes);
+  RowPointers rows{};
+  for (int64_t j = 0; j < count; ++j) rows[static_cast<size_t>(j)] = key_row(problem, head, list, first + j);
+  KeyTile tile{buffers.keys, buffers.values, buffers.bias, first, count, columns};
+  tile.largest_key_norm =
+      std::sqrt(pack_transposed(rows.data(), count, layout.head_dim, columns, layout.panel, buffers.keys));
+  if (layout.value_columns > 0) {
+    for (int64_t j = 0; j < count; ++j)
+      rows[static_cast<size_t>(j)] = value_row(problem, head, list, first + j);
+    pack_rows(rows.data(), count, layout.value_dim, layout.value_columns, layout.panel, kKeyTile,
+              buffers.values);
+    // Weights of padding keys are zero, but what they multiply must be finite.
+    for (int64_t column = 0; column < layout.value_columns; column += layout.panel) {
+      const int64_t width = std::min(layout.panel, layout.value_columns - column);
+      float* panel = buffers.values + column / layout.panel * kKeyTile * layout.panel;
+      std::fill(panel + count * width, panel + columns * width, 0.0F);
+    }
+  }
+  fill_bias(list, first, count, columns, buffers.bias);
+  set_bias_range(tile);
+  return tile;
+}
+
+int64_t PackedList::floats(const TileLayout& layout, int64_t count) {
+  return tiles_of(count) * tile_floats(layout);
+}
+
+PackedList::PackedList(int64_t count, float* storage)
+    : storage_(storage), tiles_(static_cast<size_t>(tiles_of(count))) {}
+
+void PackedList::pack(const AttentionProblem& problem, const TileLayout& layout, int64_t head,
+                      const KeyList& list, int64_t tile) {
+  const int64_t first = tile * kKeyTile;
+  float* keys = storage_ + tile * tile_floats(layout);
+  float* values = keys + layout.key_tile_floats();
+  tiles_[static_cast<size_t>(tile)] =
+      pack_tile(problem, layout, head, list, first, std::min(kKeyTile, list.order.count - first),
+                {keys, values, values + layout.value_tile_floats()});
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,350 @@
+// Inner kernels, written once with Highway and compiled for every instruction set that the compiler knows.
+// What it trades: a register block of kRows × kVectors accumulators is as large as the register file allows,
+// so that each fused multiply-add needs less than half a load.
+
+// AVX3_DL adds nothing to fp32 kernels, SSSE3 next to nothing over the portable level.
+#define HWY_DISABLED_TARGETS (HWY_AVX3_DL | HWY_SSSE3)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "algorithms/kernels/tile_simd.cpp"
+#include <hwy/foreach_target.h>  // must come before highway.h
+#include <hwy/highway.h>
+
+#include "algorithms/kernels/tile.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace hyperattn::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::ScalableTag<float>;
+using Vec = hn::Vec<D>;
+
+constexpr int kLanes = HWY_LANES(float);
+#if HWY_TARGET <= HWY_AVX3  // 32 registers: 24 accumulators, 4 columns, broadcasts
+constexpr int kRows = 6;
+constexpr int kVectors = 4;
+#elif HWY_TARGET == HWY_AVX2    // 16 registers: 12 accumulators, 2 columns, broadcasts
+constexpr int kRows = 6;
+constexpr int kVectors = 2;
+#elif HWY_TARGET == HWY_SCALAR  // one lane a vector: left to the compiler's own vectoriser
+constexpr int kRows = 2;
+constexpr int kVectors = 8;
+#else
+constexpr int kRows = 4;
+constexpr int kVectors = 2;
+#endif
+constexpr int kPanel = kLanes * kVectors;
+
+// C block (Rows × Vectors·lanes) of one panel. `width` is the panel's row length in B.
+template <int Rows, int Vectors>
+HWY_INLINE void multiply_block(const MultiplyArguments& m, const float* HWY_RESTRICT a,
+                               const float* HWY_RESTRICT b, int64_t width, float* HWY_RESTRICT c,
+                               const float* HWY_RESTRICT bias) {
+  const D d;
+  Vec sum[Rows][Vectors];
+  for (int i = 0; i < Rows; ++i)
+    for (int v = 0; v < Vectors; ++v) {
+      if (m.mode == Accumulate::add)
+        sum[i][v] = hn::LoadU(d, c + i * m.c_stride + v * kLanes);
+      else
+        sum[i][v] = m.mode == Accumulate::bias ? hn::LoadU(d, bias + v * kLanes) : hn::Zero(d);
+    }
+  const int64_t a_row = m.a_row;
+  const int64_t a_step = m.a_step;
+  for (int64_t k = 0; k < m.depth; ++k) {
+    Vec column[Vectors];
+    for (int v = 0; v < Vectors; ++v) column[v] = hn::LoadU(d, b + v * kLanes);
+    for (int i = 0; i < Rows; ++i) {
+      const Vec broadcast = hn::Set(d, a[i * a_row]);
+      for (int v = 0; v < Vectors; ++v) sum[i][v] = hn::MulAdd(broadcast, column[v], sum[i][v]);
+    }
+    a += a_step;
+    b += width;
+  }
+  for (int i = 0; i < Rows; ++i)
+    for (int v = 0; v < Vectors; ++v) hn::StoreU(sum[i][v], d, c + i * m.c_stride + v * kLanes);
+}
+
+// The last, smaller block of rows: picks the instance for `rows` < kRows.
+template <int Rows, int Vectors>
+void multiply_last_rows(int64_t rows, const MultiplyArguments& m, const float* a, const float* b,
+                        int64_t width, float* c, const float* bias) {
+  if constexpr (Rows > 0) {
+    if (rows == Rows)
+      multiply_block<Rows, Vectors>(m, a, b, width, c, bias);
+    else
+      multiply_last_rows<Rows - 1, Vectors>(rows, m, a, b, width, c, bias);
+  }
+}
+
+template <int Vectors>
+void multiply_panel(const MultiplyArguments& m, const float* b, int64_t width, int64_t column) {
+  const float* bias = m.bias == nullptr ? nullptr : m.bias + column;
+  int64_t i = 0;
+  for (; i + kRows <= m.rows; i += kRows)
+    multiply_block<kRows, Vectors>(m, m.a + i * m.a_row, b, width, m.c + i * m.c_stride + column, bias);
+  multiply_last_rows<kRows - 1, Vectors>(m.rows - i, m, m.a + i * m.a_row, b, width,
+                                         m.c + i * m.c_stride + column, bias);
+}
+
+// Picks the instance for a panel of `width` columns.
+template <int Vectors>
+void multiply_any_panel(const MultiplyArguments& m, const float* b, int64_t width, int64_t column) {
+  if constexpr (Vectors > 0) {
+    if (width == Vectors * kLanes)
+      multiply_panel<Vectors>(m, b, width, column);
+    else
+      multiply_any_panel<Vectors - 1>(m, b, width, column);
+  }
+}
+
+void multiply(const MultiplyArguments& m) {
+  for (int64_t column = 0; column < m.columns; column += kPanel) {
+    const int64_t width = m.columns - column < kPanel ? m.columns - column : kPanel;
+    multiply_any_panel<kVectors>(m, m.b + column / kPanel * m.b_panel_stride, width, column);
+  }
+}
+
+// 2^x. Below −126 the result fades to 0, which it is exactly for −∞; from 128 on it is +∞. Both forms
+// evaluate a degree-5 polynomial of 2^f whose coefficients minimise the largest relative error (below 1e-7
+// before rounding) with the first held at 1, so that 2^0 = 1 exactly.
+#if HWY_TARGET <= HWY_AVX3
+// AVX-512 has instructions for the fraction, f in [0, 1), and for putting the exponent back.
+HWY_INLINE Vec exp2_vector(Vec x) {
+  const D d;
+  const Vec f{_mm512_reduce_ps(x.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
+  Vec p = hn::Set(d, 1.86713005e-3F);
+  p = hn::MulAdd(p, f, hn::Set(d, 9.01703071e-3F));
+  p = hn::MulAdd(p, f, hn::Set(d, 5.57999127e-2F));
+  p = hn::MulAdd(p, f, hn::Set(d, 2.40164444e-1F));
+  p = hn::MulAdd(p, f, hn::Set(d, 6.93151295e-1F));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0F));
+  return Vec{_mm512_scalef_ps(p.raw, x.raw)};
+}
+#else
+// Elsewhere x is rounded by adding a large constant, f in [−1/2, 1/2], and the integer is added to the
+// exponent bits.
+HWY_INLINE Vec exp2_vector(Vec x) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const Vec rounder = hn::Set(d, 12582912.0F);  // 1.5 * 2^23
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
+  // The bound comes first: x86 returns the second operand when one is NaN, and a NaN must survive.
+  x = hn::Min(hn::Set(d, 128.0F), hn::Max(hn::Set(d, -127.0F), x));
+#else
+  x = hn::IfThenElse(hn::IsNaN(x), x, hn::Min(hn::Max(x, hn::Set(d, -127.0F)), hn::Set(d, 128.0F)));
+#endif
+  const Vec shifted = hn::Add(x, rounder);
+  const Vec f = hn::Sub(x, hn::Sub(shifted, rounder));
+  Vec p = hn::Set(d, 0.00132647273F);
+  p = hn::MulAdd(p, f, hn::Set(d, 0.00967151299F));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.0555073358F));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.240222424F));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.693147004F));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0F));
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+}
+#endif
+
+HWY_INLINE float row_maximum(const float* scores, int64_t columns) {
+  const D d;
+  Vec best = hn::LoadU(d, scores);
+  for (int64_t j = kLanes; j < columns; j += kLanes) best = hn::Max(best, hn::LoadU(d, scores + j));
+  return hn::GetLane(hn::MaxOfLanes(d, best));
+}
+
+// Turns one row of scores into weights relative to `maximum`; returns their sum.
+HWY_INLINE float exponentiate(float* scores, int64_t columns, float maximum) {
+  const D d;
+  const Vec shift = hn::Set(d, maximum);
+  Vec total = hn::Zero(d);
+  for (int64_t j = 0; j < columns; j += kLanes) {
+    const Vec weight = exp2_vector(hn::Sub(hn::LoadU(d, scores + j), shift));
+    hn::StoreU(weight, d, scores + j);
+    total = hn::Add(total, weight);
+  }
+  return hn::GetLane(hn::SumOfLanes(d, total));
+}
+
+HWY_INLINE void scale_row(float* row, int64_t columns, float factor) {
+  const D d;
+  const Vec f = hn::Set(d, factor);
+  for (int64_t j = 0; j < columns; j += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, row + j), f), d, row + j);
+}
+
+void softmax(const SoftmaxArguments& s) {
+  const D d;
+  for (int64_t i = 0; i < s.rows; ++i) {
+    float* scores = s.scores + i * s.score_stride;
+    if (!s.fixed && !(s.bound[i] <= s.maximum[i] + kHeadroom)) {
+      const float maximum = row_maximum(scores, s.columns);
+      if (maximum > s.maximum[i]) {
+        const float factor = hn::GetLane(exp2_vector(hn::Set(d, s.maximum[i] - maximum)));
+        s.maximum[i] = maximum;
+        s.sum[i] *= factor;
+        if (s.accumulator != nullptr)
+          scale_row(s.accumulator + i * s.accumulator_stride, s.accumulator_columns, factor);
+      }
+    }
+    s.sum[i] += exponentiate(scores, s.columns, s.maximum[i]);
+  }
+}
+
+void gradient(const GradientArguments& g) {
+  const D d;
+  for (int64_t i = 0; i < g.rows; ++i) {
+    float* scores = g.scores + i * g.stride;
+    float* gradients = g.gradients + i * g.stride;
+    const Vec lse2 = hn::Set(d, g.lse2[i]);
+    const Vec delta = hn::Set(d, g.delta[i]);
+    for (int64_t j = 0; j < g.columns; j += kLanes) {
+      const Vec weight = exp2_vector(hn::Sub(hn::LoadU(d, scores + j), lse2));
+      hn::StoreU(weight, d, scores + j);
+      hn::StoreU(hn::Mul(weight, hn::Sub(hn::LoadU(d, gradients + j), delta)), d, gradients + j);
+    }
+  }
+}
+
+#if HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_AVX2
+// Four columns of a panel at a time are four vectors; a 4 × 4 transpose within every 128-bit block puts the
+// keys in order when block b of vector i holds key 4·b + i.
+template <class Load>
+HWY_INLINE void transpose_block(const Load& load, float* panel, int64_t width) {
+  const D d;
+  const Vec r0 = load(0);
+  const Vec r1 = load(1);
+  const Vec r2 = load(2);
+  const Vec r3 = load(3);
+  const Vec t0 = hn::InterleaveLower(d, r0, r2);
+  const Vec t1 = hn::InterleaveLower(d, r1, r3);
+  const Vec t2 = hn::InterleaveUpper(d, r0, r2);
+  const Vec t3 = hn::InterleaveUpper(d, r1, r3);
+  hn::StoreU(hn::InterleaveLower(d, t0, t1), d, panel);
+  hn::StoreU(hn::InterleaveUpper(d, t0, t1), d, panel + width);
+  hn::StoreU(hn::InterleaveLower(d, t2, t3), d, panel + 2 * width);
+  hn::StoreU(hn::InterleaveUpper(d, t2, t3), d, panel + 3 * width);
+}
+
+#endif
+
+HWY_INLINE float largest_square_norm(const float* panel, int64_t depth, int64_t width) {
+  const D d;
+  Vec largest = hn::Zero(d);
+  for (int64_t j = 0; j < width; j += kLanes) {
+    Vec sum = hn::Zero(d);
+    for (int64_t k = 0; k < depth; ++k) {
+      const Vec x = hn::LoadU(d, panel + k * width + j);
+      sum = hn::MulAdd(x, x, sum);
+    }
+    largest = hn::Max(largest, sum);
+  }
+  return hn::GetLane(hn::MaxOfLanes(d, largest));
+}
+
+float transpose(const TransposeArguments& t) {
+  int64_t j = 0;
+#if HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_AVX2
+  for (; j + kLanes <= t.rows; j += kLanes) {
+    const float* const* source = t.source + j;
+    int64_t k = 0;
+    for (; k + 4 <= t.depth; k += 4) {
+      const auto load = [source, k](int i) HWY_ATTR {
+#if HWY_TARGET <= HWY_AVX3
+        __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(source[i] + k));
+        v = _mm512_insertf32x4(v, _mm_loadu_ps(source[i + 4] + k), 1);
+        v = _mm512_insertf32x4(v, _mm_loadu_ps(source[i + 8] + k), 2);
+        return Vec{_mm512_insertf32x4(v, _mm_loadu_ps(source[i + 12] + k), 3)};
+#else
+        const __m256 v = _mm256_castps128_ps256(_mm_loadu_ps(source[i] + k));
+        return Vec{_mm256_insertf128_ps(v, _mm_loadu_ps(source[i + 4] + k), 1)};
+#endif
+      };
+      transpose_block(load, t.panel + k * t.width + j, t.width);
+    }
+    for (; k < t.depth; ++k)
+      for (int64_t i = 0; i < kLanes; ++i) t.panel[k * t.width + j + i] = source[i][k];
+  }
+#endif
+  for (; j < t.width; ++j)
+    for (int64_t k = 0; k < t.depth; ++k) t.panel[k * t.width + j] = j < t.rows ? t.source[j][k] : 0.0F;
+  return largest_square_norm(t.panel, t.depth, t.width);
+}
+
+void argmax(const float* rows_begin, int64_t rows, int64_t columns, uint32_t* places) {
+  const D d;
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* row = rows_begin + i * columns;
+    const Vec largest = hn::Set(d, row_maximum(row, columns));
+    places[i] = 0;
+    for (int64_t j = 0; j < columns; j += kLanes)
+      if (const intptr_t lane = hn::FindFirstTrue(d, hn::Eq(hn::LoadU(d, row + j), largest)); lane >= 0) {
+        places[i] = static_cast<uint32_t>(j + lane);
+        break;
+      }
+  }
+}
+
+void exp2_all(const float* x, float* y, int64_t count) {
+  const D d;
+  for (int64_t i = 0; i < count; i += kLanes) hn::StoreU(exp2_vector(hn::LoadU(d, x + i)), d, y + i);
+}
+
+double fma_loop(int64_t iterations) {
+  constexpr int kChains = 12;  // enough to hide the latency on two pipes, few enough to stay in registers
+  const D d;
+  Vec chain[kChains];
+  for (int i = 0; i < kChains; ++i) chain[i] = hn::Set(d, 1.0F + static_cast<float>(i));
+  Vec factor = hn::Set(d, 0.999F);
+  Vec term = hn::Set(d, 0.001F);
+  for (int64_t n = 0; n < iterations; ++n) {
+    for (int i = 0; i < kChains; ++i) chain[i] = hn::MulAdd(chain[i], factor, term);
+  }
+  Vec total = chain[0];
+  for (int i = 1; i < kChains; ++i) total = hn::Add(total, chain[i]);
+  volatile float sink = hn::GetLane(hn::SumOfLanes(d, total));
+  static_cast<void>(sink);
+  return 2.0 * kChains * kLanes * static_cast<double>(iterations);
+}
+
+const TileKernels* kernels() {
+  static const TileKernels table = {hwy::TargetName(HWY_TARGET),
+                                    kLanes,
+                                    kPanel,
+                                    multiply,
+                                    softmax,
+                                    gradient,
+                                    transpose,
+                                    argmax,
+                                    exp2_all,
+                                    fma_loop};
+  return &table;
+}
+
+}  // namespace hyperattn::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace hyperattn {
+
+HWY_EXPORT(kernels);
+
+const TileKernels& kernels_of_level(int64_t highway_target) {
+  hwy::SetSupportedTargetsForTest(highway_target);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  const TileKernels* table = HWY_DYNAMIC_DISPATCH(kernels)();
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().DeInit();
+  return *table;
+}
+
+std::vector<int64_t> usable_levels() {
+  std::vector<int64_t> levels;
+  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
+  // Highway numbers better targets lower.
+  for (int bit = 0; bit < 63; ++bit)
+    if ((usable >> bit & 1) != 0) levels.push_back(int64_t{1} << bit);
+  return levels;
+}
+
+}  // namespace hyperattn
+#endif

@@ -1,0 +1,77 @@
+#include "algorithms/nodes/causal.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+namespace hyperattn {
+namespace {
+
+class TreeBuilder {
+ public:
+  TreeBuilder(int64_t min_seq_len, CausalTree& tree) : min_seq_len_(min_seq_len), tree_(tree) {}
+
+  // `place` is 2^depth + the segment's index at its depth.
+  void cut(int64_t begin, int64_t end, size_t depth, uint32_t place) {
+    const int64_t rows = end - begin;
+    if (rows <= min_seq_len_) {
+      tree_.leaves.push_back({begin, end});
+      return;
+    }
+    const int64_t middle = begin + rows / 2;
+    if (tree_.levels.size() <= depth) tree_.levels.resize(depth + 1);
+    AttentionNode node;
+    node.query_begin = middle;
+    node.query_end = end;
+    node.key_begin = begin;
+    node.key_end = middle;
+    node.stream = place;
+    node.exact = end - middle < min_seq_len_;
+    cut(begin, middle, depth + 1, 2 * place);
+    tree_.levels[depth].push_back(node);
+    cut(middle, end, depth + 1, 2 * place + 1);
+  }
+
+ private:
+  int64_t min_seq_len_;
+  CausalTree& tree_;
+};
+
+}  // namespace
+
+CausalTree causal_tree(int64_t rows, int64_t min_seq_len) {
+  assert(rows >= 1 && min_seq_len >= 1);
+  CausalTree tree;
+  TreeBuilder(min_seq_len, tree).cut(0, rows, 0, 1);
+  std::reverse(tree.levels.begin(), tree.levels.end());
+  for (size_t l = 0; l < tree.levels.size(); ++l)
+    for (size_t i = 0; i < tree.levels[l].size(); ++i) {
+      tree.levels[l][i].level = static_cast<int>(l) + 1;
+      tree.levels[l][i].number = static_cast<int64_t>(i);
+    }
+  return tree;
+}
+
+AttentionNode whole_problem(int64_t query_count, int64_t key_count) {
+  AttentionNode node;
+  node.query_end = query_count;
+  node.key_end = key_count;
+  return node;
+}
+
+NodeTree nodes_of(const AttentionProblem& problem, int64_t min_seq_len) {
+  if (!problem.causal) return {{}, {{whole_problem(problem.query_count(), problem.key_count())}}};
+  CausalTree tree = causal_tree(problem.query_count(), min_seq_len);
+  return {std::move(tree.leaves), std::move(tree.levels)};
+}
+
+std::vector<HeadNode> approximated_nodes(const NodeTree& tree, int64_t heads) {
+  std::vector<HeadNode> nodes;
+  for (int64_t head = 0; head < heads; ++head)
+    for (const auto& level : tree.levels)
+      for (const AttentionNode& node : level)
+        if (!node.exact) nodes.push_back({head, node});
+  return nodes;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,112 @@
+#include "algorithms/primitives/kmeans.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "algorithms/kernels/packing.h"
+#include "algorithms/kernels/tile.h"
+#include "core/parallel.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr int64_t kRowsPerJob = 512;
+constexpr int64_t kRowsAtOnce = 24;
+
+RowMajorMatrix<float> in_chain_order(const RowMajorMatrix<float>& centres) {
+  RowMajorMatrix<float> ordered(centres.rows(), centres.cols());
+  std::vector<bool> used(static_cast<size_t>(centres.rows()), false);
+  int64_t current = 0;
+  for (int64_t place = 0; place < centres.rows(); ++place) {
+    if (place > 0) {
+      float nearest = std::numeric_limits<float>::infinity();
+      const int64_t last = current;
+      for (int64_t c = 0; c < centres.rows(); ++c) {
+        if (used[static_cast<size_t>(c)]) continue;
+        const float distance = (centres.row(c) - centres.row(last)).squaredNorm();
+        if (distance < nearest) {
+          nearest = distance;
+          current = c;
+        }
+      }
+    }
+    used[static_cast<size_t>(current)] = true;
+    ordered.row(place) = centres.row(current);
+  }
+  return ordered;
+}
+
+}  // namespace
+
+std::vector<float> nearest_biases(const RowMajorMatrix<float>& centres) {
+  std::vector<float> bias(static_cast<size_t>(centres.rows()));
+  for (int64_t c = 0; c < centres.rows(); ++c)
+    bias[static_cast<size_t>(c)] = -0.5F * centres.row(c).squaredNorm();
+  return bias;
+}
+
+std::vector<uint32_t> best_centres(MatrixView<const float> rows, const RowMajorMatrix<float>& centres,
+                                   float factor, const std::vector<float>& bias) {
+  const TileKernels& kernels = tile_kernels();
+  const int64_t count = centres.rows();
+  const int64_t columns = round_up(count, kernels.lanes);
+  const RowMajorMatrix<float> scaled = factor * centres;
+  std::vector<const float*> pointers(static_cast<size_t>(count));
+  for (int64_t c = 0; c < count; ++c) pointers[static_cast<size_t>(c)] = scaled.row(c).data();
+  Buffer<float> packed(columns * rows.cols);
+  pack_transposed(pointers.data(), count, rows.cols, columns, kernels.panel, packed.data());
+  Buffer<float> padded_bias(columns, -std::numeric_limits<float>::infinity());
+  std::copy(bias.begin(), bias.end(), padded_bias.data());
+
+  std::vector<uint32_t> best(static_cast<size_t>(rows.rows));
+  parallel_for((rows.rows + kRowsPerJob - 1) / kRowsPerJob, [&](int64_t job, int) {
+    Buffer<float> scores(kRowsAtOnce * columns);
+    const int64_t job_end = std::min(rows.rows, (job + 1) * kRowsPerJob);
+    for (int64_t first = job * kRowsPerJob; first < job_end; first += kRowsAtOnce) {
+      MultiplyArguments product;
+      product.rows = std::min(kRowsAtOnce, job_end - first);
+      product.columns = columns;
+      product.depth = rows.cols;
+      product.a = rows.row(first);
+      product.a_row = rows.stride;
+      product.b = packed.data();
+      product.b_panel_stride = kernels.panel * rows.cols;
+      product.c = scores.data();
+      product.c_stride = columns;
+      product.bias = padded_bias.data();
+      product.mode = Accumulate::bias;
+      prefetch_rows(rows, first + kRowsAtOnce, std::min(first + 2 * kRowsAtOnce, rows.rows));
+      kernels.multiply(product);
+      kernels.argmax(scores.data(), product.rows, columns, best.data() + first);
+    }
+  });
+  return best;
+}
+
+RowMajorMatrix<float> kmeans_centres(MatrixView<const float> keys, int64_t centres,
+                                     const RandomStream& stream) {
+  const int64_t count = std::min(centres, keys.rows);
+  const int64_t drawn = std::min(keys.rows, count * kMeansKeysPerCentre);
+  const std::vector<int32_t> rows = sample_without_replacement(stream, keys.rows, drawn);
+  RowMajorMatrix<float> sample(drawn, keys.cols);
+  for (int64_t i = 0; i < drawn; ++i) sample.row(i) = as_eigen(keys).row(rows[static_cast<size_t>(i)]);
+  RowMajorMatrix<float> means(count, keys.cols);
+  for (int64_t c = 0; c < count; ++c) means.row(c) = sample.row(c * drawn / count);
+  const MatrixView<const float> view{sample.data(), drawn, keys.cols, keys.cols};
+  for (int round = 0; round < kMeansRounds; ++round) {
+    const std::vector<uint32_t> own = best_centres(view, means, 1.0F, nearest_biases(means));
+    RowMajorMatrix<float> sums = RowMajorMatrix<float>::Zero(count, keys.cols);
+    std::vector<int64_t> members(static_cast<size_t>(count), 0);
+    for (int64_t i = 0; i < drawn; ++i) {
+      const uint32_t c = own[static_cast<size_t>(i)];
+      sums.row(c) += sample.row(i);
+      ++members[c];
+    }
+    for (int64_t c = 0; c < count; ++c)
+      if (const int64_t size = members[static_cast<size_t>(c)]; size > 0)
+        means.row(c) = sums.row(c) / static_cast<float>(size);
+  }
+  return in_chain_order(means);
+}
+
+}  // namespace hyperattn

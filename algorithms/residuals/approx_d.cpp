@@ -1,0 +1,178 @@
+#include "algorithms/residuals/approx_d.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "algorithms/engines/cpu/engine.h"
+#include "core/parallel.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// log row sums of one phase, for all rows of the problem; −∞ in rows that it does not touch.
+Tensor<float> log_row_sums(const AttentionProblem& problem, Phase phase, const float* score_cap,
+                           int64_t* capped, int64_t* entries) {
+  Plan plan;
+  plan.phases.push_back(std::move(phase));
+  *entries += count_entries(plan);
+  EngineOptions options;
+  options.values = false;
+  options.score_cap = score_cap;
+  options.capped_entries = capped;
+  return run_forward(problem, plan, options).lse;
+}
+
+Phase phase_of(std::vector<Pass> passes) {
+  Phase phase;
+  phase.passes = std::move(passes);
+  return phase;
+}
+
+// The rows of T against all keys outside their masks.
+Pass test_pass(const ApproxDNode& node) {
+  const NodeMask& mask = *node.mask;
+  Pass unmasked;  // visits of whole groups; T takes over those of the groups that hold its rows
+  const GroupVisits visits = add_unmasked_keys(mask, Stage::approx_d, unmasked);
+  std::vector<int32_t> chosen = node.test_rows;
+  std::sort(chosen.begin(), chosen.end());
+  Pass pass;
+  pass.head = node.place.head;
+  pass.node = node.place.node.number;
+  pass.lists = std::move(unmasked.lists);
+  pass.visits = visits.visits;
+  std::vector<int32_t> rows;
+  for (size_t g = 0; g < mask.groups.size(); ++g) {
+    const auto begin = static_cast<int64_t>(rows.size());
+    for (int64_t position = mask.groups[g].begin; position < mask.groups[g].end; ++position)
+      if (const auto row = static_cast<int32_t>(mask.queries[position]);
+          std::binary_search(chosen.begin(), chosen.end(), row))
+        rows.push_back(row);
+    const auto end = static_cast<int64_t>(rows.size());
+    if (end > begin && visits.begin[g] < visits.begin[g + 1])
+      pass.groups.push_back({begin, end, visits.begin[g], visits.begin[g + 1]});
+  }
+  pass.queries = RowOrder::list(std::move(rows));
+  return pass;
+}
+
+struct Threshold {
+  double log_tau = -kInfinity;
+  double log_floor = -kInfinity;
+};
+
+// Step 2, and the floor τ/κ of steps 4a and 4c.
+Threshold threshold_of(const ApproxDNode& node, const Tensor<float>& unmasked,
+                       const ApproxDOptions& options) {
+  const float* sums = unmasked.matrix(node.place.head).data;
+  Threshold result;
+  double smallest = kInfinity;
+  for (const int32_t row : node.test_rows) {
+    result.log_tau = std::max<double>(result.log_tau, sums[row]);
+    smallest = std::min<double>(smallest, sums[row]);
+  }
+  // Automatic κ is τ over the smallest sum of T, so that τ/κ is that sum.
+  result.log_floor = options.kappa ? result.log_tau - std::log(*options.kappa) : smallest;
+  return result;
+}
+
+// Step 4a: log C_i.
+double log_clip(const ApproxDNode& node, double log_masked, double log_floor, const ApproxDOptions& options) {
+  if (node.place.node.key_count() == 1) return kInfinity;  // ln n = 0: nothing is clipped
+  const auto n = static_cast<double>(node.place.node.key_count());
+  const auto m = static_cast<double>(node.sample.rows.size());
+  const double factor = options.clip_constant * options.epsilon * options.epsilon * m / (n * std::log(n));
+  return std::log(factor) + log_add(log_masked, log_floor);
+}
+
+template <class Body>
+void for_each_row(const ApproxDNode& node, int64_t rows_of_head, const Body& body) {
+  for (int64_t row = node.place.node.query_begin; row < node.place.node.query_end; ++row)
+    body(node.place.head * rows_of_head + row);
+}
+
+}  // namespace
+
+double log_add(double a, double b) {
+  const double high = std::max(a, b);
+  if (high == -kInfinity) return -kInfinity;
+  return high + std::log1p(std::exp(std::min(a, b) - high));
+}
+
+std::vector<ApproxDNode> draw_approx_d(const CallContext& context, int64_t sample_size,
+                                       const std::vector<HeadNode>& places,
+                                       const std::vector<NodeMask>& masks) {
+  std::vector<ApproxDNode> nodes(places.size());
+  parallel_for(static_cast<int64_t>(places.size()), [&](int64_t index, int) {
+    const auto i = static_cast<size_t>(index);
+    ApproxDNode& result = nodes[i];
+    const AttentionNode& node = places[i].node;
+    const auto head = static_cast<uint32_t>(places[i].head);
+    const int64_t m = std::min(sample_size, node.key_count());
+    result.place = places[i];
+    result.mask = &masks[i];
+    result.test_rows = sample_without_replacement(
+        RandomStream(context.seed, Purpose::row_sample, context.trial, head, node.stream), node.query_count(),
+        std::min(m, node.query_count()));
+    for (int32_t& row : result.test_rows) row += static_cast<int32_t>(node.query_begin);
+    result.sample =
+        draw_columns(Sampling::uniform_iid, m, node.key_count(), nullptr,
+                     RandomStream(context.seed, Purpose::key_sample, context.trial, head, node.stream));
+  });
+  return nodes;
+}
+
+ApproxDResult approx_d(const AttentionProblem& problem, const std::vector<ApproxDNode>& nodes,
+                       const ApproxDOptions& options) {
+  const int64_t rows_of_head = problem.query_count();
+  const auto all_rows = static_cast<size_t>(problem.heads() * rows_of_head);
+  std::vector<Pass> masked_passes(nodes.size());
+  std::vector<Pass> test_passes(nodes.size());
+  std::vector<Pass> sample_passes(nodes.size());
+  parallel_for(static_cast<int64_t>(nodes.size()), [&](int64_t index, int) {
+    const auto i = static_cast<size_t>(index);
+    const auto& [head, node] = nodes[i].place;
+    masked_passes[i] = mask_pass(head, node, *nodes[i].mask);
+    test_passes[i] = test_pass(nodes[i]);
+    sample_passes[i] = sample_pass(head, node, *nodes[i].mask, nodes[i].sample, false);
+  });
+
+  ApproxDResult result;
+  const Tensor<float> masked =
+      log_row_sums(problem, phase_of(std::move(masked_passes)), nullptr, nullptr, &result.entries);
+  const Tensor<float> unmasked =
+      log_row_sums(problem, phase_of(std::move(test_passes)), nullptr, nullptr, &result.entries);
+
+  std::vector<float> cap(all_rows, std::numeric_limits<float>::infinity());
+  for (const ApproxDNode& node : nodes) {
+    const Threshold threshold = threshold_of(node, unmasked, options);
+    result.log_tau.push_back(threshold.log_tau);
+    result.log_floor.push_back(threshold.log_floor);
+    if (options.clip_constant > 0)
+      for_each_row(node, rows_of_head, [&](int64_t row) {
+        cap[static_cast<size_t>(row)] =
+            static_cast<float>(log_clip(node, masked.data()[row], threshold.log_floor, options));
+      });
+  }
+
+  const Plan sample_plan{{phase_of(std::move(sample_passes))}};
+  result.collisions = count_excluded(sample_plan);
+  result.sampled_entries = count_entries(sample_plan);
+  const Tensor<float> sampled = log_row_sums(problem, sample_plan.phases[0], cap.data(),
+                                             &result.clipped_entries, &result.entries);  // step 4b
+  result.log_denominators.assign(all_rows, -kInfinity);
+  for (size_t i = 0; i < nodes.size(); ++i)
+    for_each_row(nodes[i], rows_of_head, [&](int64_t row) {  // step 4c
+      const double d = sampled.data()[row];
+      const double floor = result.log_floor[i];
+      result.log_denominators[static_cast<size_t>(row)] = log_add(masked.data()[row], std::max(d, floor));
+      result.floored_rows += d < floor ? 1 : 0;
+      ++result.rows;
+    });
+  return result;
+}
+
+}  // namespace hyperattn
