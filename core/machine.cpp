@@ -6,6 +6,7 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <fstream>
 #include <map>
 #include <set>
@@ -14,6 +15,7 @@
 
 #include "build_commit.h"
 #include "build_settings.h"
+#include "core/control_groups.h"
 #include "core/hdf5_file.h"
 
 namespace hyperattn {
@@ -140,18 +142,6 @@ std::vector<CacheInfo> read_caches(const std::string& root, int processor) {
   return caches;
 }
 
-/// Cores' worth of time granted by the container (cgroup version 2, then 1), or −1.
-double read_core_quota(const std::string& root) {
-  const std::string group = root + "/sys/fs/cgroup/";
-  std::ifstream file(group + "cpu.max");  // "200000 100000" or "max 100000"
-  double quota = 0;
-  double period = 0;
-  if (file >> quota >> period) return period > 0 ? quota / period : -1;
-  quota = first_number(group + "cpu/cpu.cfs_quota_us", -1.0);
-  period = first_number(group + "cpu/cpu.cfs_period_us", -1.0);
-  return quota > 0 && period > 0 ? quota / period : -1;
-}
-
 std::string system_name() {
   utsname name{};
   if (uname(&name) != 0) return {};
@@ -160,7 +150,7 @@ std::string system_name() {
 
 std::string short_number(double value) {
   std::ostringstream text;
-  text.precision(3);
+  text.precision(std::abs(value) < 1000 ? 3 : 4);  // or 1000 MiB would be 1e+03
   text << value;
   return text.str();
 }
@@ -180,6 +170,10 @@ std::string cache_text(const CacheInfo& cache) {
          std::to_string(cache.shared_by);
 }
 
+std::string whole_threads(double cores) {
+  return std::to_string(std::max(1, static_cast<int>(cores)));
+}
+
 /// Cores that threads can really run on at once, as far as is known.
 double usable_cores(const MachineInfo& machine) {
   double cores = machine.physical_cores > 0 ? machine.physical_cores : machine.logical_cores;
@@ -196,9 +190,13 @@ MachineInfo describe_machine(const std::string& root) {
   machine.processor = processor_name(root);
   machine.logical_cores = processors.empty() ? -1 : static_cast<int>(processors.size());
   machine.physical_cores = count_physical_cores(root, processors);
-  machine.core_quota = read_core_quota(root);
   machine.caches = read_caches(root, first);
   machine.memory_bytes = total_memory(root);
+  const GroupLimits limits = read_group_limits(find_control_groups(root));
+  machine.core_quota = limits.cores;
+  const bool unlimited = limits.memory_bytes == GroupLimits::kNone ||
+                         (machine.memory_bytes >= 0 && limits.memory_bytes >= machine.memory_bytes);
+  if (!unlimited) machine.memory_limit = limits.memory_bytes;
   machine.governor = first_line(processor_folder(root, first) + "/cpufreq/scaling_governor");
   machine.load_average = first_number(root + "/proc/loadavg", -1.0);
   machine.system = system_name();
@@ -272,10 +270,17 @@ std::vector<std::string> noise_warnings(const MachineInfo& machine, const BuildI
     warnings.push_back("the frequency governor is '" + machine.governor +
                        "', so clock rates change while measuring; choose 'performance' (as root: `cpupower "
                        "frequency-set -g performance`)");
-  if (cores > 0 && threads > cores)
+  if (machine.core_quota > 0 && threads > machine.core_quota)
+    warnings.push_back("the control group grants " + short_number(machine.core_quota) +
+                       " cores' worth of time to " + std::to_string(threads) +
+                       (threads == 1 ? " thread" : " threads") + ", which are stopped while they measure; " +
+                       (machine.core_quota < 1
+                            ? std::string("ask for a whole core")
+                            : "use --threads " + whole_threads(machine.core_quota) + " or fewer"));
+  else if (cores > 0 && threads > cores)
     warnings.push_back(std::to_string(threads) + " threads share " + short_number(cores) +
-                       " physical cores, so they wait for each other; use --threads " +
-                       std::to_string(std::max(1, static_cast<int>(cores))) + " or fewer");
+                       " physical cores, so they wait for each other; use --threads " + whole_threads(cores) +
+                       " or fewer");
   return warnings;
 }
 
@@ -300,6 +305,7 @@ std::map<std::string, std::string> provenance_of(const MachineInfo& machine, con
       {"core_quota", machine.core_quota < 0 ? "none" : short_number(machine.core_quota)},
       {"caches", text(caches)},
       {"memory", in_units(machine.memory_bytes)},
+      {"memory_limit", machine.memory_limit < 0 ? "none" : in_units(machine.memory_limit)},
       {"governor", text(machine.governor)},
       {"load_average", count(machine.load_average)},
       {"system", text(machine.system)},

@@ -22,9 +22,10 @@ struct MachineInfo {
   std::string processor;
   int logical_cores = -1;   ///< that this process may run on (its affinity)
   int physical_cores = -1;  ///< distinct cores among them
-  double core_quota = -1;   ///< cores' worth of time that the container grants; −1: no limit
+  double core_quota = -1;   ///< cores' worth of time that the control groups grant; −1: no limit
   std::vector<CacheInfo> caches;
   int64_t memory_bytes = -1;  ///< total of the machine
+  int64_t memory_limit = -1;  ///< of the control groups, where it is below the total; −1: none
   std::string governor;       ///< frequency governor of the first processor
   double load_average = -1;   ///< of the last minute
   std::string system;         ///< kernel name and release

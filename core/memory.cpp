@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "core/control_groups.h"
 #include "core/error.h"
 
 namespace hyperattn {
@@ -100,12 +101,6 @@ KeptBuffers& kept_buffers() {
   return *kept;
 }
 
-int64_t read_number(const char* path) {
-  std::ifstream file(path);
-  int64_t value = 0;
-  return file >> value ? value : -1;
-}
-
 int64_t meminfo_available() {
   std::ifstream file("/proc/meminfo");
   std::string key;
@@ -118,10 +113,9 @@ int64_t meminfo_available() {
   return std::numeric_limits<int64_t>::max();
 }
 
-int64_t cgroup_available() {
-  const int64_t limit = read_number("/sys/fs/cgroup/memory.max");
-  const int64_t used = read_number("/sys/fs/cgroup/memory.current");
-  return limit < 0 || used < 0 ? std::numeric_limits<int64_t>::max() : limit - used;
+int64_t groups_available() {
+  static const GroupFolders folders = find_control_groups();
+  return read_group_limits(folders).memory_available;
 }
 
 std::string in_gib(double bytes) {
@@ -159,7 +153,7 @@ void reset_peak_allocated_bytes() {
 }
 
 int64_t available_memory_bytes() {
-  return std::min(meminfo_available(), cgroup_available()) + kept_buffers().bytes();
+  return std::min(meminfo_available(), groups_available()) + kept_buffers().bytes();
 }
 
 void require_memory(double bytes, const char* what) {

@@ -15,8 +15,8 @@ namespace hyperattn {
 [[nodiscard]] int64_t peak_allocated_bytes();
 void reset_peak_allocated_bytes();
 
-/// Bytes that we could get now: what the operating system has (/proc/meminfo's MemAvailable and the cgroup's
-/// limit), and freed buffers that are kept.
+/// Bytes that we could get now: what the operating system has (/proc/meminfo's MemAvailable) and the control
+/// groups grant, and freed buffers that are kept.
 [[nodiscard]] int64_t available_memory_bytes();
 
 /// Throws Error(environment) naming `what`, the size wanted and the size available when `bytes` does not fit.

@@ -15,10 +15,22 @@ namespace hyperattn {
 
 /// Threads that the next parallel loop uses. Set with `set_thread_count`; the default is OpenMP's.
 [[nodiscard]] inline int thread_count() {
-  return omp_get_max_threads();
+  return std::min(omp_get_max_threads(), omp_get_thread_limit());
 }
+/// From now on exactly so many, not fewer at OpenMP's own discretion (OMP_DYNAMIC).
 inline void set_thread_count(int threads) {
+  omp_set_dynamic(0);
   omp_set_num_threads(threads);
+}
+
+/// Starts a team and counts it: fewer than were set where the environment has a limit of its own
+/// (OMP_THREAD_LIMIT, OMP_MAX_ACTIVE_LEVELS).
+[[nodiscard]] inline int started_threads() {
+  int started = 1;
+#pragma omp parallel
+#pragma omp single
+  started = omp_get_num_threads();
+  return started;
 }
 
 /// Calls body(index, worker) for every index in [0, count), worker in [0, thread_count()). An exception ends

@@ -17,6 +17,7 @@
 #include "experiments/attend.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/interrupt.h"
+#include "experiments/cli/threads.h"
 #include "experiments/config/problems.h"
 #include "experiments/inputs/language_model.h"
 #include "experiments/language_model/experiment.h"
@@ -50,7 +51,9 @@ struct Arguments {
 };
 
 void add_threads(CLI::App& command, Arguments& arguments) {
-  command.add_option("--threads", arguments.threads, "Threads to use (default: all cores)")
+  command
+      .add_option("--threads", arguments.threads,
+                  "Threads to use (default: one for each processor that this process may use)")
       ->check(CLI::Range(1, kMaxThreads));
 }
 
@@ -188,9 +191,13 @@ void add_results_commands(CLI::App& program, Arguments& arguments) {
   merge.add_flag("--force", arguments.force_merge, "Replace an existing output");
 }
 
+bool computes(const std::string& command) {
+  return command != "show" && command != "merge" && command != "list";
+}
+
 int run_named_command(const CLI::App& program, Arguments& arguments) {
-  if (arguments.threads > 0) set_thread_count(arguments.threads);
   const std::string name = program.get_subcommands().front()->get_name();
+  if (computes(name)) set_up_threads(arguments.threads);
   if (name == "run") {
     const InterruptHandler interrupts;
     arguments.run.shard = parse_shard(arguments.shard);

@@ -154,7 +154,10 @@ TEST_CASE("each source of noise is named with its cure, and silence means quiet"
   CHECK(mentions(noise_warnings(quiet_machine(), good_build(), 5), "--threads 4"));
   MachineInfo contained = quiet_machine();
   contained.core_quota = 1.5;
-  CHECK(mentions(noise_warnings(contained, good_build(), 2), "--threads 1"));
+  CHECK(mentions(noise_warnings(contained, good_build(), 2), "grants 1.5 cores' worth of time to 2 threads"));
+  CHECK(mentions(noise_warnings(contained, good_build(), 2), "--threads 1 or fewer"));
+  contained.core_quota = 0.5;
+  CHECK(mentions(noise_warnings(contained, good_build(), 1), "0.5 cores' worth of time to 1 thread, "));
 }
 
 }  // namespace hyperattn
