@@ -13,4 +13,30 @@ namespace hyperattn {
   return text.substr(0, end);
 }
 
+/// Bytes of the UTF-8 sequence that starts at `position`, 0 if it is not well-formed.
+[[nodiscard]] inline size_t utf8_length(const std::string& text, size_t position) {
+  const auto byte = [&](size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : static_cast<unsigned char>(0);
+  };
+  const unsigned first = byte(position);
+  if (first < 0x80) return 1;
+  const size_t length = first >= 0xF0 && first < 0xF5 ? 4 : first >= 0xE0 ? 3 : first >= 0xC2 ? 2 : 0;
+  if (length == 0 || first >= 0xF5) return 0;
+  for (size_t i = 1; i < length; ++i)
+    if ((byte(position + i) & 0xC0U) != 0x80) return 0;
+  const unsigned second = byte(position + 1);
+  const bool overlong = (first == 0xE0 && second < 0xA0) || (first == 0xF0 && second < 0x90);
+  const bool beyond = (first == 0xED && second >= 0xA0) || (first == 0xF4 && second >= 0x90);
+  return overlong || beyond ? 0 : length;
+}
+
+[[nodiscard]] inline bool is_utf8(const std::string& text) {
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = utf8_length(text, i);
+    if (length == 0) return false;
+    i += length;
+  }
+  return true;
+}
+
 }  // namespace hyperattn

@@ -26,8 +26,9 @@ struct RunOptions {
   bool pin = false;
   double case_timeout = std::numeric_limits<double>::infinity();  ///< seconds for one trial of one case
   Shard shard;
-  int threads = 0;           ///< 0: OpenMP's default
-  std::string command_line;  ///< for the provenance
+  int threads = 0;  ///< 0: OpenMP's default
+  /// The program, its command and their arguments as given: for the provenance, and for the way to resume.
+  std::vector<std::string> call;
 };
 
 /// "I/N" with 0 ≤ I ≤ N ≤ 100000 and N ≥ 1; N/N is 0/N, so that counting from 1 works as well. Throws

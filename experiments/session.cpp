@@ -7,6 +7,7 @@
 #include "algorithms/engines/cpu/engine.h"
 #include "core/machine.h"
 #include "core/parallel.h"
+#include "experiments/shell_command.h"
 
 namespace hyperattn {
 namespace {
@@ -15,15 +16,6 @@ constexpr int kDone = 0;
 constexpr int kSomeFailed = 4;
 constexpr int kInterrupted = 130;
 constexpr size_t kFailuresShown = 10;
-
-/// The same call with --resume in place of --force.
-std::string resume_command(const RunOptions& options) {
-  std::string command = options.command_line;
-  for (const char* flag : {" --force", " --resume"})
-    if (const size_t at = command.find(flag); at != std::string::npos)
-      command.erase(at, std::string(flag).size());
-  return command + " --resume";
-}
 
 void print_failures(const std::vector<std::string>& failures) {
   std::cerr << failures.size() << (failures.size() == 1 ? " trial" : " trials") << " failed:\n";
@@ -42,7 +34,7 @@ AttributeMap describe_session(const RunOptions& options) {
   provenance["threads"] = static_cast<int64_t>(thread_count());
   provenance["pinned"] = options.pin;
   provenance["fma_peak_gflops"] = measure_fma_peak_gflops(thread_count());
-  provenance["command_line"] = options.command_line;
+  provenance["command_line"] = shell_command(options.call);
   std::string warnings;
   for (const std::string& warning : noise_warnings(machine, build_info(), thread_count())) {
     spdlog::warn("{}", warning);
@@ -72,7 +64,7 @@ int report_outcome(const RunOptions& options, const std::string& output, const O
   if (!outcome.failures.empty()) print_failures(outcome.failures);
   if (outcome.interrupted || outcome.stopped)
     std::cerr << (outcome.interrupted ? "Interrupted" : "Stopped at the first failure (--fail-fast)")
-              << "; go on with: " << resume_command(options) << "\n";
+              << "; go on with: " << shell_command(resumed_call(options.call)) << "\n";
   if (outcome.interrupted) return kInterrupted;
   return outcome.failures.empty() ? kDone : kSomeFailed;
 }

@@ -255,18 +255,6 @@ int with_answer_written(int exit_code) {
                 static_cast<int>(Blame::environment));
 }
 
-/// The call as a shell would take it again.
-std::string quoted_call(int argc, char** argv) {
-  constexpr const char* kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
-  std::string text = "hyperattn";
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    const bool plain = !argument.empty() && argument.find_first_not_of(kPlain) == std::string::npos;
-    text += plain ? " " + argument : " '" + argument + "'";
-  }
-  return text;
-}
-
 /// Log lines go to standard error; standard output is for answers.
 void set_up_log() {
   if (!spdlog::get("hyperattn")) spdlog::set_default_logger(spdlog::stderr_color_st("hyperattn"));
@@ -281,7 +269,8 @@ int run_command_line(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);
   set_up_log();
   Arguments arguments;
-  arguments.run.command_line = quoted_call(argc, argv);
+  arguments.run.call.assign(argv, argv + argc);
+  if (argc > 0) arguments.run.call[0] = "hyperattn";
   CLI::App program("Approximate attention: how close to exact, at what cost?", "hyperattn");
   program.require_subcommand(1);
   program.set_version_flag("--version",
