@@ -9,13 +9,18 @@ if(BUILD_TESTING AND NOT HYPERATTN_SANITIZE)
   set(CMAKE_VERIFY_INTERFACE_HEADER_SETS ON)
 endif()
 
-# hyperattn_install_library(FOLDER): the library hyperattn_FOLDER as hyperattn::FOLDER, with the headers of its folder.
-function(hyperattn_install_library folder)
-  set(library hyperattn_${folder})
-  add_library(hyperattn::${folder} ALIAS ${library})
-  set_target_properties(${library} PROPERTIES EXPORT_NAME ${folder})
+# hyperattn_install_library(NAME FOLDER [EXCEPT FOLDER…]): the library hyperattn_NAME as hyperattn::NAME, with the headers
+# below its folder, but for those in the folders below it that are libraries of their own.
+function(hyperattn_install_library name folder)
+  cmake_parse_arguments(arg "" "" EXCEPT ${ARGN})
+  set(library hyperattn_${name})
+  add_library(hyperattn::${name} ALIAS ${library})
+  set_target_properties(${library} PROPERTIES EXPORT_NAME ${name})
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.h)
-  list(FILTER headers EXCLUDE REGEX "/benchmarks/")
+  list(FILTER headers EXCLUDE REGEX "/benchmarks/|_internal\\.h$")
+  foreach(other IN LISTS arg_EXCEPT)
+    list(FILTER headers EXCLUDE REGEX "/${folder}/${other}/")
+  endforeach()
   target_compile_features(${library} PUBLIC cxx_std_20)
   target_sources(${library} PUBLIC FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${headers})
   install(TARGETS ${library} EXPORT hyperattn-targets

@@ -16,7 +16,6 @@
 #include "build_commit.h"
 #include "build_settings.h"
 #include "core/control_groups.h"
-#include "core/hdf5_file.h"
 
 namespace hyperattn {
 namespace {
@@ -240,7 +239,7 @@ const BuildInfo& build_info() {
     build.libraries = {
         {"Eigen", std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
                       std::to_string(EIGEN_MINOR_VERSION)},
-        {"HDF5", hdf5_version()},
+        {"HDF5", HYPERATTN_HDF5_VERSION},
         {"yaml-cpp", HYPERATTN_YAML_CPP_VERSION},
         {"spdlog", HYPERATTN_SPDLOG_VERSION},
         {"nlohmann-json", HYPERATTN_NLOHMANN_JSON_VERSION},

@@ -6,11 +6,11 @@
 
 #include "algorithms/backend.h"
 #include "core/error.h"
-#include "core/hdf5_file.h"
 #include "core/memory.h"
 #include "experiments/config/attend_arguments.h"
+#include "experiments/files/hdf5_file.h"
+#include "experiments/files/output_file.h"
 #include "experiments/inputs/mask_file.h"
-#include "experiments/output_file.h"
 #include "experiments/replay_file.h"
 
 namespace hyperattn {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "algorithms/backend.h"
-#include "core/hdf5_file.h"
+#include "experiments/files/hdf5_file.h"
 
 namespace hyperattn {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/hdf5_file.h"
+#include "experiments/files/hdf5_file.h"
 #include "experiments/results/result_store.h"
 #include "experiments/run_options.h"
 

@@ -4,7 +4,7 @@
 
 #include "algorithms/problem.h"
 #include "core/error.h"
-#include "core/hdf5_file.h"
+#include "experiments/files/hdf5_file.h"
 #include "experiments/inputs/described_source.h"
 
 namespace hyperattn {

@@ -6,14 +6,14 @@
 
 #include "algorithms/backend.h"
 #include "core/error.h"
-#include "core/hdf5_file.h"
 #include "core/memory.h"
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
+#include "experiments/files/hdf5_file.h"
+#include "experiments/files/output_file.h"
 #include "experiments/inputs/described_source.h"
 #include "experiments/language_model/decoder.h"
 #include "experiments/language_model/text.h"
-#include "experiments/output_file.h"
 
 namespace hyperattn {
 namespace {

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "core/hdf5_file.h"
+#include "experiments/files/hdf5_file.h"
 
 namespace hyperattn {
 namespace {

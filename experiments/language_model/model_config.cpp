@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "experiments/language_model/json_file.h"
+#include "experiments/files/json_file.h"
 
 namespace hyperattn {
 namespace {

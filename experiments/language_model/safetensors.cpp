@@ -11,7 +11,7 @@
 
 #include "core/error.h"
 #include "core/parameters.h"
-#include "experiments/language_model/json_file.h"
+#include "experiments/files/json_file.h"
 
 namespace hyperattn {
 namespace {

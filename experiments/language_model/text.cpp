@@ -5,8 +5,8 @@
 #include <filesystem>
 
 #include "core/error.h"
-#include "experiments/language_model/json_file.h"
-#include "experiments/language_model/sha256.h"
+#include "experiments/files/json_file.h"
+#include "experiments/files/sha256.h"
 
 namespace hyperattn {
 namespace {

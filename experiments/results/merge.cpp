@@ -2,7 +2,7 @@
 #include <map>
 
 #include "core/error.h"
-#include "experiments/results/durable_file.h"
+#include "experiments/files/durable_file.h"
 #include "experiments/results/reports.h"
 #include "experiments/results/text_diff.h"
 

@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/timing.h"
-#include "experiments/results/durable_file.h"
+#include "experiments/files/durable_file.h"
 #include "experiments/results/record_text.h"
 #include "experiments/results/text_diff.h"
 

@@ -9,7 +9,7 @@
 #include <set>
 
 #include "core/error.h"
-#include "experiments/results/durable_file.h"
+#include "experiments/files/durable_file.h"
 
 namespace hyperattn {
 namespace {

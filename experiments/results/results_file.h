@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "core/hdf5_file.h"
+#include "experiments/files/hdf5_file.h"
 #include "experiments/results/trial_record.h"
 
 namespace hyperattn {

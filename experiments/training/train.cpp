@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "experiments/config/attend_arguments.h"
-#include "experiments/output_file.h"
+#include "experiments/files/output_file.h"
 #include "experiments/training/retrieval.h"
 
 namespace hyperattn {

@@ -5,7 +5,7 @@
 
 #include "algorithms/engines/reference/reference.h"
 #include "core/error.h"
-#include "core/hdf5_file.h"
+#include "experiments/files/hdf5_file.h"
 #include "plan_checks.h"
 #include "tests/paths.h"
 

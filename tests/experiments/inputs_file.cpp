@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "core/error.h"
-#include "core/hdf5_file.h"
+#include "experiments/files/hdf5_file.h"
 #include "experiments/inputs/input_source.h"
 #include "tests/scratch_folder.h"
 

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <filesystem>
 
-#include "core/hdf5_file.h"
 #include "experiments/cli/command_line.h"
+#include "experiments/files/hdf5_file.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/inputs/language_model.h"
 #include "experiments/language_model/experiment.h"

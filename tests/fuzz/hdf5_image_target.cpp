@@ -1,6 +1,6 @@
 #include <sstream>
 
-#include "core/hdf5_file.h"
+#include "experiments/files/hdf5_file.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/inputs/mask_file.h"
 #include "experiments/results/reports.h"

@@ -1,7 +1,7 @@
 #include <cmath>
 #include <fstream>
 
-#include "core/hdf5_file.h"
+#include "experiments/files/hdf5_file.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/replay_file.h"
 #include "tests/fuzz/hdf5_maker.h"

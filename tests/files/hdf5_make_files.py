@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/core/hdf5_files/: small HDF5 files that our own writer cannot make (half precision, big-endian,
+"""Writes tests/files/hdf5_files/: small HDF5 files that our own writer cannot make (half precision, big-endian,
 hostile). They are committed, so that the tests and the fuzz targets need no Python; run this to change them."""
 import pathlib
 import shutil

@@ -1,4 +1,4 @@
-#include "experiments/language_model/sha256.h"
+#include "experiments/files/sha256.h"
 
 #include <array>
 #include <bit>

@@ -1,4 +1,4 @@
-#include "experiments/output_file.h"
+#include "experiments/files/output_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>

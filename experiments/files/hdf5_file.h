@@ -1,4 +1,4 @@
-// The one door to HDF5: no other file includes hdf5.h. Files from elsewhere are untrusted, so everything that
+// The one door to HDF5: nobody else includes hdf5.h. Files from elsewhere are untrusted, so everything that
 // a file says about itself (rank, type, sizes) is checked before memory is taken, and every failure is one
 // sentence with blame.
 //
@@ -141,8 +141,5 @@ class Hdf5File {
   explicit Hdf5File(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
-
-/// The version of the HDF5 library in use, such as "1.10.8".
-[[nodiscard]] std::string hdf5_version();
 
 }  // namespace hyperattn

@@ -1,4 +1,4 @@
-#include "experiments/results/durable_file.h"
+#include "experiments/files/durable_file.h"
 
 #include <fcntl.h>
 #include <sys/file.h>

@@ -1,4 +1,4 @@
-#include "experiments/language_model/json_file.h"
+#include "experiments/files/json_file.h"
 
 #include <filesystem>
 #include <fstream>

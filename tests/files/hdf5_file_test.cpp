@@ -1,4 +1,4 @@
-#include "core/hdf5_file.h"
+#include "experiments/files/hdf5_file.h"
 
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -25,7 +25,7 @@ using testing::error_of;
 using testing::ScratchFolder;
 
 std::string file(const std::string& name) {
-  return testing::source_dir() + "/tests/core/hdf5_files/" + name;
+  return testing::source_dir() + "/tests/files/hdf5_files/" + name;
 }
 
 std::vector<double> ramp() {
