@@ -280,7 +280,25 @@ class SweepReader {
                                   "' is a parameter of inputs and of backends; write inputs." + name +
                                   " or backends." + name);
     }
-    return problems_.size() == before;
+    if (problems_.size() != before || has_unknown_entry()) return problems_.size() == before;
+    const std::string impossible = expression.impossible_comparison(
+        [&](const std::string& name) { return where_type(name, registry_, declarations_of(name)); });
+    if (!impossible.empty()) problems_.add(origin, place + " " + impossible);
+    return impossible.empty();
+  }
+
+  /// Of the parameter that a name of a predicate means, in all entries.
+  [[nodiscard]] std::vector<ParameterSpec> declarations_of(const std::string& name) const {
+    const size_t dot = name.find('.');
+    const std::string scope = dot == std::string::npos ? "" : name.substr(0, dot);
+    const std::string parameter = dot == std::string::npos ? name : name.substr(dot + 1);
+    std::vector<ParameterSpec> found;
+    for (const auto* drafts : {&inputs_, &backends_}) {
+      if (!scope.empty() && (scope == "inputs") != (drafts == &inputs_)) continue;
+      for (const EntryDraft& draft : *drafts)
+        if (const ParameterSpec* spec = find_spec(draft.specs, parameter)) found.push_back(*spec);
+    }
+    return found;
   }
 
   /// Takes entries away from axes until each parameter of each entry is set once.

@@ -8,6 +8,8 @@
 #include <optional>
 
 #include "core/error.h"
+#include "core/parameters.h"
+#include "experiments/config/problems.h"
 
 namespace hyperattn {
 
@@ -266,6 +268,10 @@ WhereValue arithmetic(const std::string& operation, double a, double b) {
   return a >= b;
 }
 
+bool is_comparison(const std::string& operation) {
+  return operation == "==" || operation == "!=";
+}
+
 using ValueOf = std::function<WhereValue(const std::string&)>;
 
 WhereValue evaluate(const Node& node, const ValueOf& value_of);
@@ -278,8 +284,7 @@ WhereValue operate(const Node& node, const ValueOf& value_of) {
   const WhereValue second = evaluate(*node.operands[1], value_of);
   if (operation == "and") return as_truth(first, operation) && as_truth(second, operation);
   if (operation == "or") return as_truth(first, operation) || as_truth(second, operation);
-  if (operation == "==") return are_equal(first, second);
-  if (operation == "!=") return !are_equal(first, second);
+  if (is_comparison(operation)) return are_equal(first, second) == (operation == "==");
   return arithmetic(operation, as_number(first, operation), as_number(second, operation));
 }
 
@@ -287,6 +292,77 @@ WhereValue evaluate(const Node& node, const ValueOf& value_of) {
   if (node.kind == Node::Kind::literal) return node.value;
   if (node.kind == Node::Kind::name) return value_of(node.text);
   return operate(node, value_of);
+}
+
+using TypeOf = std::function<WhereType(const std::string&)>;
+
+WhereType type_of_literal(const WhereValue& value) {
+  WhereType type;
+  type.number = std::holds_alternative<double>(value);
+  type.truth = std::holds_alternative<bool>(value);
+  if (const auto* text = std::get_if<std::string>(&value)) type.words = {*text};
+  return type;
+}
+
+WhereType type_of_node(const Node& node, const TypeOf& type_of) {
+  if (node.kind == Node::Kind::literal) return type_of_literal(node.value);
+  if (node.kind == Node::Kind::name) return type_of(node.text);
+  WhereType type;
+  const std::vector<std::string> arithmetic = {"+", "-", "*", "/", "%", "negate"};
+  type.number = std::find(arithmetic.begin(), arithmetic.end(), node.text) != arithmetic.end();
+  type.truth = !type.number;
+  return type;
+}
+
+bool can_be_equal(const WhereType& a, const WhereType& b) {
+  if ((a.number && b.number) || (a.truth && b.truth)) return true;
+  const auto has_text = [](const WhereType& type) { return type.any_text || !type.words.empty(); };
+  if ((a.any_text && has_text(b)) || (b.any_text && has_text(a))) return true;
+  return std::any_of(a.words.begin(), a.words.end(), [&](const std::string& word) {
+    return std::find(b.words.begin(), b.words.end(), word) != b.words.end();
+  });
+}
+
+/// "a number or one of auto, none".
+std::string describe(const WhereType& type) {
+  std::vector<std::string> parts;
+  if (type.number) parts.emplace_back("a number");
+  if (type.truth) parts.emplace_back("true or false");
+  if (type.any_text) parts.emplace_back("text");
+  if (!type.any_text && !type.words.empty()) parts.push_back("one of the texts " + join(type.words));
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : " or ") + part;
+  return text.empty() ? "never a single value" : text;
+}
+
+std::string describe(const Node& node, const TypeOf& type_of) {
+  if (node.kind == Node::Kind::literal) return describe(node.value);
+  const std::string type = describe(type_of_node(node, type_of));
+  return node.kind == Node::Kind::name ? node.text + " (" + type + ")" : type;
+}
+
+/// How to write a literal so that it is of the other side's type, or nothing.
+std::string cure(const Node& node, const WhereType& other) {
+  if (node.kind != Node::Kind::literal) return {};
+  if (const auto* text = std::get_if<std::string>(&node.value)) {
+    const std::string near = nearest_name(*text, other.words);
+    if (!near.empty()) return "; did you mean '" + near + "'?";
+    return other.number || other.truth ? "; write it without quotes" : "";
+  }
+  return other.any_text || !other.words.empty() ? "; write it in quotes" : "";
+}
+
+std::string impossible(const Node& node, const TypeOf& type_of) {
+  for (const NodePointer& operand : node.operands)
+    if (std::string found = impossible(*operand, type_of); !found.empty()) return found;
+  if (node.kind != Node::Kind::operation || !is_comparison(node.text)) return {};
+  const Node& left = *node.operands[0];
+  const Node& right = *node.operands[1];
+  const WhereType left_type = type_of_node(left, type_of);
+  const WhereType right_type = type_of_node(right, type_of);
+  if (can_be_equal(left_type, right_type)) return {};
+  return "compares " + describe(left, type_of) + " with " + describe(right, type_of) +
+         ": they are never equal" + cure(left, right_type) + cure(right, left_type);
 }
 
 }  // namespace
@@ -297,6 +373,10 @@ WhereExpression::WhereExpression(std::string text) : text_(std::move(text)) {
   Parser parser(text_);
   root_ = parser.parse();
   names_ = parser.names();
+}
+
+std::string WhereExpression::impossible_comparison(const TypeOf& type_of) const {
+  return impossible(*root_, type_of);
 }
 
 bool WhereExpression::evaluate(const std::function<WhereValue(const std::string&)>& value_of) const {

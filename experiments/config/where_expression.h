@@ -19,6 +19,14 @@ namespace hyperattn {
 
 using WhereValue = std::variant<double, bool, std::string>;
 
+/// The values that a name can have.
+struct WhereType {
+  bool number = false;
+  bool truth = false;
+  bool any_text = false;
+  std::vector<std::string> words;  ///< the only texts, unless any_text
+};
+
 class WhereExpression {
  public:
   struct Node;
@@ -29,6 +37,11 @@ class WhereExpression {
   [[nodiscard]] const std::string& text() const { return text_; }
   /// Every name that occurs, once each.
   [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
+  /// What is wrong with the first comparison (==, !=) that no value could meet, such as one of a number with
+  /// a text; empty if there is none. A number never equals a text, so it would drop cases, or keep them,
+  /// without a word.
+  [[nodiscard]] std::string impossible_comparison(
+      const std::function<WhereType(const std::string&)>& type_of) const;
   /// The value for the names that `value_of` gives. Throws Error(usage) where types do not go together
   /// (`backend + 1`) or the result is neither true nor false. Division by 0 follows IEEE arithmetic.
   [[nodiscard]] bool evaluate(const std::function<WhereValue(const std::string&)>& value_of) const;

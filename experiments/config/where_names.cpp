@@ -4,6 +4,7 @@
 
 #include "algorithms/backend.h"
 #include "core/error.h"
+#include "experiments/config/sections.h"
 
 namespace hyperattn {
 namespace {
@@ -66,6 +67,25 @@ std::vector<std::string> where_names(const std::vector<std::string>& input_param
   for (const std::string& name : input_parameters) names.push_back(kOfInputs + name);
   for (const std::string& name : backend_parameters) names.push_back(kOfBackends + name);
   return names;
+}
+
+WhereType where_type(const std::string& name, const Registry& registry,
+                     const std::vector<ParameterSpec>& parameters) {
+  WhereType type;
+  if (name == "backend") type.words = backends_section().names(registry);
+  if (name == "source") type.words = inputs_section().names(registry);
+  if (name == "pass") type.words = {pass_name(PassKind::forward), pass_name(PassKind::forward_backward)};
+  type.any_text = name == "label";
+  for (const char* shape : {"scale", "seq_len", "key_len", "head_dim", "value_dim", "heads", "batch"})
+    type.number = type.number || name == shape;
+  for (const ParameterSpec& spec : parameters) {
+    type.number = type.number || spec.type == ParameterType::integer || spec.type == ParameterType::number;
+    type.truth = type.truth || spec.type == ParameterType::boolean;
+    type.any_text = type.any_text || spec.type == ParameterType::text;
+    type.words.insert(type.words.end(), spec.choices.begin(), spec.choices.end());
+  }
+  type.truth = type.truth || name == "causal";
+  return type;
 }
 
 std::optional<WhereValue> where_value(const InputPoint& input, const Case& grid_case,

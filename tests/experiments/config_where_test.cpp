@@ -66,6 +66,41 @@ TEST_CASE("Texts compare for equality, with words that stand for numbers, too", 
   CHECK_THAT(refusal("causal == 1"), Catch::Contains("compares a truth value with a number"));
 }
 
+TEST_CASE("A comparison that no value can meet is found before any case is dropped by it", "[config]") {
+  const auto type_of = [](const std::string& name) {
+    WhereType type;
+    type.number = name == "n" || name == "kappa" || name == "inputs.n";
+    type.truth = name == "causal";
+    type.any_text = name == "label";
+    if (name == "kappa") type.words = {"auto"};
+    if (name == "sampling") type.words = {"uniform", "value_norm"};
+    return type;
+  };
+  const auto found = [&](const std::string& text) {
+    return WhereExpression(text).impossible_comparison(type_of);
+  };
+  for (const char* good :
+       {"n == 16", "kappa == 'auto' or kappa == 3", "label == '3'", "causal == true", "n == kappa",
+        "sampling != 'uniform'", "(n < 3) == causal", "label == sampling", "n + 1 == -n", "n < 3"}) {
+    CAPTURE(good);
+    CHECK(found(good).empty());
+  }
+  using Catch::Contains;
+  CHECK_THAT(found("n == '16'"),
+             Contains("n (a number)") && Contains("text '16'") && Contains("without quotes"));
+  CHECK_THAT(found("'16' != inputs.n"), Contains("inputs.n (a number)") && Contains("without quotes"));
+  CHECK_THAT(found("not (n < 3 or causal == 'true')"),
+             Contains("causal (true or false)") && Contains("without quotes"));
+  CHECK_THAT(found("kappa == 'atuo'"),
+             Contains("a number or one of the texts auto") && Contains("did you mean 'auto'"));
+  CHECK_THAT(found("sampling == 'unifrom'"),
+             Contains("uniform, value_norm") && Contains("did you mean 'uniform'"));
+  CHECK_THAT(found("label == 3"), Contains("label (text)") && Contains("in quotes"));
+  CHECK_THAT(found("n * 2 == '32'"), Contains("a number with the text '32'"));
+  CHECK_THAT(found("n == causal"), Contains("n (a number) with causal (true or false)"));
+  CHECK_THAT(found("n == sampling"), Contains("never equal"));
+}
+
 TEST_CASE("Predicates list their names once", "[config]") {
   CHECK(WhereExpression("n + m < n and causal").names() == std::vector<std::string>{"n", "m", "causal"});
 }
