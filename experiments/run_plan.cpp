@@ -49,11 +49,23 @@ void print_dropped(const Grid& grid) {
 
 }  // namespace
 
-std::set<TrialKey> stored_trials(const std::string& output) {
-  std::set<TrialKey> done;
-  for (const TrialRecord& record : ResultStore::stored(output).trials)
-    if (record.ok()) done.insert(record.key());
-  return done;
+StoredTrials stored_trials(const std::string& output, const RunDescription& run, const RunOptions& options) {
+  StoredTrials stored;
+  if (options.force) return stored;
+  const ResultsFile found = ResultStore::stored(output);
+  if (found.cases.empty()) return stored;
+  stored.problem = resume_problem(found, run);
+  if (!stored.problem.empty()) return stored;
+  for (const TrialRecord& record : found.trials)
+    if (record.ok()) stored.done.insert(record.key());
+  return stored;
+}
+
+void print_stored(const StoredTrials& stored, const std::string& output, int64_t trials,
+                  int64_t trials_done) {
+  std::printf("%ld trials, of which %ld are in '%s' already\n", static_cast<long>(trials),
+              static_cast<long>(trials_done), output.c_str());
+  if (!stored.problem.empty()) std::printf("note: %s\n", stored.problem.c_str());
 }
 
 std::string output_path(const RunOptions& options, const ExperimentConfig& config) {
@@ -98,9 +110,10 @@ double trial_weight(const TrialPlan& plan) {
   return flops;
 }
 
-void print_plan(const ExperimentConfig& config, const Grid& grid, const RunOptions& options) {
+void print_plan(const ExperimentConfig& config, const Grid& grid, const RunDescription& run,
+                const RunOptions& options) {
   const std::string output = output_path(options, config);
-  const std::set<TrialKey> done = options.force ? std::set<TrialKey>() : stored_trials(output);
+  const StoredTrials stored = stored_trials(output, run, options);
   BackendSpeeds speeds;
   double seconds = 0;
   double largest = 0;
@@ -114,7 +127,7 @@ void print_plan(const ExperimentConfig& config, const Grid& grid, const RunOptio
     const CaseEstimate estimate = estimate_case(point, grid_case, wants_measures(config));
     int64_t finished = 0;
     for (int64_t trial = 0; trial < config.trials; ++trial)
-      finished += done.count({grid_case.id, trial}) != 0;
+      finished += stored.done.count({grid_case.id, trial}) != 0;
     const double case_seconds = estimate.flops / speeds.flops_per_second(point, grid_case) *
                                 calls_per_trial(config.timing) *
                                 static_cast<double>(config.trials - finished);
@@ -129,8 +142,8 @@ void print_plan(const ExperimentConfig& config, const Grid& grid, const RunOptio
     ++cases;
   }
   print_dropped(grid);
-  std::printf("%ld cases, %ld trials, of which %ld are in '%s' already\n", static_cast<long>(cases),
-              static_cast<long>(trials), static_cast<long>(trials_done), output.c_str());
+  std::printf("%ld cases, ", static_cast<long>(cases));
+  print_stored(stored, output, trials, trials_done);
   std::printf("estimated: %s for the calls (measures come on top), at most %s of memory (%s available)\n",
               duration_text(seconds).c_str(), quantity_text(largest, "B").c_str(),
               quantity_text(static_cast<double>(available_memory_bytes()), "B").c_str());

@@ -8,7 +8,7 @@
 
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
-#include "experiments/results/results_file.h"
+#include "experiments/results/result_store.h"
 #include "experiments/run_options.h"
 #include "experiments/trial_runner.h"
 
@@ -18,9 +18,19 @@ namespace hyperattn {
 /// shard.
 [[nodiscard]] std::string output_path(const RunOptions& options, const ExperimentConfig& config);
 
-/// The trials with status `ok` that the output holds already; none where there is no such file. Error(input):
-/// it is no results file.
-[[nodiscard]] std::set<TrialKey> stored_trials(const std::string& output);
+/// What --resume would find in the output.
+struct StoredTrials {
+  std::set<TrialKey> done;  ///< trials with status `ok`
+  std::string problem;      ///< why --resume would refuse it; `done` is empty then
+};
+
+/// Nothing where there is no such file, or where --force would replace it. Error(input): it is no results
+/// file.
+[[nodiscard]] StoredTrials stored_trials(const std::string& output, const RunDescription& run,
+                                         const RunOptions& options);
+
+/// The last lines of a dry run about the output.
+void print_stored(const StoredTrials& stored, const std::string& output, int64_t trials, int64_t trials_done);
 
 using IsDone = std::function<bool(const TrialKey&)>;
 
@@ -33,6 +43,7 @@ using IsDone = std::function<bool(const TrialKey&)>;
 [[nodiscard]] double trial_weight(const TrialPlan& plan);
 
 /// The table of --dry-run: cases of the shard with their cost, what is dropped and why, what is done already.
-void print_plan(const ExperimentConfig& config, const Grid& grid, const RunOptions& options);
+void print_plan(const ExperimentConfig& config, const Grid& grid, const RunDescription& run,
+                const RunOptions& options);
 
 }  // namespace hyperattn

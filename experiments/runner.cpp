@@ -41,18 +41,17 @@ void check_files(const ExperimentConfig& config, const Grid& grid, const RunOpti
   }
 }
 
-ResultStore open_store(const ExperimentConfig& config, const Grid& grid, const RunOptions& options,
-                       const std::string& output) {
+/// All but the provenance.
+RunDescription describe_run(const ExperimentConfig& config, const Grid& grid, const RunOptions& options) {
   RunDescription run;
   run.name = config.name;
   run.config = config.resolved_yaml;
   run.trials_per_case = config.trials;
   if (options.shard.count > 1)
     run.shard = std::to_string(options.shard.index) + "/" + std::to_string(options.shard.count);
-  run.provenance = describe_session(options);
   for (const Case& grid_case : grid.cases)
     run.cases.push_back({grid_case.id, case_parameters_json(config, grid, grid_case)});
-  return {output, run, what_if_existing(options)};
+  return run;
 }
 
 std::string milliseconds(double seconds) {
@@ -133,13 +132,15 @@ int run_experiment(const RunOptions& options) {
   const ExperimentConfig config = read_config(options.config, options.overrides, options.group);
   const Grid grid = expand_grid(config);
   validate_cases(config, grid);
+  RunDescription run = describe_run(config, grid, options);
   if (options.dry_run) {
-    print_plan(config, grid, options);
+    print_plan(config, grid, run, options);
     return 0;
   }
   check_files(config, grid, options);
   const std::string output = output_path(options, config);
-  ResultStore store = open_store(config, grid, options, output);
+  run.provenance = describe_session(options);
+  ResultStore store(output, run, what_if_existing(options));
   if (options.pin) pin_threads();
   const std::vector<TrialPlan> plans =
       plan_trials(config, grid, options, [&](const TrialKey& key) { return store.is_done(key); });

@@ -322,8 +322,7 @@ void check_contents(const Grid& grid, Library& library) {
 constexpr double kShareOfPeak = 0.5;
 
 void print_plan(const ExperimentConfig& config, const std::vector<PointCases>& points,
-                const std::string& output, bool force) {
-  const std::set<TrialKey> done = force ? std::set<TrialKey>() : stored_trials(output);
+                const std::string& output, const StoredTrials& stored) {
   const double flops_per_second = kShareOfPeak * 1e9 * measure_fma_peak_gflops(thread_count());
   double seconds = 0;
   int64_t trials = 0;
@@ -332,7 +331,8 @@ void print_plan(const ExperimentConfig& config, const std::vector<PointCases>& p
   for (const PointCases& cases : points)
     for (const ModelCase& model_case : cases) {
       int64_t finished = 0;
-      for (int64_t trial = 0; trial < config.trials; ++trial) finished += done.count({model_case.id, trial});
+      for (int64_t trial = 0; trial < config.trials; ++trial)
+        finished += stored.done.count({model_case.id, trial});
       const double flops = estimated_flops(model_case);
       const double case_seconds = flops / flops_per_second * static_cast<double>(config.trials - finished);
       const std::string share = std::to_string(finished) + "/" + std::to_string(config.trials);
@@ -343,17 +343,16 @@ void print_plan(const ExperimentConfig& config, const std::vector<PointCases>& p
       trials += config.trials;
       trials_done += finished;
     }
-  std::printf("%ld trials, of which %ld are in '%s' already\nestimated: %s\n", static_cast<long>(trials),
-              static_cast<long>(trials_done), output.c_str(), duration_text(seconds).c_str());
+  print_stored(stored, output, trials, trials_done);
+  std::printf("estimated: %s\n", duration_text(seconds).c_str());
 }
 
-RunDescription describe_run(const ExperimentConfig& config, const std::vector<PointCases>& points,
-                            const RunOptions& options) {
+/// All but the provenance.
+RunDescription describe_run(const ExperimentConfig& config, const std::vector<PointCases>& points) {
   RunDescription run;
   run.name = config.name;
   run.config = config.resolved_yaml;
   run.trials_per_case = config.trials;
-  run.provenance = describe_session(options);
   for (const PointCases& cases : points)
     for (const ModelCase& model_case : cases) run.cases.push_back({model_case.id, model_case.parameters});
   return run;
@@ -372,11 +371,13 @@ int run_language_model(const RunOptions& options) {
   const std::string output = options.output.empty() ? config.output : options.output;
   Library library;
   check_contents(grid, library);
+  RunDescription run = describe_run(config, points);
   if (options.dry_run) {
-    print_plan(config, points, output, options.force);
+    print_plan(config, points, output, stored_trials(output, run, options));
     return 0;
   }
-  ResultStore store(output, describe_run(config, points, options), what_if_existing(options));
+  run.provenance = describe_session(options);
+  ResultStore store(output, run, what_if_existing(options));
   const Outcome outcome = run_points(config, points, library, store);
   store.finish(!outcome.interrupted);
   return report_outcome(options, output, outcome);

@@ -50,21 +50,23 @@ ResultsFile new_results(const std::string& path, const RunDescription& run) {
   return results;
 }
 
-void check_same_run(const ResultsFile& found, const RunDescription& run) {
+}  // namespace
+
+std::string resume_problem(const ResultsFile& found, const RunDescription& run) {
   const std::string where = "'" + found.path + "' can't be resumed: ";
   const std::string cure = "resume with the configuration it was made with, or choose another output with -o";
   if (found.config != run.config)
-    fail_usage(where + "its configuration is another; " + cure + " (- in the file, + now):\n" +
-               text_diff(found.config, run.config));
+    return where + "its configuration is another; " + cure + " (- in the file, + now):\n" +
+           text_diff(found.config, run.config);
   if (found.shard != run.shard)
-    fail_usage(where + "it holds shard '" + found.shard + "', but shard '" + run.shard + "' is asked for");
+    return where + "it holds shard '" + found.shard + "', but shard '" + run.shard + "' is asked for";
   if (found.cases != run.cases || found.trials_per_case != run.trials_per_case)
-    fail_usage(where +
-               "the same configuration now gives other cases, so another version of the program made it; " +
-               "choose another output with -o, or replace it with --force");
+    return where +
+           "the same configuration now gives other cases, so another version of the program made it; choose "
+           "another "
+           "output with -o, or replace it with --force";
+  return {};
 }
-
-}  // namespace
 
 struct ResultStore::Impl {
   std::string path;
@@ -129,7 +131,7 @@ void ResultStore::Impl::open(const RunDescription& run, Existing existing) {
                "another with -o");
   if (exists && existing == Existing::resume) {
     load(journal->records());
-    check_same_run(results, run);
+    if (const std::string problem = resume_problem(results, run); !problem.empty()) fail_usage(problem);
     results.finished.clear();
     results.complete = false;
     results.provenance.push_back(run.provenance);

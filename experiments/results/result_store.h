@@ -25,6 +25,9 @@ struct RunDescription {
 /// What to do with an existing output.
 enum class Existing { refuse, resume, replace };
 
+/// What keeps this run from going on with those results, in a sentence; empty if nothing does.
+[[nodiscard]] std::string resume_problem(const ResultsFile& found, const RunDescription& run);
+
 class ResultStore {
  public:
   /// Makes the folder if it is missing, locks the output against other processes and writes the file's first

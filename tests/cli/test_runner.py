@@ -66,6 +66,23 @@ class Existing(RunnerTest):
         self.assert_outcome(self.run_sweep("out.h5"), 0)
         self.assertIn("18 trials, of which 18 are", self.run_sweep("out.h5", "--dry-run").stdout)
 
+    def test_dry_run_counts_what_resume_would_take(self):
+        self.assert_outcome(self.run_sweep("out.h5", "--shard", "0/2"), 0)
+        before = self.path("out.h5").read_bytes()
+        for change, words in (("name=other", ["- name: small", "+ name: other"]), ("seed=7", ["+ seed: 7"]),
+                              ("timing.repeats=3", ["+   repeats: 3"]), ("--shard=1/2", ["shard '0/2'", "shard '1/2'"])):
+            with self.subTest(change):
+                call = ["out.h5", "--shard", "0/2", change] if "=" in change and change[0] != "-" else ["out.h5", change]
+                dry = self.run_sweep(*call, "--dry-run")
+                self.assert_outcome(dry, 0)
+                self.assertIn("of which 0 are in", dry.stdout)
+                for word in ("note: 'out.h5' can't be resumed", *words):
+                    self.assertIn(word, dry.stdout)
+                self.assert_outcome(self.run_sweep(*call, "--resume"), 2, *words)
+        self.assertEqual(self.path("out.h5").read_bytes(), before)
+        forced = self.run_sweep("out.h5", "--dry-run", "--force", "name=other")
+        self.assertNotIn("note", forced.stdout)
+
 
 class ForeignOutput(RunnerTest):
     """What is no results file of ours is neither resumed nor changed."""
