@@ -13,22 +13,54 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void append_folder(const fs::path& folder, std::string& bytes, bool& first) {
-  std::vector<fs::path> files;
-  std::vector<fs::path> folders;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
-    (entry->is_directory() ? folders : files).push_back(entry->path());
-  if (error) fail_input("the folder '" + folder.string() + "' cannot be read: " + error.message());
-  std::sort(files.begin(), files.end());
-  std::sort(folders.begin(), folders.end());
-  for (const fs::path& file : files) {
-    if (!first) bytes += '\0';
-    first = false;
-    bytes += read_whole_file(file.string());
+/// Joins the files of a folder, and below it; refuses a folder that lies in itself by way of symbolic links.
+class FolderReader {
+ public:
+  std::string read(const fs::path& folder) {
+    append(folder);
+    return std::move(bytes_);
   }
-  for (const fs::path& subfolder : folders) append_folder(subfolder, bytes, first);
-}
+
+ private:
+  void append(const fs::path& folder) {
+    for (const fs::path& above : path_)
+      if (fs::equivalent(above, folder))
+        fail_input("the folder '" + folder.string() + "' leads back to '" + above.string() +
+                   "' by a symbolic link, so the text would never end; name a folder without such a link");
+    path_.push_back(folder);
+    std::vector<fs::path> files;
+    std::vector<fs::path> folders;
+    list(folder, files, folders);
+    for (const fs::path& file : files) append_file(file);
+    for (const fs::path& subfolder : folders) append(subfolder);
+    path_.pop_back();
+  }
+
+  static void list(const fs::path& folder, std::vector<fs::path>& files, std::vector<fs::path>& folders) {
+    std::error_code error;
+    for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+      std::error_code status_error;
+      const fs::file_status status = entry->status(status_error);
+      if (!fs::is_directory(status) && !fs::is_regular_file(status))
+        fail_input("'" + entry->path().string() + "' is neither a file nor a folder" +
+                   (status_error ? ": " + status_error.message() : ", so its text cannot be read"));
+      (fs::is_directory(status) ? folders : files).push_back(entry->path());
+    }
+    if (error) fail_input("the folder '" + folder.string() + "' cannot be read: " + error.message());
+    std::sort(files.begin(), files.end());
+    std::sort(folders.begin(), folders.end());
+  }
+
+  void append_file(const fs::path& file) {
+    if (!first_) bytes_ += '\0';
+    first_ = false;
+    bytes_ += read_whole_file(file.string());
+  }
+
+  std::vector<fs::path> path_;  ///< the folders that are being read, from the outermost one
+  std::string bytes_;
+  bool first_ = true;
+};
 
 bool is_space(char c) {
   return c == ' ' || c == '\n' || c == '\t' || c == '\r';
@@ -53,9 +85,8 @@ std::string read_text_bytes(const std::string& path) {
         "the text '" + path + "' does not exist" +
         (path == kDefaultText ? " (it comes with Debian's libeigen3-dev; text=FILE names another)" : ""));
   std::string bytes;
-  bool first = true;
   if (fs::is_directory(path, error))
-    append_folder(path, bytes, first);
+    bytes = FolderReader().read(path);
   else
     bytes = read_whole_file(path);
   if (bytes.empty()) fail_input("the text '" + path + "' is empty");

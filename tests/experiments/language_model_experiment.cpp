@@ -1,4 +1,6 @@
 // Texts and ids, captured heads, and `hyperattn lm` from its arguments to its rows.
+#include <sys/stat.h>
+
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
@@ -72,6 +74,29 @@ TEST_CASE("language model text: a folder is its files, then its subfolders, join
   CHECK(text.window(1, 3) == text.ids.data() + 3);
   CHECK_THAT(input_error([&] { (void)text.window(2, 3); }),
              Contains("window 2 of 3 tokens needs 10 tokens, but it has 8"));
+}
+
+TEST_CASE("language model text: links are followed, and folders that lie in themselves refused") {
+  const ScratchFolder folder;
+  std::filesystem::create_directories(folder / "text/a/b");
+  write_file(folder / "text/a/b/x", "X");
+  write_file(folder / "elsewhere", "E");
+  std::filesystem::create_symlink("../elsewhere", folder / "text/e");
+  std::filesystem::create_symlink("a", folder / "text/twice");  // no loop: a folder that is met twice
+  CHECK(read_text_bytes(folder / "text") == std::string("E\0X\0X", 5));
+  const auto refusal = [&](const std::string& target, const std::string& link) {
+    std::filesystem::create_symlink(target, folder / link);
+    const std::string message = input_error([&] { (void)read_text_bytes(folder / "text"); });
+    std::filesystem::remove(folder / link);
+    return message;
+  };
+  CHECK_THAT(refusal(".", "text/self"), Contains("text/self'") && Contains("leads back to"));
+  CHECK_THAT(refusal("..", "text/a/b/up"), Contains("a/b/up'") && Contains("text/a'"));
+  CHECK_THAT(refusal("loop", "text/loop"), Contains("text/loop'") && Contains("symbolic links"));
+  CHECK_THAT(refusal("absent", "text/dangling"), Contains("text/dangling'"));
+  REQUIRE(mkfifo((folder / "text/fifo").c_str(), 0600) == 0);  // reading it would wait for ever
+  CHECK_THAT(input_error([&] { (void)read_text_bytes(folder / "text"); }),
+             Contains("neither a file nor a folder"));
 }
 
 TEST_CASE("language model text: what cannot be tokens is refused, with its place") {
