@@ -47,6 +47,9 @@ RunDescription describe_run(const ExperimentConfig& config, const Grid& grid, co
   run.name = config.name;
   run.config = config.resolved_yaml;
   run.trials_per_case = config.trials;
+  run.resolve_again = [](const std::string& stored) {
+    return read_config_text(stored, "the stored configuration").resolved_yaml;
+  };
   if (options.shard.count > 1)
     run.shard = std::to_string(options.shard.index) + "/" + std::to_string(options.shard.count);
   for (const Case& grid_case : grid.cases)

@@ -6,7 +6,7 @@
 
 namespace hyperattn {
 
-/// `what`: "backends", "inputs", "measures", or empty for all three.
+/// `what`: "backends", "inputs", "measures", or empty for all three; "lm": what `hyperattn lm` takes.
 int list_command(const std::string& what, bool schema);
 int describe_command(int threads);
 /// Prints each file (`all`: with every figure), or with `compare` what changed from the first of two to the

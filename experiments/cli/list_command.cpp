@@ -6,7 +6,9 @@
 #include "experiments/cli/commands.h"
 #include "experiments/config/registry.h"
 #include "experiments/config/schema.h"
+#include "experiments/config/sections.h"
 #include "experiments/inputs/input_source.h"
+#include "experiments/language_model/experiment.h"
 #include "experiments/measures/measure.h"
 
 namespace hyperattn {
@@ -110,13 +112,33 @@ void list_measures() {
   }
 }
 
+/// What `hyperattn lm` takes: its inputs, and the backends without what it ignores.
+void list_language_model() {
+  const Registry& registry = model_registry();
+  std::cout << "inputs\n";
+  for (const InputSource* source : registry.sources) {
+    std::cout << "  " << source->name() << ": " << source->meaning() << "\n";
+    print_parameters(inputs_section().specs(registry, source->name()));
+  }
+  std::cout << "backends\n";
+  for (const Backend* backend : registry.backends) {
+    if (!backend->capabilities().causal) continue;
+    std::cout << "  " << backend->name() << ": " << backend->meaning() << "\n";
+    print_parameters(backends_section().specs(registry, backend->name()));
+  }
+}
+
 }  // namespace
 
 int list_command(const std::string& what, bool schema) {
   if (schema) {
-    std::cout << config_json_schema() << "\n";
+    const bool of_model = what == "lm";
+    std::cout << (of_model ? config_json_schema("hyperattn lm experiment", model_registry())
+                           : config_json_schema("hyperattn experiment"))
+              << "\n";
     return 0;
   }
+  if (what == "lm") list_language_model();
   if (what.empty() || what == "backends") list_backends();
   if (what.empty() || what == "inputs") list_inputs();
   if (what.empty() || what == "measures") list_measures();

@@ -67,6 +67,11 @@ class ConfigReader {
   void refuse_unknown_keys() {
     for (const YamlField& field : root_.fields) {
       const auto& keys = top_level_keys();
+      if (const std::string against = registry_.reason_against(field.key); !against.empty()) {
+        const bool says_nothing = field.value.is_list() && field.value.items.empty();
+        if (!says_nothing && !registry_.reads_stored) problems_.add(field.origin, field.key + " " + against);
+        continue;
+      }
       if (std::find(keys.begin(), keys.end(), field.key) != keys.end()) continue;
       if (field.key == "where" || field.key == "zip")
         problems_.add(field.origin,
@@ -105,7 +110,8 @@ class ConfigReader {
     draft.path = "timing";
     draft.specs = timing_parameters();
     draft.parameters = default_parameters(draft.specs);
-    if (const YamlNode* node = root_.find("timing")) {
+    const YamlNode* node = registry_.reason_against("timing").empty() ? root_.find("timing") : nullptr;
+    if (node != nullptr) {
       if (node->is_map())
         read_parameters(*node, {}, draft, problems_);
       else
@@ -169,6 +175,7 @@ class ConfigReader {
   }
 
   void read_measures() {
+    if (!registry_.reason_against("measures").empty()) return;
     if (root_.find("measures") == nullptr) {
       for (const char* name : {"timing", "spectral_error"})
         if (const Measure* measure = registry_.find_measure(name))

@@ -15,6 +15,7 @@ EntryDraft read_entry(const YamlNode& node, const std::string& path, const Secti
                       const Registry& registry, Problems& problems) {
   EntryDraft draft;
   draft.path = path;
+  draft.registry = &registry;
   draft.origin = node.origin;
   if (!node.is_map()) {
     problems.add(node.origin, path + " must be a map with '" + section.name_key +
@@ -46,6 +47,11 @@ void read_parameters(const YamlNode& map, const std::vector<std::string>& other_
                      Problems& problems) {
   const std::string prefix = draft.path.empty() ? "" : draft.path + ".";
   for (const YamlField& field : map.fields) {
+    const std::string against = draft.registry == nullptr ? "" : draft.registry->reason_against(field.key);
+    if (!against.empty()) {
+      if (!draft.registry->reads_stored) problems.add(field.origin, prefix + field.key + " " + against);
+      continue;
+    }
     if (contains(other_keys, field.key)) continue;
     const ParameterSpec* spec = find_spec(draft.specs, field.key);
     if (spec == nullptr) {

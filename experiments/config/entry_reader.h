@@ -22,6 +22,7 @@ struct EntryDraft {
   Parameters parameters;              ///< defaults and own values
   std::map<std::string, Origin> own;  ///< the parameters that the map itself sets
   Origin origin;
+  const Registry* registry = nullptr;  ///< that was read with, for what it refuses
 };
 
 /// Reads the values that `map` has for `draft.specs` and refuses keys that are neither those nor

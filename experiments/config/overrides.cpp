@@ -116,7 +116,10 @@ class Assigner {
       for (const std::string& name : keys)
         if (std::find(allowed.begin(), allowed.end(), name) == allowed.end()) allowed.push_back(name);
     }
-    if (!found)
+    if (found) return;
+    if (const std::string against = registry_.reason_against(key); !against.empty())
+      problems_.add(value.origin, section.key + "." + key + " " + against);
+    else
       problems_.add_unknown(value.origin, "parameter", key, only.empty() ? section.key : only, allowed);
   }
 
@@ -145,6 +148,9 @@ class Assigner {
   void add_unknown_path(const std::string& text, const ConfigPath& path, const YamlNode& value) {
     std::vector<std::string> allowed = {"name",  "seed",     "trials",   "timing", "inputs",
                                         "sweep", "backends", "measures", "output"};
+    if (const std::string against = registry_.reason_against(path.head);
+        path.rest.empty() && !against.empty())
+      return problems_.add(value.origin, path.head + " " + against);
     if (path.rest.empty()) {
       for (const Section* section : {&inputs_section(), &backends_section()})
         for (const std::string& name : used_names(*section))

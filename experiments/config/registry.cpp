@@ -48,6 +48,19 @@ const Measure* Registry::find_measure(const std::string& name) const {
   return find(measures, name);
 }
 
+std::vector<ParameterSpec> Registry::offered(std::vector<ParameterSpec> specs) const {
+  std::erase_if(specs, [&](const ParameterSpec& spec) { return without.count(spec.name) != 0; });
+  for (ParameterSpec& spec : specs)
+    if (const auto found = without_choices.find(spec.name); found != without_choices.end())
+      for (const std::string& choice : found->second) std::erase(spec.choices, choice);
+  return specs;
+}
+
+std::string Registry::reason_against(const std::string& name) const {
+  const auto found = without.find(name);
+  return found == without.end() ? "" : "can't be set here: " + found->second;
+}
+
 const Registry& default_registry() {
   static const Registry registry{all_input_sources(), all_backends(), all_measures()};
   return registry;

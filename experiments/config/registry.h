@@ -2,6 +2,7 @@
 // sources and backends of their own.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,18 @@ struct Registry {
   std::vector<const InputSource*> sources;
   std::vector<const Backend*> backends;
   std::vector<const Measure*> measures;
+  /// What the grammar has and this command would ignore, each with the reason: parameters of inputs and of
+  /// backends, "timing". Refused by name wherever it stands: in an entry, an axis, a group, an argument.
+  std::map<std::string, std::string> without = {};
+  /// Choices of parameters likewise.
+  std::map<std::string, std::vector<std::string>> without_choices = {};
+  /// Passes over what is in `without` instead: for configurations that an earlier version stored.
+  bool reads_stored = false;
 
+  /// The declarations without what this command ignores.
+  [[nodiscard]] std::vector<ParameterSpec> offered(std::vector<ParameterSpec> specs) const;
+  /// "can't be set here: …", or nothing for a name that is not in `without`.
+  [[nodiscard]] std::string reason_against(const std::string& name) const;
   /// Null if there is none of that name.
   [[nodiscard]] const InputSource* find_source(const std::string& name) const;
   [[nodiscard]] const Backend* find_backend(const std::string& name) const;

@@ -67,7 +67,7 @@ class Writer {
     line("name: " + write_text(config_.name));
     line("seed: " + std::to_string(config_.seed));
     line("trials: " + std::to_string(config_.trials));
-    write_timing();
+    if (registry_.reason_against("timing").empty()) write_timing();
     line("inputs:");
     for (size_t i = 0; i < config_.inputs.size(); ++i) write_input(i);
     write_sweep();

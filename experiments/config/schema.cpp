@@ -99,6 +99,9 @@ Json entry_schema(const Section& section, const std::string& name, const Registr
 
 /// One entry, in short form (its name) or as a map, or a list of such.
 Json section_schema(const Section& section, const Registry& registry, const std::string& description) {
+  const std::string against = registry.reason_against(section.key);
+  if (!against.empty())
+    return {{"description", section.key + " " + against}, {"type", "array"}, {"maxItems", 0}};
   Json names = Json::array();
   Json forms = Json::array();
   for (const std::string& name : section.names(registry)) {
@@ -194,7 +197,7 @@ Json groups_schema() {
 
 }  // namespace
 
-std::string config_json_schema(const Registry& registry) {
+std::string config_json_schema(const std::string& title, const Registry& registry) {
   Json properties;
   properties["name"] = text_property("names the experiment and, unless output is given, its results file");
   properties["seed"] = {{"type", "integer"},
@@ -203,7 +206,8 @@ std::string config_json_schema(const Registry& registry) {
                         {"default", 0},
                         {"description", "of all random numbers"}};
   for (const ParameterSpec& spec : run_parameters()) properties[spec.name] = property(spec);
-  properties["timing"] = map_schema(timing_parameters(), "how a trial is timed");
+  if (registry.reason_against("timing").empty())
+    properties["timing"] = map_schema(timing_parameters(), "how a trial is timed");
   properties["inputs"] =
       section_schema(inputs_section(), registry, "where queries, keys and values come from");
   properties["sweep"] = sweep_schema(registry);
@@ -212,7 +216,7 @@ std::string config_json_schema(const Registry& registry) {
   properties["output"] = text_property("path of the results file; results/<name>.h5 unless given");
   properties["groups"] = groups_schema();
   const Json schema = {{"$schema", "http://json-schema.org/draft-07/schema#"},
-                       {"title", "hyperattn experiment"},
+                       {"title", title},
                        {"type", "object"},
                        {"definitions", {{"generator", generator_schema()}}},
                        {"properties", properties},

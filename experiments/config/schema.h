@@ -8,6 +8,7 @@
 namespace hyperattn {
 
 /// Draft 7, indented, for `hyperattn list --schema` and for editors.
-[[nodiscard]] std::string config_json_schema(const Registry& registry = default_registry());
+[[nodiscard]] std::string config_json_schema(const std::string& title,
+                                             const Registry& registry = default_registry());
 
 }  // namespace hyperattn

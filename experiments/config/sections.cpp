@@ -31,12 +31,12 @@ std::vector<ParameterSpec> source_specs(const Registry& registry, const std::str
   if (source == nullptr) return {};
   std::vector<ParameterSpec> specs = source->parameters();
   specs.insert(specs.end(), problem_parameters().begin(), problem_parameters().end());
-  return specs;
+  return registry.offered(std::move(specs));
 }
 
 std::vector<ParameterSpec> backend_specs(const Registry& registry, const std::string& name) {
   const Backend* backend = registry.find_backend(name);
-  return backend == nullptr ? std::vector<ParameterSpec>{} : backend->parameters();
+  return backend == nullptr ? std::vector<ParameterSpec>{} : registry.offered(backend->parameters());
 }
 
 std::vector<ParameterSpec> measure_specs(const Registry& registry, const std::string& name) {

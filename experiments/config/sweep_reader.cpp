@@ -39,6 +39,7 @@ std::string who_has(const std::string& parameter, const Registry& registry) {
 
 std::string unknown_axis(const std::string& parameter, std::vector<std::string> allowed,
                          const Registry& registry) {
+  if (const std::string against = registry.reason_against(parameter); !against.empty()) return against;
   const std::string owners = who_has(parameter, registry);
   if (!owners.empty())
     return "applies nowhere: no such entry of this configuration has the parameter '" + parameter +

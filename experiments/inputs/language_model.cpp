@@ -176,8 +176,12 @@ Parameters capture_parameters(const std::vector<std::string>& arguments) {
     const bool is_path = argument.rfind("inputs.", 0) == 0;
     overrides.push_back(is_path ? argument : "inputs." + argument);
   }
-  const ExperimentConfig config = read_config_text(
-      "inputs: {source: language_model}\nbackends: exact\nmeasures: []\n", "lm --capture", overrides);
+  Registry registry = default_registry();
+  const std::string reason = "a capture is Q, K and V alone";
+  registry.without = {{"causal", reason}, {"scale", reason}, {"label", reason}};
+  const ExperimentConfig config =
+      read_config_text("inputs: {source: language_model}\nbackends: exact\nmeasures: []\n", "lm --capture",
+                       overrides, {}, registry);
   const Grid grid = expand_grid(config);
   if (grid.inputs.size() != 1)
     fail_usage("lm --capture takes one value for each parameter, not a list of cases");

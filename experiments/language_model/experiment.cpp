@@ -82,10 +82,24 @@ class WindowSource final : public InputSource {
   std::vector<ParameterSpec> parameters_ = window_parameters();
 };
 
-const Registry& model_registry() {
+Registry make_model_registry(bool reads_stored) {
   static const WindowSource source;
-  static const Registry registry{{&source}, all_backends(), {}};
-  return registry;
+  return {{&source},
+          all_backends(),
+          {},
+          {{"causal", "a language model is causal"},
+           {"scale", "a language model has its own"},
+           {"mask_path", "a language model's layers have no mask file"},
+           {"timing", "hyperattn lm calls the model once for each window, forward"},
+           {"measures", "hyperattn lm measures the loss and the times of the model"}},
+          {{"mask", {"file"}}},
+          reads_stored};
+}
+
+/// The configuration as it would be stored now; versions before stored parameters that had no effect.
+std::string resolve_again(const std::string& stored) {
+  static const Registry registry = make_model_registry(true);
+  return read_config_text(stored, "the stored configuration", {}, {}, registry).resolved_yaml;
 }
 
 ExperimentConfig read_model_experiment(const RunOptions& options) {
@@ -93,16 +107,7 @@ ExperimentConfig read_model_experiment(const RunOptions& options) {
       options.config.empty()
           ? read_config_text(kDefaultConfig, "lm", options.overrides, options.group, model_registry())
           : read_config(options.config, options.overrides, options.group, model_registry());
-  if (config.timing.pass != PassKind::forward)
-    fail_usage(config.file + ": timing.pass must be forward: hyperattn lm runs no backward pass");
-  for (InputEntry& input : config.inputs) {
-    if (input.parameters.has("scale"))
-      fail_usage(config.file + ": scale can't be set here; a language model has its own");
-    input.parameters.set("causal", true);
-  }
-  for (const BackendEntry& backend : config.backends)
-    if (backend.parameters.has("mask") && backend.parameters.text("mask") == "file")
-      fail_usage(config.file + ": mask must not be file here: a language model's layers have no mask file");
+  for (InputEntry& input : config.inputs) input.parameters.set("causal", true);
   return config;
 }
 
@@ -353,12 +358,18 @@ RunDescription describe_run(const ExperimentConfig& config, const std::vector<Po
   run.name = config.name;
   run.config = config.resolved_yaml;
   run.trials_per_case = config.trials;
+  run.resolve_again = resolve_again;
   for (const PointCases& cases : points)
     for (const ModelCase& model_case : cases) run.cases.push_back({model_case.id, model_case.parameters});
   return run;
 }
 
 }  // namespace
+
+const Registry& model_registry() {
+  static const Registry registry = make_model_registry(false);
+  return registry;
+}
 
 int run_language_model(const RunOptions& options) {
   const ExperimentConfig config = read_model_experiment(options);

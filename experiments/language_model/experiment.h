@@ -2,9 +2,14 @@
 // another backend's. Same grammar, results file and resumption as `hyperattn run` (docs/language-model.md).
 #pragma once
 
+#include "experiments/config/registry.h"
 #include "experiments/run_options.h"
 
 namespace hyperattn {
+
+/// What a configuration of `hyperattn lm` can name: a sweep's grammar without what a language model has its
+/// own of (causal, scale, a mask file, timing, measures).
+[[nodiscard]] const Registry& model_registry();
 
 /// Runs the experiment; returns the exit code. Throws Error(usage) for a configuration that is wrong and
 /// Error(input) for a model or a text that is, both before anything runs. The layers that are not replaced

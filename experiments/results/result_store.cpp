@@ -52,10 +52,24 @@ ResultsFile new_results(const std::string& path, const RunDescription& run) {
 
 }  // namespace
 
+namespace {
+
+bool same_configuration(const std::string& stored, const RunDescription& run) {
+  if (stored == run.config) return true;
+  if (!run.resolve_again) return false;
+  try {
+    return run.resolve_again(stored) == run.config;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
+
 std::string resume_problem(const ResultsFile& found, const RunDescription& run) {
   const std::string where = "'" + found.path + "' can't be resumed: ";
   const std::string cure = "resume with the configuration it was made with, or choose another output with -o";
-  if (found.config != run.config)
+  if (!same_configuration(found.config, run))
     return where + "its configuration is another; " + cure + " (- in the file, + now):\n" +
            text_diff(found.config, run.config);
   if (found.shard != run.shard)
@@ -132,6 +146,7 @@ void ResultStore::Impl::open(const RunDescription& run, Existing existing) {
   if (exists && existing == Existing::resume) {
     load(journal->records());
     if (const std::string problem = resume_problem(results, run); !problem.empty()) fail_usage(problem);
+    results.config = run.config;
     results.finished.clear();
     results.complete = false;
     results.provenance.push_back(run.provenance);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -16,6 +17,9 @@ namespace hyperattn {
 struct RunDescription {
   std::string name;
   std::string config;  ///< resolved YAML; what a resumed run must agree with
+  /// The resolved YAML that this version makes of one that an earlier version stored: where that is the same,
+  /// the run goes on. May be empty, and may throw Error.
+  std::function<std::string(const std::string&)> resolve_again;
   int64_t trials_per_case = 1;
   std::string shard;  ///< "2/4", or empty
   AttributeMap provenance;

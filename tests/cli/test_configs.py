@@ -47,17 +47,66 @@ ACCEPTED = [
 ]
 
 
+# A small configuration of `hyperattn lm`, and changes that both must refuse: what it would ignore, wherever it stands.
+MODEL = """\
+inputs: {source: language_model, seq_len: 64, replaced: [0, 2]}
+sweep: {sample_size: [8, 16]}
+backends: [{name: hyper, block_size: 16, mask: sort_lsh}, exact]
+"""
+IGNORED_BY_LM = [
+    ("seq_len: 64", "seq_len: 64, causal: true"),
+    ("seq_len: 64", "seq_len: 64, scale: 0.5"),
+    ("sample_size: [8, 16]", "scale: [0.1, 0.2]"),
+    ("sample_size: [8, 16]", "causal: [false]"),
+    ("sample_size: [8, 16]", "mask: [sort_lsh, file]"),
+    ("sample_size: [8, 16]", "zip: {scale: [1], sample_size: [8]}"),
+    ("mask: sort_lsh", "mask: file"),
+    ("mask: sort_lsh", "mask_path: m.h5"),
+    ("backends:", "timing: {repeats: 5}\nbackends:"),
+    ("backends:", "measures: [timing]\nbackends:"),
+    ("replaced: [0, 2]", "replaced: all"),
+    ("source: language_model", "source: gaussian"),
+]
+
+
 class Schema(CliTest):
     def setUp(self):
         super().setUp()
-        outcome = self.call("list", "--schema")
+        self.validators = {"run": self.validator("list", "--schema"), "lm": self.validator("list", "lm", "--schema")}
+
+    def validator(self, *call):
+        outcome = self.call(*call)
         self.assert_outcome(outcome, 0)
         schema = json.loads(outcome.stdout)
         jsonschema.Draft7Validator.check_schema(schema)
-        self.validator = jsonschema.Draft7Validator(schema)
+        return jsonschema.Draft7Validator(schema)
 
-    def by_schema(self, text):
-        return [error.message for error in self.validator.iter_errors(yaml.safe_load(text))]
+    def by_schema(self, text, command="run"):
+        return [error.message for error in self.validators[command].iter_errors(yaml.safe_load(text))]
+
+    def test_both_refuse_what_lm_would_ignore(self):
+        self.assertEqual(self.by_schema(MODEL, "lm"), [])
+        self.path("text").write_bytes(b"some words " * 100)
+        words = [SOURCE / "experiments/data/language_model", self.path("text")]
+        call = ["--dry-run", f"inputs.model={words[0]}", f"inputs.text={words[1]}"]
+        self.assert_outcome(self.call("lm", self.config(MODEL), *call), 0)
+        for old, new in IGNORED_BY_LM:
+            with self.subTest(new):
+                self.assertIn(old, MODEL)
+                text = MODEL.replace(old, new)
+                self.assertNotEqual(self.by_schema(text, "lm"), [], "the schema takes it")
+                self.assert_outcome(self.call("lm", self.config(text), *call), 2)
+
+    def test_what_lm_would_ignore_is_refused_in_groups_and_arguments(self):
+        config = self.config(MODEL + "groups: {base: {}, other: {sweep.scale: [0.1, 0.5]}}\n")
+        self.assert_outcome(self.call("lm", config, "--dry-run"), 2, "in group other", "scale can't be set here")
+        for argument, word in (("inputs.causal=false", "causal"), ("inputs[0].scale=1", "scale"), ("sweep.causal=[true]", "causal"),
+                               ("sweep.language_model.scale=[1, 2]", "scale"), ("sweep.inputs.causal=[true]", "causal"),
+                               ("sweep.zip={scale: [1, 2]}", "scale"), ("hyper.mask_path=m.h5", "mask_path"),
+                               ("sweep.mask=[file]", "mask"), ("backends[0].mask=file", "mask"), ("timing.pass=forward_backward", "timing"),
+                               ("timing.warmup=3", "timing"), ("timing={repeats: auto}", "timing"), ("measures=[alpha]", "measures")):
+            with self.subTest(argument):
+                self.assert_outcome(self.call("lm", self.config(MODEL), "--dry-run", argument), 2, argument, word)
 
     def test_both_refuse(self):
         for old, new in REFUSED:
@@ -81,10 +130,8 @@ class Schema(CliTest):
         for config in configs:
             text = config.read_text()
             with self.subTest(config.name):
-                # `hyperattn lm` has inputs of its own, which are none of a sweep's.
                 command = "lm" if config.name == "language_model.yaml" else "run"
-                if command == "run":
-                    self.assertEqual(self.by_schema(text), [])
+                self.assertEqual(self.by_schema(text, command), [])
                 groups = yaml.safe_load(text).get("groups") or {"": None}
                 group = "smoke" if "smoke" in groups else next(iter(groups))
                 call = [command, config, "--dry-run", *([f"group={group}"] if group else [])]

@@ -111,6 +111,9 @@ class BadCall(CliTest):
             self.assert_outcome(self.call("lm", "--capture", "heads.h5", *option), 2, "--capture", option[0].lstrip("-"))
         self.assert_outcome(self.call("lm", "--capture", "heads.h5", "lm.yaml"), 2, "KEY=VALUE", "'lm.yaml'")
         self.assert_outcome(self.call("lm", "--capture", "heads.h5", "inputs.rows=1"), 2, "'inputs.rows=1'", "seq_len")
+        for ignored in ("causal=true", "inputs.scale=2", "label=mine"):
+            name = ignored.split("=")[0].split(".")[-1]
+            self.assert_outcome(self.call("lm", "--capture", "heads.h5", ignored), 2, f"{name} can't be set here")
         self.assertEqual(list(self.folder.iterdir()), [])
 
 

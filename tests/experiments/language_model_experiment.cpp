@@ -208,6 +208,31 @@ TEST_CASE("lm: resuming runs what is missing, and an existing output is refused"
   CHECK(program(tiny.lm({"backends=lsh", "--resume", "-o", output})) == 2);
 }
 
+TEST_CASE("lm: results whose stored configuration has what is refused now are resumed") {
+  const TinyCase tiny;
+  const std::string output = tiny.folder / "lm.h5";
+  const auto call = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"backends=exact", "inputs.replaced=[0, 3]", "-o", output});
+    return program(tiny.lm(more));
+  };
+  REQUIRE(call({}) == 0);
+  ResultsFile results = read_results(output);
+  const std::string now = results.config;
+  const auto replace = [&](const std::string& old_text, const std::string& new_text) {
+    REQUIRE(results.config.find(old_text) != std::string::npos);
+    results.config.replace(results.config.find(old_text), old_text.size(), new_text);
+  };
+  replace("inputs:",
+          "timing:\n  warmup: 1\n  repeats: 3\n  pass: forward\ninputs:");  // as version 0.1 wrote it
+  replace("    seq_len:", "    causal: false\n    seq_len:");
+  results.trials.pop_back();
+  write_results(output, results);
+  REQUIRE(call({"--resume"}) == 0);
+  CHECK(read_results(output).missing().empty());
+  CHECK(read_results(output).config == now);
+  CHECK(call({"--resume", "seed=1"}) == 2);
+}
+
 TEST_CASE("lm: a dry run checks all and writes nothing; a group and a repeated number count once") {
   const TinyCase tiny;
   const std::string output = tiny.folder / "lm.h5";
