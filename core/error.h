@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "core/utf8.h"
+
 namespace hyperattn {
 
 enum class Blame {
@@ -13,10 +15,11 @@ enum class Blame {
   input = 3,        ///< an input file is missing, unreadable, misshapen or non-finite
 };
 
-/// One clear sentence that names the thing, its place, its value and what is allowed.
+/// One clear sentence that names the thing, its place, its value and what is allowed; printable, whatever it
+/// quotes.
 class Error : public std::runtime_error {
  public:
-  Error(Blame blame, const std::string& message) : std::runtime_error(message), blame_(blame) {}
+  Error(Blame blame, const std::string& message) : std::runtime_error(printable(message)), blame_(blame) {}
 
   [[nodiscard]] Blame blame() const { return blame_; }
   /// The process exit code that goes with the blame (see the README's table of exit codes).

@@ -39,4 +39,25 @@ namespace hyperattn {
   return true;
 }
 
+/// The text as a terminal may have it: line breaks and tabs stay, other control characters and bytes that are
+/// not UTF-8 become \xNN. What a message quotes may come from any file.
+[[nodiscard]] inline std::string printable(const std::string& text) {
+  constexpr const char* kDigits = "0123456789abcdef";
+  std::string shown;
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = utf8_length(text, i);
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const bool control = (byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F ||
+                         (length == 2 && byte == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0);
+    if (length > 0 && !control) {
+      shown += text.substr(i, length);
+      i += length;
+      continue;
+    }
+    shown += {'\\', 'x', kDigits[byte >> 4U], kDigits[byte & 15U]};
+    ++i;
+  }
+  return shown;
+}
+
 }  // namespace hyperattn

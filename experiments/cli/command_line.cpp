@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/machine.h"
 #include "core/parallel.h"
+#include "core/utf8.h"
 #include "experiments/attend.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/interrupt.h"
@@ -224,7 +225,7 @@ int run_named_command(const CLI::App& program, Arguments& arguments) {
 
 int report(const std::string& message, int exit_code) {
   std::cout.flush();
-  std::cerr << "hyperattn: " << message << "\n";
+  std::cerr << "hyperattn: " << printable(message) << "\n";
   return exit_code;
 }
 
