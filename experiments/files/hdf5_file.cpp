@@ -2,6 +2,7 @@
 #include "experiments/files/hdf5_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -53,6 +54,23 @@ Id access_properties() {
   return properties;
 }
 
+/// Whether the file system of this file knows locks: not all network file systems do. The library by itself
+/// goes on only where the system lacks the call.
+bool has_locks(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return true;  // whatever is wrong, the library says it
+  const bool works = ::flock(descriptor, LOCK_SH | LOCK_NB) == 0 || errno == EWOULDBLOCK;
+  ::close(descriptor);
+  return works;
+}
+
+/// For a file on disk, which is there.
+Id disk_properties(const std::string& path) {
+  Id properties = access_properties();
+  H5Pset_file_locking(properties.get(), has_locks(path) ? 1 : 0, 1);
+  return properties;
+}
+
 Id memory_properties() {
   Id properties = access_properties();
   H5Pset_fapl_core(properties.get(), kMiB, 0);
@@ -86,7 +104,7 @@ Hdf5File Hdf5File::open(const std::string& path) {
   initialise_library();
   check_readable(path);
   if (H5Fis_hdf5(path.c_str()) <= 0) fail_input("'" + path + "' is not an HDF5 file");
-  const Id access = access_properties();
+  const Id access = disk_properties(path);
   auto impl = std::make_unique<Impl>();
   impl->path = path;
   impl->file = Id(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
@@ -112,7 +130,7 @@ Hdf5File Hdf5File::open_image(const std::string& bytes, const std::string& name)
 Hdf5File Hdf5File::create(const std::string& path) {
   initialise_library();
   check_writable(path);
-  const Id access = access_properties();
+  const Id access = disk_properties(path);
   auto impl = std::make_unique<Impl>();
   impl->path = path;
   impl->writing = true;

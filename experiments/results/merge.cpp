@@ -1,22 +1,12 @@
-#include <filesystem>
 #include <map>
 
 #include "core/error.h"
-#include "experiments/files/durable_file.h"
+#include "experiments/files/output_file.h"
 #include "experiments/results/reports.h"
 #include "experiments/results/text_diff.h"
 
 namespace hyperattn {
 namespace {
-
-void check_target(const std::string& path, bool replace) {
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) return;
-  if (!std::filesystem::is_regular_file(status))
-    fail_usage("the output '" + path + "' exists and is not a regular file; name another");
-  if (!replace) fail_usage("the output '" + path + "' exists; replace it with --force, or name another");
-}
 
 void check_same_plan(const ResultsFile& first, const ResultsFile& other) {
   const std::string both = "'" + first.path + "' and '" + other.path + "' can't be merged: ";
@@ -54,7 +44,7 @@ void add_sessions(const ResultsFile& results, std::map<std::string, size_t>& kno
 
 ResultsFile merge_results(const std::string& path, const std::vector<std::string>& inputs, bool replace) {
   if (inputs.empty()) fail_usage("there is nothing to merge: name at least one results file");
-  check_target(path, replace);
+  refuse_existing(path, replace, "replace it with --force, or name another");
   ResultsFile merged;
   std::map<TrialKey, size_t> places;
   std::map<std::string, size_t> known_sessions;  // by run_id

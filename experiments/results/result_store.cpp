@@ -1,12 +1,15 @@
 #include "experiments/results/result_store.h"
 
+#include <spdlog/spdlog.h>
+
 #include <filesystem>
 #include <map>
 #include <stdexcept>
 
 #include "core/error.h"
 #include "core/timing.h"
-#include "experiments/files/durable_file.h"
+#include "experiments/files/journal.h"
+#include "experiments/files/output_file.h"
 #include "experiments/results/record_text.h"
 #include "experiments/results/text_diff.h"
 
@@ -18,23 +21,6 @@ namespace fs = std::filesystem;
 // The file is rebuilt when this many times the duration of the last rebuild has gone by: at most about 5 % of
 // the time goes into it, however large it grows.
 constexpr double kRebuildSpacing = 20;
-
-/// The file that `path` names, through a symbolic link: renaming must not replace the link.
-std::string resolved(const std::string& path) {
-  std::error_code error;
-  if (fs::is_symlink(path, error)) {
-    const fs::path target = fs::canonical(path, error);
-    if (!error) return target.string();
-  }
-  return path;
-}
-
-void check_target(const std::string& path) {
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (fs::exists(status) && !fs::is_regular_file(status))
-    fail_usage("the output '" + path + "' exists and is not a regular file; name another");
-}
 
 ResultsFile new_results(const std::string& path, const RunDescription& run) {
   ResultsFile results;
@@ -93,7 +79,6 @@ struct ResultStore::Impl {
   double rebuild_seconds = 0;
   Stopwatch since_rebuild;
 
-  [[nodiscard]] std::string journal_path() const { return path + ".journal"; }
   void open(const RunDescription& run, Existing existing);
   void load(const std::vector<std::string>& records);
   void index();
@@ -105,7 +90,7 @@ struct ResultStore::Impl {
 /// Reads what an earlier run left: the file, and over it the journal's records if they belong to it. A
 /// journal of another run than the file's is the younger one: it is begun before its first file is written.
 void ResultStore::Impl::load(const std::vector<std::string>& records) {
-  const std::string place = "'" + journal_path() + "'";
+  const std::string place = "'" + journal_path(path) + "'";
   const bool has_file = fs::exists(path);
   if (has_file) results = read_results(path);
   if (!records.empty()) {
@@ -181,10 +166,14 @@ void ResultStore::Impl::rebuild() {
 
 ResultStore::ResultStore(const std::string& path, const RunDescription& run, Existing existing)
     : impl_(std::make_unique<Impl>()) {
-  impl_->path = resolved(path);
-  check_target(impl_->path);
+  impl_->path = output_place(path);
   make_parent_folder(impl_->path);
-  impl_->journal = std::make_unique<Journal>(impl_->journal_path());
+  impl_->journal = std::make_unique<Journal>(journal_path(impl_->path), impl_->path);
+  if (const std::string& problem = impl_->journal->lock_problem(); !problem.empty())
+    spdlog::warn(
+        "'{}' can't be locked ({}), so nothing keeps another process from writing the same results: see that "
+        "no other one does",
+        journal_path(impl_->path), problem);
   try {
     impl_->open(run, existing);
   } catch (const Error&) {
@@ -195,8 +184,8 @@ ResultStore::ResultStore(const std::string& path, const RunDescription& run, Exi
 
 ResultsFile ResultStore::stored(const std::string& path) {
   Impl impl;
-  impl.path = resolved(path);
-  const std::vector<std::string> records = read_journal(impl.journal_path());
+  impl.path = output_place(path);
+  const std::vector<std::string> records = read_journal(journal_path(impl.path));
   if (records.empty() && !fs::exists(impl.path)) return {};
   impl.load(records);
   return std::move(impl.results);

@@ -9,7 +9,7 @@
 #include <set>
 
 #include "core/error.h"
-#include "experiments/files/durable_file.h"
+#include "experiments/files/output_file.h"
 
 namespace hyperattn {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
 #include <optional>
+#include <sstream>
 
 #include "core/error.h"
 #include "experiments/config/attend_arguments.h"
@@ -41,14 +41,14 @@ void check_task(const BackendArguments& arguments, const RetrievalTask& task) {
   if (!wrong.empty()) fail_usage(backend + wrong);
 }
 
-void write_csv(const std::string& path, const std::string& name, const std::vector<double>& exact,
-               const std::vector<double>& other) {
-  std::ofstream file(path);
-  file.precision(17);
-  file << "step,exact," << name << "\n";
+std::string to_csv(const std::string& name, const std::vector<double>& exact,
+                   const std::vector<double>& other) {
+  std::ostringstream text;
+  text.precision(17);
+  text << "step,exact," << name << "\n";
   for (size_t step = 0; step < exact.size(); ++step)
-    file << step << ',' << exact[step] << ',' << other[step] << '\n';
-  if (!file.flush()) fail_environment("the losses cannot be written to '" + path + "'");
+    text << step << ',' << exact[step] << ',' << other[step] << '\n';
+  return text.str();
 }
 
 void print_losses(const std::string& name, const std::vector<double>& exact,
@@ -100,7 +100,7 @@ void train(const TrainOptions& options) {
   const std::vector<double> losses =
       train_retrieval(*arguments.backend, arguments.parameters, task, training);
   if (file) {
-    write_csv(file->temporary_path(), arguments.backend->name(), exact_losses, losses);
+    file->write(to_csv(arguments.backend->name(), exact_losses, losses));
     file->commit();
   }
   print_losses(arguments.backend->name(), exact_losses, losses);

@@ -78,6 +78,28 @@ class ClosedDescriptors(EnvironmentTest):
                 self.assertEqual(file["out"].shape, (1, 2, 64, 16))
 
 
+class FileSystemWithoutLocks(CliTest):
+    """A library that takes flock's place says what such a file system says."""
+
+    def environment(self, error):
+        source = self.path("noflock.c")
+        source.write_text(f"#include <errno.h>\nint flock(int fd, int op) {{ (void)fd; (void)op; errno = {error}; return -1; }}\n")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", self.path("noflock.so"), source], check=True)
+        return {**os.environ, "LD_PRELOAD": str(self.path("noflock.so"))}
+
+    def test_everything_runs_and_a_run_warns(self):
+        self.write_inputs()
+        config = self.config(SMALL.replace("source: gaussian, head_dim: 16", "source: file, path: in.h5").replace("[64, 96, 128]", "[32, 64]"))
+        for error in ("ENOSYS", "ENOLCK", "EOPNOTSUPP", "EINVAL"):
+            with self.subTest(error):
+                locks = self.environment(error)
+                self.assert_outcome(self.call("attend", "in.h5", "-o", "a.h5", "backend=exact", "--force", env=locks), 0)
+                self.assert_outcome(self.call("run", config, "-o", "r.h5", "--force", env=locks), 0, "can't be locked")
+                self.assert_outcome(self.call("run", config, "-o", "r.h5", "--resume", env=locks), 0, "can't be locked")
+                self.assert_outcome(self.call("merge", "m.h5", "r.h5", "--force", env=locks), 0)
+                self.assert_outcome(self.call("show", "m.h5", env=locks), 0)
+
+
 class Threads(CliTest):
     def recorded(self, *arguments, **environment):
         changed = {**os.environ, "OMP_NUM_THREADS": "2", **environment}

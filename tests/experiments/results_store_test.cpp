@@ -14,7 +14,7 @@
 #include <random>
 #include <sstream>
 
-#include "experiments/files/durable_file.h"
+#include "experiments/files/journal.h"
 #include "experiments/results/record_text.h"
 #include "results_support.h"
 

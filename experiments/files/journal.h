@@ -1,5 +1,5 @@
-// Files that survive a kill and a power loss: synced to the disk, renamed whole, or appended record by
-// record. All failures are Error(environment) with the path and the system's reason.
+// A file that survives a kill and a power loss because it is appended record by record, each synced to the
+// disk.
 #pragma once
 
 #include <cstdint>
@@ -7,13 +7,6 @@
 #include <vector>
 
 namespace hyperattn {
-
-/// Makes the folder that `path` lies in, if it is missing.
-void make_parent_folder(const std::string& path);
-
-/// Writes `bytes` beside `path` (PATH.partial), syncs, renames over `path` and syncs the folder: whatever
-/// happens, `path` is the old file or the new one, whole.
-void write_file_durably(const std::string& path, const std::string& bytes);
 
 /// The whole records of a journal; none where there is no such file. Changes nothing and takes no lock, so
 /// that the journal of a running process can be read. Error(input) as for `Journal`.
@@ -23,15 +16,18 @@ void write_file_durably(const std::string& path, const std::string& bytes);
 /// as long as this object lives.
 class Journal {
  public:
-  /// Opens or creates it, locks it, reads its records and cuts off a torn last one. Error(input) if an
-  /// earlier record is damaged; Error(environment) if another process holds the lock.
-  explicit Journal(const std::string& path);
+  /// Opens or creates it (with the permissions of the file `like`, where there is one), locks it, reads its
+  /// records and cuts off a torn last one. Error(input) if an earlier record is damaged, or it is no
+  /// journal; Error(environment) if another process holds the lock.
+  explicit Journal(const std::string& path, const std::string& like = {});
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
   ~Journal();
 
   /// Whether the file was there before.
   [[nodiscard]] bool existed() const { return existed_; }
+  /// Why it could not be locked: the system's words on a file system without locks; else empty.
+  [[nodiscard]] const std::string& lock_problem() const { return lock_problem_; }
   /// What was found when it was opened.
   [[nodiscard]] const std::vector<std::string>& records() const { return records_; }
 
@@ -44,13 +40,14 @@ class Journal {
   void remove();
 
  private:
-  void open_and_lock();
+  void open_and_lock(const std::string& like);
   void read_records();
   [[nodiscard]] bool is_in_place() const;
 
   std::string path_;
   int descriptor_ = -1;
   bool existed_ = false;
+  std::string lock_problem_;
   int64_t size_ = 0;  ///< bytes of whole records
   std::vector<std::string> records_;
 };

@@ -1,71 +1,30 @@
-#include "experiments/files/durable_file.h"
+#include "experiments/files/journal.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 
 #include "core/error.h"
+#include "experiments/files/descriptor.h"
+#include "experiments/files/output_file.h"
 
 namespace hyperattn {
 namespace {
 
 constexpr size_t kChecksumDigits = 8;
-
-[[noreturn]] void fail_writing(const std::string& path, const std::string& reason) {
-  fail_environment("'" + path + "' can't be written: " + reason);
-}
-
-/// An open file descriptor.
-class Descriptor {
- public:
-  Descriptor(const std::string& path, int flags) : path_(path), value_(::open(path.c_str(), flags, 0666)) {
-    if (value_ < 0) fail_writing(path, std::strerror(errno));
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (value_ >= 0) ::close(value_);
-  }
-  [[nodiscard]] int get() const { return value_; }
-  /// Closing can report a write that failed late (network file systems do).
-  void close() {
-    if (::close(std::exchange(value_, -1)) != 0) fail_writing(path_, std::strerror(errno));
-  }
-
- private:
-  std::string path_;
-  int value_;
-};
-
-/// Writes all bytes; false with errno set if that failed.
-bool write_all(int descriptor, const char* bytes, size_t count) {
-  while (count > 0) {
-    const ssize_t written = ::write(descriptor, bytes, count);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return false;
-    bytes += written;
-    count -= static_cast<size_t>(written);
-  }
-  return true;
-}
-
-void sync_folder_of(const std::string& path) {
-  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
-  const std::string folder = parent.empty() ? "." : parent.string();
-  const Descriptor descriptor(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  // Some file systems can't sync a folder (EINVAL); there renaming is as durable as it gets.
-  if (::fsync(descriptor.get()) != 0 && errno != EINVAL) fail_writing(folder, std::strerror(errno));
-}
 
 /// CRC-32 (IEEE 802.3). Records are a few kilobytes, so bit by bit is fast enough.
 uint32_t checksum(const std::string& text) {
@@ -106,6 +65,24 @@ std::string read_all(int descriptor, const std::string& path) {
   }
 }
 
+/// Opened without waiting, as one that is no regular file might.
+int open_journal(const std::string& path, int flags, mode_t mode = 0) {
+  const int descriptor = ::open(path.c_str(), flags | O_NONBLOCK | O_CLOEXEC, mode);
+  struct stat status {};
+  if (descriptor < 0 || (::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode))) return descriptor;
+  ::close(descriptor);
+  fail_usage("'" + path +
+             "', where the journal of the results goes, is no regular file; name another output");
+}
+
+/// Whether the bytes can be the beginning of a record, so that a file of someone else's is not cut off as a
+/// torn one.
+bool may_be_torn(std::string_view bytes) {
+  for (size_t i = 0; i < std::min(bytes.size(), kChecksumDigits); ++i)
+    if (std::isxdigit(static_cast<unsigned char>(bytes[i])) == 0) return false;
+  return bytes.size() <= kChecksumDigits || bytes[kChecksumDigits] == ' ';
+}
+
 struct WholeRecords {
   std::vector<std::string> records;
   size_t bytes = 0;  ///< that they take; what follows is torn
@@ -125,37 +102,16 @@ WholeRecords parse_records(const std::string& bytes, const std::string& path) {
     whole.records.push_back(text);
     whole.bytes = end + 1;
   }
+  if (!may_be_torn(std::string_view(bytes).substr(whole.bytes)))
+    fail_input("'" + path +
+               "' is no journal of results, or is damaged at its end; move it away, or name another output");
   return whole;
 }
 
 }  // namespace
 
-void make_parent_folder(const std::string& path) {
-  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
-  if (parent.empty()) return;
-  std::error_code error;
-  std::filesystem::create_directories(parent, error);
-  if (error && !std::filesystem::is_directory(parent))
-    fail_environment("the folder '" + parent.string() + "' can't be made: " + error.message());
-}
-
-void write_file_durably(const std::string& path, const std::string& bytes) {
-  const std::string partial = path + ".partial";
-  try {
-    Descriptor file(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC);
-    if (!write_all(file.get(), bytes.data(), bytes.size()) || ::fsync(file.get()) != 0)
-      fail_writing(path, std::strerror(errno));
-    file.close();
-    if (::rename(partial.c_str(), path.c_str()) != 0) fail_writing(path, std::strerror(errno));
-  } catch (const Error&) {
-    ::unlink(partial.c_str());
-    throw;
-  }
-  sync_folder_of(path);
-}
-
 std::vector<std::string> read_journal(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = open_journal(path, O_RDONLY);
   if (descriptor < 0 && errno == ENOENT) return {};
   if (descriptor < 0) fail_input("'" + path + "' can't be read: " + std::strerror(errno));
   const std::string bytes = read_all(descriptor, path);
@@ -163,8 +119,8 @@ std::vector<std::string> read_journal(const std::string& path) {
   return parse_records(bytes, path).records;
 }
 
-Journal::Journal(const std::string& path) : path_(path) {
-  open_and_lock();
+Journal::Journal(const std::string& path, const std::string& like) : path_(path) {
+  open_and_lock(like);
   try {
     read_records();
     if (!existed_) sync_folder_of(path_);
@@ -178,18 +134,23 @@ Journal::~Journal() {
   if (descriptor_ >= 0) ::close(descriptor_);  // which releases the lock
 }
 
-void Journal::open_and_lock() {
+void Journal::open_and_lock(const std::string& like) {
+  struct stat permissions {};
+  const bool has_like = !like.empty() && ::stat(like.c_str(), &permissions) == 0;
   do {  // again if its last owner removed the file between our opening and our locking it
     if (descriptor_ >= 0) ::close(descriptor_);
     existed_ = std::filesystem::exists(path_);
-    descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    descriptor_ =
+        open_journal(path_, O_RDWR | O_CREAT | O_APPEND, has_like ? permissions.st_mode & 0777U : 0666);
     if (descriptor_ < 0) fail_writing(path_, std::strerror(errno));
     if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
       const int reason = errno;
-      ::close(std::exchange(descriptor_, -1));
-      if (reason == EWOULDBLOCK)
+      if (reason == EWOULDBLOCK) {
+        ::close(std::exchange(descriptor_, -1));
         fail_environment("'" + path_ + "' is in use: another process is writing these results");
-      fail_writing(path_, std::strerror(reason));
+      }
+      // Lustre without -o flock has none (ENOSYS), nor has NFS without its daemon (ENOLCK), and so on.
+      lock_problem_ = std::strerror(reason);
     }
   } while (!is_in_place());
 }
