@@ -1,7 +1,6 @@
 #include "experiments/attend.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <optional>
 
 #include "algorithms/backend.h"
@@ -10,6 +9,7 @@
 #include "experiments/config/attend_arguments.h"
 #include "experiments/files/hdf5_file.h"
 #include "experiments/files/output_file.h"
+#include "experiments/files/read_log.h"
 #include "experiments/inputs/mask_file.h"
 #include "experiments/replay_file.h"
 
@@ -138,10 +138,8 @@ bool wants_mask_file(const Parameters& parameters) {
 void attend(const AttendOptions& options) {
   if (!options.replay) static_cast<void>(read_attend_arguments(options.arguments));  // wrong before missing
   refuse_existing(options.output, options.force, "give --force to replace it");
+  const ReadLog log;
   const Hdf5File file = Hdf5File::open(options.input);
-  std::error_code ignored;
-  if (std::filesystem::equivalent(options.input, options.output, ignored))
-    fail_usage("input and output are the same file, '" + options.input + "'");
   const AttendArguments arguments =
       options.replay ? replayed_arguments(file, options.arguments) : read_attend_arguments(options.arguments);
   AttentionProblem problem = check_shapes(file, arguments, options.backward);
@@ -171,6 +169,7 @@ void attend(const AttendOptions& options) {
   problem.key = key.view();
   problem.value = value.view();
 
+  log.refuse_output(options.output);
   OutputFile output(options.output);
   const ForwardState state = arguments.backend->forward(problem, context);
   check_result(state.result);

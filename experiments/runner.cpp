@@ -1,12 +1,14 @@
 #include "experiments/runner.h"
 
 #include <cstdio>
+#include <filesystem>
 #include <set>
 
 #include "core/cancel.h"
 #include "core/error.h"
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
+#include "experiments/files/read_log.h"
 #include "experiments/inputs/mask_file.h"
 #include "experiments/pinning.h"
 #include "experiments/progress.h"
@@ -101,9 +103,16 @@ void store_rows(const TrialPlan& plan, const std::vector<TrialRecord>& records, 
   }
 }
 
+/// Rows of different contents must not lie under one name.
+void refuse_changed(const std::vector<ReadDigest>& files) {
+  if (const std::string changed = changed_file(files); !changed.empty())
+    fail_input("'" + changed +
+               "' was changed while the run read it; the trials before are stored, of its old contents");
+}
+
 /// The sweep itself.
-Outcome run_trials(const RunOptions& options, const std::vector<TrialPlan>& plans, ResultStore& store,
-                   TimingNoise& noise) {
+Outcome run_trials(const RunOptions& options, const std::vector<TrialPlan>& plans,
+                   const std::vector<ReadDigest>& files, ResultStore& store, TimingNoise& noise) {
   int64_t rows = 0;
   double weight = 0;
   for (const TrialPlan& plan : plans) {
@@ -117,7 +126,9 @@ Outcome run_trials(const RunOptions& options, const std::vector<TrialPlan>& plan
       const auto on_step = [&](const Case& grid_case, const std::string& step) {
         progress.doing(step + ": " + describe_case(*plan.point, grid_case));
       };
-      store_rows(plan, run_trial(plan, on_step), store, progress, noise, outcome);
+      const std::vector<TrialRecord> records = run_trial(plan, on_step);
+      refuse_changed(files);
+      store_rows(plan, records, store, progress, noise, outcome);
       progress.advance(trial_weight(plan));
       outcome.stopped = options.fail_fast && !outcome.failures.empty();
       if (outcome.stopped) break;
@@ -132,23 +143,28 @@ Outcome run_trials(const RunOptions& options, const std::vector<TrialPlan>& plan
 }  // namespace
 
 int run_experiment(const RunOptions& options) {
+  ReadLog log;
   const ExperimentConfig config = read_config(options.config, options.overrides, options.group);
   const Grid grid = expand_grid(config);
   validate_cases(config, grid);
   RunDescription run = describe_run(config, grid, options);
+  const std::string output = output_path(options, config);
+  const bool resumes = !options.force && std::filesystem::exists(output);
+  if (!options.dry_run || resumes) check_files(config, grid, options);
+  log.stop();
+  log.refuse_output(output);
+  if (!options.dry_run || resumes) run.files = log.digests();
   if (options.dry_run) {
     print_plan(config, grid, run, options);
     return 0;
   }
-  check_files(config, grid, options);
-  const std::string output = output_path(options, config);
   run.provenance = describe_session(options);
   ResultStore store(output, run, what_if_existing(options));
   if (options.pin) pin_threads();
   const std::vector<TrialPlan> plans =
       plan_trials(config, grid, options, [&](const TrialKey& key) { return store.is_done(key); });
   TimingNoise noise(config.timing);
-  const Outcome outcome = run_trials(options, plans, store, noise);
+  const Outcome outcome = run_trials(options, plans, run.files, store, noise);
   add_warning(noise.warning(), store);
   store.finish(!outcome.interrupted && !outcome.stopped);
   return report_outcome(options, output, outcome);

@@ -10,6 +10,8 @@ Errors are a ResultsError with one sentence and the exit code that a script shou
 
 import argparse
 import json
+import os
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,11 +208,36 @@ def without_ineffective(trials):
     return trials
 
 
+READ = []  # the results files that were loaded, which no output may destroy
+
+
+def write_output(path, data):
+    """Writes bytes where a path leads: whole or not at all, through symbolic links, with the permissions that a file
+    there has, and never over a results file that was read."""
+    path = Path(path)
+    for read in READ:
+        if path.exists() and read.exists() and path.samefile(read):
+            raise ResultsError(f"{path}: is the results file {read}, which is read; name another output.", EXIT_CALL)
+    place = Path(os.path.realpath(path))
+    if place.exists() and not place.is_file():  # a pipe or a device
+        place.write_bytes(data)
+        return
+    partial = place.with_name(place.name + ".partial")
+    try:
+        partial.write_bytes(data)
+        if place.exists():
+            shutil.copymode(place, partial)
+        partial.replace(place)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def load(path):
     """Reads one results file. Raises ResultsError (exit code 3) if it is missing or not a results file."""
     path = Path(path)
     if not path.exists():
         raise ResultsError(f"{path}: no such file.")
+    READ.append(path)
     try:
         with h5py.File(path, "r") as file:
             attributes = {key: plain(value) for key, value in file.attrs.items()}

@@ -454,8 +454,10 @@ def save(figure, directory, name):
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     png, svg = directory / f"{name}.png", directory / f"{name}.svg"
-    figure.savefig(png, dpi=150)
-    svg.write_text(svg_text(figure), encoding="utf-8")
+    image = io.BytesIO()
+    figure.savefig(image, dpi=150, format="png")
+    hr.write_output(png, image.getvalue())
+    hr.write_output(svg, svg_text(figure).encode("utf-8"))
     print(png)
     print(svg)
     plt.close(figure)

@@ -507,7 +507,7 @@ def run():
     if written.is_dir():
         raise hr.ResultsError(f"-o {written}: is a folder; name the page to write, such as {written / 'report.html'}.", hr.EXIT_CALL)
     written.parent.mkdir(parents=True, exist_ok=True)
-    written.write_text(page(results, arguments.title), encoding="utf-8")
+    hr.write_output(written, page(results, arguments.title).encode("utf-8"))
     print(written)
 
 

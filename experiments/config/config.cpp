@@ -9,6 +9,7 @@
 #include "experiments/config/resolved_yaml.h"
 #include "experiments/config/sweep_reader.h"
 #include "experiments/config/values.h"
+#include "experiments/files/read_log.h"
 
 namespace hyperattn {
 namespace {
@@ -302,6 +303,7 @@ ExperimentConfig read_config(const std::string& path, const std::vector<std::str
     fail_usage("configuration '" + path + "' is a folder; it must be a YAML file");
   std::ifstream file(path, std::ios::binary);
   if (!file) fail_usage("configuration '" + path + "' cannot be read");
+  note_read(path, false);                        // what it says is compared, not its bytes
   std::string text(kMaximumYamlBytes + 1, ' ');  // one more than allowed, so that a longer file is noticed
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (file.bad()) fail_usage("configuration '" + path + "' cannot be read");

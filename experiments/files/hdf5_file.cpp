@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "experiments/files/hdf5_internal.h"
+#include "experiments/files/read_log.h"
 
 namespace hyperattn {
 
@@ -103,6 +104,7 @@ void check_writable(const std::string& path) {
 Hdf5File Hdf5File::open(const std::string& path) {
   initialise_library();
   check_readable(path);
+  note_read(path);
   if (H5Fis_hdf5(path.c_str()) <= 0) fail_input("'" + path + "' is not an HDF5 file");
   const Id access = disk_properties(path);
   auto impl = std::make_unique<Impl>();

@@ -7,20 +7,22 @@
 
 #include "core/error.h"
 #include "core/memory.h"
+#include "experiments/files/read_log.h"
 
 namespace hyperattn {
 
 using nlohmann::json;
 
-void require_regular_file(const std::string& path) {
+void require_regular_file(const std::string& path, bool has_digest) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   if (!std::filesystem::exists(status)) fail_input("there is no file " + path);
   if (!std::filesystem::is_regular_file(status)) fail_input(path + " is not a regular file");
+  note_read(path, has_digest);
 }
 
-std::string read_whole_file(const std::string& path) {
-  require_regular_file(path);
+std::string read_whole_file(const std::string& path, bool has_digest) {
+  require_regular_file(path, has_digest);
   std::ifstream stream(path, std::ios::binary);
   std::error_code error;
   const auto bytes = std::filesystem::file_size(path, error);

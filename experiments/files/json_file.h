@@ -6,12 +6,13 @@
 
 namespace hyperattn {
 
-/// Throws Error(input) unless the path is a file that can be read to its end (no folder, pipe or device).
-void require_regular_file(const std::string& path);
+/// Throws Error(input) unless the path is a file that can be read to its end (no folder, pipe or device);
+/// notes that it is read (read_log.h).
+void require_regular_file(const std::string& path, bool has_digest = true);
 
 /// The bytes of a regular file. Throws Error(input) if it cannot be read, Error(environment) if it does not
 /// fit into memory.
-[[nodiscard]] std::string read_whole_file(const std::string& path);
+[[nodiscard]] std::string read_whole_file(const std::string& path, bool has_digest = true);
 
 /// A JSON object. Throws Error(input) that names `what` for text that is not JSON, that is not an object, or
 /// whose outermost object has a key twice.

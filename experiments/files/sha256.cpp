@@ -1,5 +1,6 @@
 #include "experiments/files/sha256.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -65,31 +66,42 @@ void compress(State& state, const unsigned char* block) {
   for (size_t i = 0; i < state.size(); ++i) state[i] += added[i];
 }
 
-// The bytes after the last whole block, a one bit, zeros, and the length in bits.
-std::string padded_tail(std::string_view bytes) {
-  std::string tail(bytes.substr(bytes.size() / kBlockBytes * kBlockBytes));
-  tail += '\x80';
-  while (tail.size() % kBlockBytes != kBlockBytes - 8) tail += '\0';
-  const uint64_t bits = static_cast<uint64_t>(bytes.size()) * 8;
-  for (int shift = 56; shift >= 0; shift -= 8) tail += static_cast<char>(bits >> shift & 0xff);
-  return tail;
-}
-
-void compress_blocks(State& state, std::string_view bytes) {
-  for (size_t begin = 0; begin + kBlockBytes <= bytes.size(); begin += kBlockBytes)
-    compress(state, reinterpret_cast<const unsigned char*>(bytes.data()) + begin);
-}
-
 }  // namespace
 
-std::string sha256(std::string_view bytes) {
-  State state = kInitialState;
-  compress_blocks(state, bytes);
-  compress_blocks(state, padded_tail(bytes));
+Sha256::Sha256() : state_(kInitialState) {}
+
+void Sha256::add(std::string_view bytes) {
+  bytes_ += bytes.size();
+  if (!rest_.empty()) {
+    const size_t missing = std::min(kBlockBytes - rest_.size(), bytes.size());
+    rest_ += bytes.substr(0, missing);
+    bytes.remove_prefix(missing);
+    if (rest_.size() < kBlockBytes) return;
+    compress(state_, reinterpret_cast<const unsigned char*>(rest_.data()));
+    rest_.clear();
+  }
+  for (; bytes.size() >= kBlockBytes; bytes.remove_prefix(kBlockBytes))
+    compress(state_, reinterpret_cast<const unsigned char*>(bytes.data()));
+  rest_ = bytes;
+}
+
+// What is left is followed by a one bit, zeros, and the length in bits.
+std::string Sha256::finish() {
+  const uint64_t bits = bytes_ * 8;
+  std::string tail = "\x80";
+  while ((rest_.size() + tail.size()) % kBlockBytes != kBlockBytes - 8) tail += '\0';
+  for (int shift = 56; shift >= 0; shift -= 8) tail += static_cast<char>(bits >> shift & 0xff);
+  add(tail);
   std::string text;
-  for (uint32_t word : state)
+  for (uint32_t word : state_)
     for (int shift = 28; shift >= 0; shift -= 4) text += "0123456789abcdef"[word >> shift & 0xf];
   return text;
+}
+
+std::string sha256(std::string_view bytes) {
+  Sha256 digest;
+  digest.add(bytes);
+  return digest.finish();
 }
 
 }  // namespace hyperattn

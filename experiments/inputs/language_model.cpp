@@ -11,6 +11,7 @@
 #include "experiments/config/grid.h"
 #include "experiments/files/hdf5_file.h"
 #include "experiments/files/output_file.h"
+#include "experiments/files/read_log.h"
 #include "experiments/inputs/described_source.h"
 #include "experiments/language_model/decoder.h"
 #include "experiments/language_model/text.h"
@@ -110,11 +111,11 @@ std::vector<LayerAttention> exact_attention(int64_t layers) {
                                      LayerAttention{exact, default_parameters(exact->parameters())});
 }
 
-AttentionInputs capture(const Parameters& parameters, const TokenText& text, int64_t window) {
+AttentionInputs capture(const Decoder& decoder, const Parameters& parameters, const TokenText& text,
+                        int64_t window) {
   const Selection selection = select(parameters);
   const int64_t n = parameters.integer("seq_len");
   const int32_t* ids = text.window(window, n);
-  const Decoder decoder(parameters.text("model"));
   AttentionInputs inputs{Tensor<float>(selection.shapes.query), Tensor<float>(selection.shapes.key),
                          Tensor<float>(selection.shapes.value)};
   int64_t last_layer = 0;
@@ -154,7 +155,8 @@ class LanguageModelSource final : public DescribedSource {
 
   /// The seed has no effect: the model's heads are what they are.
   [[nodiscard]] AttentionInputs make(const Parameters& parameters, uint64_t, uint32_t trial) const override {
-    return capture(parameters, read_tokens(parameters, read_model_config(parameters.text("model"))), trial);
+    return capture(Decoder(parameters.text("model")), parameters,
+                   read_tokens(parameters, read_model_config(parameters.text("model"))), trial);
   }
 };
 
@@ -210,10 +212,13 @@ std::vector<ModelHead> chosen_heads(const Parameters& parameters, int64_t layers
 void capture_heads(const std::vector<std::string>& arguments, const std::string& output, bool force) {
   const Parameters parameters = capture_parameters(arguments);
   refuse_existing(output, force, "give --force to replace it");
+  const ReadLog log;
   const Selection selection = select(parameters);
   const TokenText text = read_tokens(parameters, selection.config);
+  const Decoder decoder(parameters.text("model"));
+  log.refuse_output(output);
   OutputFile file(output);
-  const AttentionInputs inputs = capture(parameters, text, 0);
+  const AttentionInputs inputs = capture(decoder, parameters, text, 0);
   Hdf5File hdf5 = Hdf5File::create(file.temporary_path());
   hdf5.write_tensor("/inputs/q", inputs.query.view());
   hdf5.write_tensor("/inputs/k", inputs.key.view());

@@ -16,6 +16,7 @@
 #include "core/parallel.h"
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
+#include "experiments/files/read_log.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/language_model/decoder.h"
 #include "experiments/language_model/model_cases.h"
@@ -372,6 +373,7 @@ const Registry& model_registry() {
 }
 
 int run_language_model(const RunOptions& options) {
+  ReadLog log;
   const ExperimentConfig config = read_model_experiment(options);
   const Grid grid = expand_grid(config);
   validate_cases(config, grid);
@@ -382,7 +384,10 @@ int run_language_model(const RunOptions& options) {
   const std::string output = options.output.empty() ? config.output : options.output;
   Library library;
   check_contents(grid, library);
+  log.stop();
+  log.refuse_output(output);
   RunDescription run = describe_run(config, points);
+  run.files = log.digests();
   if (options.dry_run) {
     print_plan(config, points, output, stored_trials(output, run, options));
     return 0;

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "experiments/files/json_file.h"
+#include "experiments/files/read_log.h"
 #include "experiments/files/sha256.h"
 
 namespace hyperattn {
@@ -54,7 +55,7 @@ class FolderReader {
   void append_file(const fs::path& file) {
     if (!first_) bytes_ += '\0';
     first_ = false;
-    bytes_ += read_whole_file(file.string());
+    bytes_ += read_whole_file(file.string(), false);  // the whole text has a digest
   }
 
   std::vector<fs::path> path_;  ///< the folders that are being read, from the outermost one
@@ -96,6 +97,7 @@ std::string read_text_bytes(const std::string& path) {
 TokenText byte_tokens(const std::string& path) {
   const std::string bytes = read_text_bytes(path);
   TokenText text{path, sha256(bytes), {}, true};
+  note_contents(path, text.sha256);
   text.ids.reserve(bytes.size());
   for (const char c : bytes) text.ids.push_back(static_cast<unsigned char>(c));
   return text;

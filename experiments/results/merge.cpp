@@ -1,3 +1,5 @@
+#include <spdlog/spdlog.h>
+
 #include <map>
 
 #include "core/error.h"
@@ -17,6 +19,8 @@ void check_same_plan(const ResultsFile& first, const ResultsFile& other) {
     fail_usage(both +
                "their configurations agree, but their cases differ, so versions of the program that plan " +
                "differently made them");
+  if (const std::string changed = differing_contents(first.files, other.files); !changed.empty())
+    fail_usage(both + "they were made of different contents of '" + changed + "'");
 }
 
 /// An `ok` row stands; of others, any. Two `ok` rows must agree.
@@ -45,6 +49,7 @@ void add_sessions(const ResultsFile& results, std::map<std::string, size_t>& kno
 ResultsFile merge_results(const std::string& path, const std::vector<std::string>& inputs, bool replace) {
   if (inputs.empty()) fail_usage("there is nothing to merge: name at least one results file");
   refuse_existing(path, replace, "replace it with --force, or name another");
+  const ReadLog log;
   ResultsFile merged;
   std::map<TrialKey, size_t> places;
   std::map<std::string, size_t> known_sessions;  // by run_id
@@ -56,6 +61,12 @@ ResultsFile merge_results(const std::string& path, const std::vector<std::string
       merged.provenance.clear();
     }
     check_same_plan(merged, results);
+    if (merged.files.empty() != results.files.empty())
+      spdlog::info(
+          "one of '{}' and '{}' has no digests of the files it was made of, so whether these are the same is "
+          "not known",
+          inputs.front(), inputs[i]);
+    merged.files = all_contents(merged.files, results.files);
     add_sessions(results, known_sessions, merged);
     merged.created = std::min(merged.created, results.created);
     merged.finished = std::max(merged.finished, results.finished);
@@ -65,6 +76,7 @@ ResultsFile merge_results(const std::string& path, const std::vector<std::string
   merged.run_id = new_run_id();
   merged.shard.clear();
   merged.complete = merged.missing().empty();
+  log.refuse_output(path);
   make_parent_folder(path);
   write_results(path, merged);
   return merged;

@@ -136,9 +136,11 @@ std::string encode_header(const ResultsFile& results) {
             {"shard", results.shard},
             {"config", results.config},
             {"provenance", Json::array()},
+            {"files", Json::array()},
             {"cases", Json::array()}};
   for (const AttributeMap& session : results.provenance)
     json["provenance"].push_back(attributes_json(session));
+  for (const ReadDigest& file : results.files) json["files"].push_back({file.path, file.sha256});
   for (const CaseEntry& entry : results.cases) json["cases"].push_back({entry.case_id, entry.parameters});
   return one_line(json);
 }
@@ -155,6 +157,8 @@ ResultsFile decode_header(const std::string& text, const std::string& place) {
     results.config = json.at("config").get<std::string>();
     results.provenance.clear();
     for (const Json& session : json.at("provenance")) results.provenance.push_back(attributes_of(session));
+    for (const Json& file : json.value("files", Json::array()))
+      results.files.push_back({file.at(0).get<std::string>(), file.at(1).get<std::string>()});
     for (const Json& entry : json.at("cases"))
       results.cases.push_back({entry.at(0).get<std::string>(), entry.at(1).get<std::string>()});
     return results;

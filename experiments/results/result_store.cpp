@@ -32,6 +32,7 @@ ResultsFile new_results(const std::string& path, const RunDescription& run) {
   results.shard = run.shard;
   results.config = run.config;
   results.provenance = {run.provenance};
+  results.files = run.files;
   results.cases = run.cases;
   return results;
 }
@@ -65,6 +66,10 @@ std::string resume_problem(const ResultsFile& found, const RunDescription& run) 
            "the same configuration now gives other cases, so another version of the program made it; choose "
            "another "
            "output with -o, or replace it with --force";
+  if (const std::string changed = differing_contents(found.files, run.files); !changed.empty())
+    return where + "the contents of '" + changed +
+           "' are others than those it was made of; put the old contents back, or choose another output with "
+           "-o";
   return {};
 }
 
@@ -131,7 +136,13 @@ void ResultStore::Impl::open(const RunDescription& run, Existing existing) {
   if (exists && existing == Existing::resume) {
     load(journal->records());
     if (const std::string problem = resume_problem(results, run); !problem.empty()) fail_usage(problem);
+    if (results.files.empty() && !run.files.empty())
+      spdlog::info(
+          "'{}' was made by a version that stored no digests of the files it read, so whether they have "
+          "changed since is not known",
+          path);
     results.config = run.config;
+    results.files = all_contents(results.files, run.files);
     results.finished.clear();
     results.complete = false;
     results.provenance.push_back(run.provenance);

@@ -23,7 +23,8 @@ struct RunDescription {
   int64_t trials_per_case = 1;
   std::string shard;  ///< "2/4", or empty
   AttributeMap provenance;
-  std::vector<CaseEntry> cases;  ///< the whole plan's, also in a shard
+  std::vector<ReadDigest> files;  ///< what it reads; contents that a resumed run must agree with
+  std::vector<CaseEntry> cases;   ///< the whole plan's, also in a shard
 };
 
 /// What to do with an existing output.

@@ -85,6 +85,18 @@ Table cases_table(const std::vector<CaseEntry>& cases) {
   return table.take();
 }
 
+Table files_table(const std::vector<ReadDigest>& files) {
+  TableBuilder table;
+  table.texts("path");
+  table.texts("sha256");
+  for (const ReadDigest& file : files) {
+    table.begin_row();
+    table.add(file.path);
+    table.add(file.sha256);
+  }
+  return table.take();
+}
+
 Table trials_table(const Records& records) {
   TableBuilder table;
   for (const ColumnSpec& column : trial_columns()) table.column(column);
@@ -159,6 +171,7 @@ std::string results_image(const std::string& path, const ResultsFile& results) {
   file.write_text("/config", results.config);
   write_provenance(file, results.provenance);
   const Records records = in_order(results);
+  file.write_table("/files", files_table(results.files));
   file.write_table("/cases", cases_table(results.cases));
   file.write_table("/trials", trials_table(records));
   file.write_table("/heads", details_table(records, false));
@@ -237,6 +250,16 @@ std::vector<CaseEntry> read_cases(const Hdf5File& file) {
       table.fail("holds case '" + cases.back().case_id + "' twice");
   }
   return cases;
+}
+
+/// None in a file of version 0.1.
+std::vector<ReadDigest> read_files(const Hdf5File& file) {
+  std::vector<ReadDigest> files;
+  if (!file.exists("/files")) return files;
+  const TableReader table(file, "/files");
+  for (size_t i = 0; i < static_cast<size_t>(table.rows()); ++i)
+    files.push_back({table.texts("path")[i], table.texts("sha256")[i]});
+  return files;
 }
 
 void check_trial(const TableReader& table, const RowValues& row, size_t i,
@@ -347,6 +370,7 @@ ResultsFile read_from(const Hdf5File& file) {
   results.shard = file.text_attribute("/", "shard");
   results.config = file.read_text("/config");
   results.provenance = read_provenance(file);
+  results.files = read_files(file);
   results.cases = read_cases(file);
   check_plan(results);
   results.trials = read_trials(file, results.cases);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "experiments/files/hdf5_file.h"
+#include "experiments/files/read_log.h"
 #include "experiments/results/trial_record.h"
 
 namespace hyperattn {
@@ -31,6 +32,7 @@ struct ResultsFile {
   std::string config;  ///< the resolved YAML
   /// One for each session that wrote to the file: the first run, then every resumption (or merged file).
   std::vector<AttributeMap> provenance{{}};
+  std::vector<ReadDigest> files;    ///< what the run read; empty in files of version 0.1 as well
   std::vector<CaseEntry> cases;     ///< the whole plan's, also in a shard
   std::vector<TrialRecord> trials;  ///< in any order; the file has them in the plan's
 

@@ -32,8 +32,8 @@ class Document(CliTest):
     def test_columns_that_identify_a_row(self):
         # The figures of /heads and /levels are those of /trials, which another test holds to their declaration.
         figures = set(self.file["trials"].dtype.names)
-        rows = [line for line in self.document.splitlines() if re.match(r"\| `/(cases|heads|levels|timings)`", line)]
-        self.assertEqual(len(rows), 4)
+        rows = [line for line in self.document.splitlines() if re.match(r"\| `/(files|cases|heads|levels|timings)`", line)]
+        self.assertEqual(len(rows), 5)
         for row in rows:
             _, path, meaning, _ = row.split("|")
             named = set(re.findall(r"`(\w+)`", meaning)) - {"total"}

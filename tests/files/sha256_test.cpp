@@ -19,4 +19,16 @@ TEST_CASE("SHA-256 gives the digests of FIPS 180-4 at all paddings") {
   CHECK(sha256(std::string(65, 'x')) == "9537c5fdf120482f7d58d25e9ed583f52c02b4e304ea814db1633ad565aed7e9");
 }
 
+TEST_CASE("SHA-256 of pieces is that of the whole") {
+  std::string text;
+  for (int i = 0; i < 1000; ++i) text += static_cast<char>(i * 7 + i / 64);
+  for (const size_t piece : {1U, 3U, 63U, 64U, 65U, 200U, 999U}) {
+    Sha256 digest;
+    for (size_t begin = 0; begin < text.size(); begin += piece)
+      digest.add(std::string_view(text).substr(begin, piece));
+    digest.add("");
+    CHECK(digest.finish() == sha256(text));
+  }
+}
+
 }  // namespace hyperattn

@@ -19,6 +19,7 @@ ResultsFile good_results() {
   results.config = run.config;
   results.trials_per_case = run.trials_per_case;
   results.provenance = {run.provenance, run.provenance};
+  results.files = {{"in.h5", "0123abcd"}, {"text", "4567ef"}};
   results.cases = run.cases;
   for (int trial = 0; trial < 2; ++trial) results.trials.push_back(results_test::made_up_record(0, trial));
   results.trials.push_back(results_test::made_up_record(1, 0, "failed"));
@@ -66,6 +67,8 @@ void run_results(const std::string& bytes) {
   if (const size_t changes = choices.below(6); changes > 0) {
     Hdf5Maker file(image);
     for (size_t i = 0; i < changes; ++i) change(file, choices);
+    if (choices.below(8) == 1)
+      file.change_table("/files", choices);  // last: earlier inputs mean what they meant
     image = file.image();
   }
   reads_or_refuses([&] {
@@ -76,7 +79,8 @@ void run_results(const std::string& bytes) {
     const ScratchFile again("");
     write_results(ScratchFile::path(), results);
     const ResultsFile back = read_results(ScratchFile::path());
-    promise(back.trials.size() == results.trials.size() && back.cases == results.cases,
+    promise(back.trials.size() == results.trials.size() && back.cases == results.cases &&
+                back.files == results.files,
             "results that were accepted can be stored and read again");
   });
 }

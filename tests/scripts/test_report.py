@@ -127,6 +127,31 @@ class Report(ScriptTest):
         path = self.write("folder", [])
         self.assert_refused(self.run_script("report.py", path, "-o", self.directory), 2, "is a folder")
 
+    def test_no_output_destroys_the_results(self):
+        path = self.write("precious", made.sweep(seq_lens=(512, 1024), trials=1))
+        before = path.read_bytes()
+        link, hard = self.directory / "link.html", self.directory / "hard.html"
+        link.symlink_to(path)
+        hard.hardlink_to(path)
+        for name in (path, link, hard):
+            self.assert_refused(self.run_script("report.py", path, "-o", name), 2, "which is read")
+        pictures = self.directory / "pictures"
+        pictures.mkdir()
+        (pictures / "overview.svg").symlink_to(path)
+        self.assert_refused(self.run_script("plot_overview.py", path, "-o", pictures), 2, "which is read")
+        self.assertEqual(path.read_bytes(), before)
+
+    def test_a_page_is_written_where_links_lead_and_as_open_as_it_was(self):
+        path = self.write("linked", made.sweep(seq_lens=(512, 1024), trials=1))
+        target, link = self.directory / "target.html", self.directory / "to_target.html"
+        target.write_text("old")
+        target.chmod(0o600)
+        link.symlink_to(target.name)
+        self.assertEqual(self.run_script("report.py", path, "-o", link).returncode, 0)
+        self.assertTrue(link.is_symlink())
+        self.assertIn("</html>", target.read_text(encoding="utf-8"))
+        self.assertEqual(target.stat().st_mode & 0o777, 0o600)
+
 
 if __name__ == "__main__":
     unittest.main()
