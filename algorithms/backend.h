@@ -18,7 +18,7 @@ class HeavyMask;
 
 /// Random choices prescribed from outside (golden cases) instead of drawn.
 struct Replay {
-  RowMajorMatrix<double> projections;  ///< (d, r): hash directions; hashes are then computed in double
+  DenseMatrix<double> projections;  ///< (d, r): hash directions; hashes are then computed in double
   /// Query rows N of the node → sampled key rows, flattened (batch·heads, nodes, m); indices count from the
   /// node's first key row. N = n_q when not causal.
   struct Samples {

@@ -3,26 +3,33 @@
 #include <memory>
 #include <utility>
 
+#include "core/eigen.h"
+
 namespace hyperattn {
 
-LinearOperator dense_operator(const RowMajorMatrix<double>& matrix) {
-  using Block = LinearOperator::Block;
-  const RowMajorMatrix<double>* a = &matrix;
-  return {matrix.rows(), matrix.cols(), [a](const Block& x) -> Block { return *a * x; },
-          [a](const Block& y) -> Block { return a->transpose() * y; }};
+LinearOperator dense_operator(MatrixView<const double> matrix) {
+  LinearOperator a;
+  a.rows = matrix.rows;
+  a.cols = matrix.cols;
+  a.apply = [matrix](MatrixView<const double> x) { return to_dense(as_eigen(matrix) * as_eigen(x)); };
+  a.apply_transposed = [matrix](MatrixView<const double> y) {
+    return to_dense(as_eigen(matrix).transpose() * as_eigen(y));
+  };
+  return a;
 }
 
-LinearOperator scale_rows(LinearOperator a, Eigen::VectorXd weights) {
-  using Block = LinearOperator::Block;
-  const auto scale = std::make_shared<const Eigen::VectorXd>(std::move(weights));
+LinearOperator scale_rows(LinearOperator a, std::vector<double> weights) {
+  const auto scale = std::make_shared<const std::vector<double>>(std::move(weights));
   LinearOperator scaled;
   scaled.rows = a.rows;
   scaled.cols = a.cols;
-  scaled.apply = [scale, apply = std::move(a.apply)](const Block& x) -> Block {
-    return scale->asDiagonal() * apply(x);
+  scaled.apply = [scale, apply = std::move(a.apply)](MatrixView<const double> x) {
+    DenseMatrix<double> product = apply(x);
+    as_eigen(product).array().colwise() *= as_eigen(*scale).array();
+    return product;
   };
-  scaled.apply_transposed = [scale, apply = std::move(a.apply_transposed)](const Block& y) -> Block {
-    return apply(scale->asDiagonal() * y);
+  scaled.apply_transposed = [scale, apply = std::move(a.apply_transposed)](MatrixView<const double> y) {
+    return apply(to_dense(as_eigen(*scale).asDiagonal() * as_eigen(y)));
   };
   return scaled;
 }

@@ -3,7 +3,6 @@
 #include <sched.h>
 #include <sys/utsname.h>
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -237,8 +236,7 @@ const BuildInfo& build_info() {
     build.optimised = kOptimised;
     build.sanitizers = kSanitizers;
     build.libraries = {
-        {"Eigen", std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
-                      std::to_string(EIGEN_MINOR_VERSION)},
+        {"Eigen", HYPERATTN_EIGEN_VERSION},
         {"HDF5", HYPERATTN_HDF5_VERSION},
         {"yaml-cpp", HYPERATTN_YAML_CPP_VERSION},
         {"spdlog", HYPERATTN_SPDLOG_VERSION},

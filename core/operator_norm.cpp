@@ -6,10 +6,10 @@
 #include <limits>
 #include <vector>
 
+#include "core/eigen.h"
+
 namespace hyperattn {
 namespace {
-
-using Block = LinearOperator::Block;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kRounding = 1e-14;
@@ -24,10 +24,23 @@ Eigen::VectorXd random_start(const RandomStream& stream, int64_t size) {
   return start;
 }
 
+DenseMatrix<double> identity(int64_t size) {
+  DenseMatrix<double> matrix(size, size);
+  for (int64_t i = 0; i < size; ++i) matrix(i, i) = 1;
+  return matrix;
+}
+
+// AᵀA/unit².
+Eigen::VectorXd apply_square(const LinearOperator& a, const Eigen::VectorXd& x, double unit) {
+  DenseMatrix<double> image = a.apply(view_of(x));
+  as_eigen(image) /= unit;
+  return as_eigen(a.apply_transposed(image)).col(0) / unit;
+}
+
 // The smaller side is short enough to take the matrix out of its operator.
 OperatorNorm norm_of_small(const LinearOperator& a) {
-  OperatorNorm norm = a.cols <= a.rows ? direct_norm(a.apply(Block::Identity(a.cols, a.cols)))
-                                       : direct_norm(a.apply_transposed(Block::Identity(a.rows, a.rows)));
+  OperatorNorm norm = a.cols <= a.rows ? direct_norm(a.apply(identity(a.cols)))
+                                       : direct_norm(a.apply_transposed(identity(a.rows)));
   norm.applications = std::min(a.rows, a.cols);
   return norm;
 }
@@ -56,7 +69,7 @@ OperatorNorm run_lanczos(const LinearOperator& a, double unit, const Eigen::Vect
   OperatorNorm norm;
   norm.status = NormStatus::not_converged;
   while (true) {
-    Eigen::VectorXd next = a.apply_transposed(a.apply(basis.back()) / unit) / unit;
+    Eigen::VectorXd next = apply_square(a, basis.back(), unit);
     ++norm.applications;
     if (!next.allFinite()) return not_finite(kNaN, norm.applications);
     diagonal.push_back(basis.back().dot(next));
@@ -91,17 +104,18 @@ const char* norm_status_name(NormStatus status) {
 OperatorNorm operator_norm(const LinearOperator& a, const RandomStream& stream,
                            const OperatorNormOptions& options) {
   if (std::min(a.rows, a.cols) <= options.direct_size) return norm_of_small(a);
-  const Eigen::VectorXd start =
-      (options.start ? *options.start : random_start(stream, a.cols)).stableNormalized();
+  Eigen::VectorXd start = options.start.empty() ? random_start(stream, a.cols) : as_eigen(options.start);
+  start.stableNormalize();
   // Squares of very large or very small entries would leave the range of double.
-  const Block image = a.apply(start);
-  if (!image.allFinite()) return not_finite(kNaN, 1);
-  const double unit = image.stableNorm();
+  const DenseMatrix<double> image = a.apply(view_of(start));
+  if (!as_eigen(image).allFinite()) return not_finite(kNaN, 1);
+  const double unit = as_eigen(image).stableNorm();
   if (unit == 0) return {0, NormStatus::converged, 1, 0};
   return run_lanczos(a, unit, start, options);
 }
 
-OperatorNorm direct_norm(const RowMajorMatrix<double>& matrix) {
+OperatorNorm direct_norm(MatrixView<const double> view) {
+  const RowMajorMatrix<double> matrix = as_eigen(view);
   if (matrix.size() == 0) return {};
   const double largest = matrix.cwiseAbs().maxCoeff<Eigen::PropagateNaN>();
   if (!std::isfinite(largest)) return not_finite(largest, 0);
@@ -119,7 +133,8 @@ OperatorNorm direct_norm(const RowMajorMatrix<double>& matrix) {
   return norm;
 }
 
-double frobenius_norm(const RowMajorMatrix<double>& matrix) {
+double frobenius_norm(MatrixView<const double> view) {
+  const RowMajorMatrix<double> matrix = as_eigen(view);
   if (matrix.size() == 0) return 0;
   const double largest = matrix.cwiseAbs().maxCoeff<Eigen::PropagateNaN>();
   if (largest == 0 || !std::isfinite(largest)) return largest;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <vector>
 
 #include "core/linear_operator.h"
 #include "core/random.h"
@@ -31,9 +31,9 @@ struct OperatorNormOptions {
   double tolerance = 1e-3;         ///< relative, in the norm; compared with `residual`
   int64_t direct_size = 12;        ///< operators whose smaller side is at most this are decomposed instead
   int64_t max_applications = 150;  ///< of AᵀA
-  /// For a matrix without negative entries: a positive vector, which is never nearly orthogonal to the (then
-  /// non-negative) leading singular vector.
-  std::optional<Eigen::VectorXd> start;
+  /// Empty, or cols values. For a matrix without negative entries: a positive vector, which is never nearly
+  /// orthogonal to the (then non-negative) leading singular vector.
+  std::vector<double> start;
 };
 
 /// ‖A‖_op by Lanczos on AᵀA with full reorthogonalisation, from a start vector drawn from `stream` unless one
@@ -50,9 +50,9 @@ struct OperatorNormOptions {
 /// ‖A‖_op of a stored matrix from the eigenvalues of the smaller Gram matrix in double, with the largest
 /// entry scaled to 1 first: the *largest* singular value comes out accurate to rounding (small ones would
 /// not). O(rows · cols · min(rows, cols)).
-[[nodiscard]] OperatorNorm direct_norm(const RowMajorMatrix<double>& matrix);
+[[nodiscard]] OperatorNorm direct_norm(MatrixView<const double> matrix);
 
 /// ‖A‖_F, without overflow or underflow of the squares.
-[[nodiscard]] double frobenius_norm(const RowMajorMatrix<double>& matrix);
+[[nodiscard]] double frobenius_norm(MatrixView<const double> matrix);
 
 }  // namespace hyperattn

@@ -1,10 +1,10 @@
-// Row-major matrices and (batch, heads, rows, dim) tensors. Views are plain pointers with a shape; `as_eigen`
-// is the door to Eigen's algebra, and the only place where the two conventions meet.
+// Row-major matrices and (batch, heads, rows, dim) tensors over plain memory. Views are pointers with a
+// shape.
 #pragma once
 
-#include <Eigen/Core>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/memory.h"
 
@@ -24,17 +24,25 @@ struct MatrixView {
   }  // NOLINT(google-explicit-constructor)
 };
 
-template <class Scalar>
-using RowMajorMatrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-/// Eigen's view of the same memory.
+/// An owning row-major matrix without gaps between its rows; zero unless written.
 template <class T>
-auto as_eigen(MatrixView<T> view) {
-  using Plain = RowMajorMatrix<std::remove_const_t<T>>;
-  using Matrix = std::conditional_t<std::is_const_v<T>, const Plain, Plain>;
-  return Eigen::Map<Matrix, 0, Eigen::OuterStride<>>(view.data, view.rows, view.cols,
-                                                     Eigen::OuterStride<>(view.stride));
-}
+struct DenseMatrix {
+  int64_t rows = 0;
+  int64_t cols = 0;
+  std::vector<T> values;
+
+  DenseMatrix() = default;
+  DenseMatrix(int64_t row_count, int64_t column_count)
+      : rows(row_count), cols(column_count), values(static_cast<size_t>(row_count * column_count)) {}
+
+  [[nodiscard]] T* row(int64_t i) { return values.data() + i * cols; }
+  [[nodiscard]] const T* row(int64_t i) const { return values.data() + i * cols; }
+  T& operator()(int64_t i, int64_t j) { return row(i)[j]; }
+  const T& operator()(int64_t i, int64_t j) const { return row(i)[j]; }
+  operator MatrixView<const T>() const {
+    return {values.data(), rows, cols, cols};
+  }  // NOLINT(google-explicit-constructor)
+};
 
 struct TensorShape {
   int64_t batch = 0;

@@ -16,7 +16,7 @@ const std::string kSamplesPrefix = "samples_rows_";
   fail_input(dataset + " of '" + file.path() + "' " + problem);
 }
 
-RowMajorMatrix<double> read_projections(const Hdf5File& file, int64_t head_dim, int64_t bucket_count) {
+DenseMatrix<double> read_projections(const Hdf5File& file, int64_t head_dim, int64_t bucket_count) {
   const std::string dataset = "/replay/projections";
   const DoubleArray array = file.read_doubles(dataset);
   const int64_t bits = array.shape.size() == 2 ? array.shape[1] : -1;
@@ -28,7 +28,9 @@ RowMajorMatrix<double> read_projections(const Hdf5File& file, int64_t head_dim, 
                shape_text(array.shape));
   if (!std::all_of(array.values.begin(), array.values.end(), [](double x) { return std::isfinite(x); }))
     misfit(file, dataset, "holds a non-finite value");
-  return Eigen::Map<const RowMajorMatrix<double>>(array.values.data(), head_dim, bits);
+  DenseMatrix<double> projections(head_dim, bits);
+  std::copy(array.values.begin(), array.values.end(), projections.values.begin());
+  return projections;
 }
 
 /// `row_limit`: sampled rows must be below it.

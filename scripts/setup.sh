@@ -9,7 +9,7 @@ source "$(dirname "$0")/common.sh"
 packages=(
   build-essential cmake ninja-build pkg-config git
   libeigen3-dev libyaml-cpp-dev libspdlog-dev libhdf5-dev nlohmann-json3-dev libcli11-dev
-  libspectra-dev librandom123-dev libhwy-dev
+  librandom123-dev libhwy-dev
   catch2 libbenchmark-dev
   python3 python3-numpy python3-h5py python3-matplotlib python3-pandas
   python3-yaml python3-jsonschema

@@ -7,6 +7,7 @@
 
 #include "algorithms/masks/bucket_blocks.h"
 #include "algorithms/primitives/kmeans.h"
+#include "core/eigen.h"
 #include "core/error.h"
 #include "core/timing.h"
 
@@ -24,13 +25,13 @@ MatrixView<const float> rows_of(TensorView<const float> tensor, int64_t head, in
 }
 
 void check_replay_directions(const AttentionProblem& problem, const Replay& replay, int64_t bucket_count) {
-  const RowMajorMatrix<double>& given = replay.projections;
-  if (given.rows() != problem.head_dim())
+  const DenseMatrix<double>& given = replay.projections;
+  if (given.rows != problem.head_dim())
     fail_input("the replayed hash directions must have as many rows as the head dimension, " +
-               std::to_string(problem.head_dim()) + ", but have " + std::to_string(given.rows()));
-  if (given.cols() != hash_bits(bucket_count))
-    fail_usage("bucket_count must be 2^" + std::to_string(given.cols()) + " for a replay of " +
-               std::to_string(given.cols()) + " hash directions, but is " + std::to_string(bucket_count));
+               std::to_string(problem.head_dim()) + ", but have " + std::to_string(given.rows));
+  if (given.cols != hash_bits(bucket_count))
+    fail_usage("bucket_count must be 2^" + std::to_string(given.cols) + " for a replay of " +
+               std::to_string(given.cols) + " hash directions, but is " + std::to_string(bucket_count));
 }
 
 // One hash function for each node; a replay's is shared by all.
@@ -109,11 +110,11 @@ std::vector<uint32_t> hashed_codes(MatrixView<const float> rows, const HashDirec
   return codes;
 }
 
-RowMajorMatrix<float> centred(MatrixView<const float> rows) {
+DenseMatrix<float> centred(MatrixView<const float> rows) {
   const auto matrix = as_eigen(rows);
   const Eigen::RowVectorXf mean =
       (matrix.cast<double>().colwise().sum() / static_cast<double>(rows.rows)).cast<float>();
-  return matrix.rowwise() - mean;
+  return to_dense(matrix.rowwise() - mean);
 }
 
 BucketCodes hash_buckets(MatrixView<const float> query, MatrixView<const float> key,
@@ -125,20 +126,18 @@ BucketCodes hash_buckets(MatrixView<const float> query, MatrixView<const float> 
     codes.key = hashed_codes(key, directions, options.bucket_order);
     return codes;
   }
-  const RowMajorMatrix<float> moved = centred(key);
-  codes.key = hashed_codes({moved.data(), moved.rows(), moved.cols(), moved.cols()}, directions,
-                           options.bucket_order);
+  codes.key = hashed_codes(centred(key), directions, options.bucket_order);
   return codes;
 }
 
 // Keys by distance; queries by scale·(q · c) + log n_c, the mass of the bucket were all its keys at c.
 BucketCodes kmeans_buckets(MatrixView<const float> query, MatrixView<const float> key, float scale,
                            const SparseOptions& options, const RandomStream& stream) {
-  const RowMajorMatrix<float> centres = kmeans_centres(key, options.bucket_count, stream);
+  const DenseMatrix<float> centres = kmeans_centres(key, options.bucket_count, stream);
   BucketCodes codes;
-  codes.bucket_count = centres.rows();
+  codes.bucket_count = centres.rows;
   codes.key = best_centres(key, centres, 1.0F, nearest_biases(centres));
-  std::vector<float> mass(static_cast<size_t>(centres.rows()), 0.0F);
+  std::vector<float> mass(static_cast<size_t>(centres.rows), 0.0F);
   for (const uint32_t code : codes.key) ++mass[code];
   for (float& m : mass) m = std::log(m);
   codes.query = best_centres(query, centres, scale, mass);

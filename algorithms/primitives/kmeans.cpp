@@ -5,6 +5,7 @@
 
 #include "algorithms/kernels/packing.h"
 #include "algorithms/kernels/tile.h"
+#include "core/eigen.h"
 #include "core/parallel.h"
 
 namespace hyperattn {
@@ -13,8 +14,8 @@ namespace {
 constexpr int64_t kRowsPerJob = 512;
 constexpr int64_t kRowsAtOnce = 24;
 
-RowMajorMatrix<float> in_chain_order(const RowMajorMatrix<float>& centres) {
-  RowMajorMatrix<float> ordered(centres.rows(), centres.cols());
+DenseMatrix<float> in_chain_order(const RowMajorMatrix<float>& centres) {
+  DenseMatrix<float> ordered(centres.rows(), centres.cols());
   std::vector<bool> used(static_cast<size_t>(centres.rows()), false);
   int64_t current = 0;
   for (int64_t place = 0; place < centres.rows(); ++place) {
@@ -31,26 +32,26 @@ RowMajorMatrix<float> in_chain_order(const RowMajorMatrix<float>& centres) {
       }
     }
     used[static_cast<size_t>(current)] = true;
-    ordered.row(place) = centres.row(current);
+    as_eigen(ordered).row(place) = centres.row(current);
   }
   return ordered;
 }
 
 }  // namespace
 
-std::vector<float> nearest_biases(const RowMajorMatrix<float>& centres) {
-  std::vector<float> bias(static_cast<size_t>(centres.rows()));
-  for (int64_t c = 0; c < centres.rows(); ++c)
-    bias[static_cast<size_t>(c)] = -0.5F * centres.row(c).squaredNorm();
+std::vector<float> nearest_biases(MatrixView<const float> centres) {
+  std::vector<float> bias(static_cast<size_t>(centres.rows));
+  for (int64_t c = 0; c < centres.rows; ++c)
+    bias[static_cast<size_t>(c)] = -0.5F * as_eigen(centres).row(c).squaredNorm();
   return bias;
 }
 
-std::vector<uint32_t> best_centres(MatrixView<const float> rows, const RowMajorMatrix<float>& centres,
+std::vector<uint32_t> best_centres(MatrixView<const float> rows, MatrixView<const float> centres,
                                    float factor, const std::vector<float>& bias) {
   const TileKernels& kernels = tile_kernels();
-  const int64_t count = centres.rows();
+  const int64_t count = centres.rows;
   const int64_t columns = round_up(count, kernels.lanes);
-  const RowMajorMatrix<float> scaled = factor * centres;
+  const RowMajorMatrix<float> scaled = factor * as_eigen(centres);
   std::vector<const float*> pointers(static_cast<size_t>(count));
   for (int64_t c = 0; c < count; ++c) pointers[static_cast<size_t>(c)] = scaled.row(c).data();
   Buffer<float> packed(columns * rows.cols);
@@ -83,8 +84,7 @@ std::vector<uint32_t> best_centres(MatrixView<const float> rows, const RowMajorM
   return best;
 }
 
-RowMajorMatrix<float> kmeans_centres(MatrixView<const float> keys, int64_t centres,
-                                     const RandomStream& stream) {
+DenseMatrix<float> kmeans_centres(MatrixView<const float> keys, int64_t centres, const RandomStream& stream) {
   const int64_t count = std::min(centres, keys.rows);
   const int64_t drawn = std::min(keys.rows, count * kMeansKeysPerCentre);
   const std::vector<int32_t> rows = sample_without_replacement(stream, keys.rows, drawn);
@@ -92,9 +92,9 @@ RowMajorMatrix<float> kmeans_centres(MatrixView<const float> keys, int64_t centr
   for (int64_t i = 0; i < drawn; ++i) sample.row(i) = as_eigen(keys).row(rows[static_cast<size_t>(i)]);
   RowMajorMatrix<float> means(count, keys.cols);
   for (int64_t c = 0; c < count; ++c) means.row(c) = sample.row(c * drawn / count);
-  const MatrixView<const float> view{sample.data(), drawn, keys.cols, keys.cols};
   for (int round = 0; round < kMeansRounds; ++round) {
-    const std::vector<uint32_t> own = best_centres(view, means, 1.0F, nearest_biases(means));
+    const std::vector<uint32_t> own =
+        best_centres(view_of(sample), view_of(means), 1.0F, nearest_biases(view_of(means)));
     RowMajorMatrix<float> sums = RowMajorMatrix<float>::Zero(count, keys.cols);
     std::vector<int64_t> members(static_cast<size_t>(count), 0);
     for (int64_t i = 0; i < drawn; ++i) {

@@ -16,16 +16,16 @@ constexpr int64_t kMeansKeysPerCentre = 16;
 
 /// At most `centres` ≥ 1 means (fewer if there are fewer keys), in an order in which each is followed by the
 /// nearest of those left, so that neighbouring buckets are similar.
-[[nodiscard]] RowMajorMatrix<float> kmeans_centres(MatrixView<const float> keys, int64_t centres,
-                                                   const RandomStream& stream);
+[[nodiscard]] DenseMatrix<float> kmeans_centres(MatrixView<const float> keys, int64_t centres,
+                                                const RandomStream& stream);
 
 /// For each row the centre c with the largest factor·(row · c) + bias_c, the first of equals. Depends on the
 /// row and the centres only. 2·d FLOPs for each row and centre; parallel, independent of threads.
 [[nodiscard]] std::vector<uint32_t> best_centres(MatrixView<const float> rows,
-                                                 const RowMajorMatrix<float>& centres, float factor,
+                                                 MatrixView<const float> centres, float factor,
                                                  const std::vector<float>& bias);
 
 /// Biases −‖c‖²/2: with factor 1, `best_centres` are then the nearest.
-[[nodiscard]] std::vector<float> nearest_biases(const RowMajorMatrix<float>& centres);
+[[nodiscard]] std::vector<float> nearest_biases(MatrixView<const float> centres);
 
 }  // namespace hyperattn

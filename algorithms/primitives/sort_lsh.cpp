@@ -237,15 +237,15 @@ HashDirections::HashDirections(const RandomStream& stream, int64_t head_dim, int
           static_cast<float>(stream.normal(static_cast<uint64_t>(t * head_dim + c)));
 }
 
-HashDirections::HashDirections(const RowMajorMatrix<double>& directions)
-    : bits_(static_cast<int>(directions.cols())), given_(directions) {
+HashDirections::HashDirections(DenseMatrix<double> directions)
+    : bits_(static_cast<int>(directions.cols)), given_(std::move(directions)) {
   if (bits_ > kMaxHashBits)
     fail_input("a replay may hold at most " + std::to_string(kMaxHashBits) + " hash directions, but holds " +
                std::to_string(bits_));
 }
 
 void HashDirections::hash(MatrixView<const float> rows, int64_t begin, int64_t end, uint32_t* codes) const {
-  if (given_.cols() > 0) return hash_in_double(rows, begin, end, codes);
+  if (given_.cols > 0) return hash_in_double(rows, begin, end, codes);
   std::fill_n(codes, end - begin, 0U);
   for (int first = 0; first < bits_; first += static_cast<int>(kLanes))
     hash_eight_directions(rows, begin, end, packed_.data() + first * rows.cols, first, codes);
@@ -253,7 +253,7 @@ void HashDirections::hash(MatrixView<const float> rows, int64_t begin, int64_t e
 
 void HashDirections::hash_in_double(MatrixView<const float> rows, int64_t begin, int64_t end,
                                     uint32_t* codes) const {
-  assert(given_.rows() == rows.cols);
+  assert(given_.rows == rows.cols);
   for (int64_t i = begin; i < end; ++i) {
     uint32_t code = 0;
     for (int t = 0; t < bits_; ++t) {

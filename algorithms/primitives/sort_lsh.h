@@ -38,7 +38,7 @@ class HashDirections {
   /// Standard normal directions. Direction t does not depend on r, so bucket counts are nested refinements.
   HashDirections(const RandomStream& stream, int64_t head_dim, int bits);
   /// Given directions (d, r): products are then computed in double, so that a replay hashes alike everywhere.
-  explicit HashDirections(const RowMajorMatrix<double>& directions);
+  explicit HashDirections(DenseMatrix<double> directions);
 
   [[nodiscard]] int bits() const { return bits_; }
   /// Codes of rows [begin, end). 2·d·r FLOPs a row, in a fixed order of operations: the same bits on every
@@ -49,7 +49,7 @@ class HashDirections {
   void hash_in_double(MatrixView<const float> rows, int64_t begin, int64_t end, uint32_t* codes) const;
 
   int bits_ = 0;
-  RowMajorMatrix<double> given_;
+  DenseMatrix<double> given_;
   Buffer<float> packed_;  // groups of 8 directions; in each, d × 8
 };
 

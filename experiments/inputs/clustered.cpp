@@ -2,6 +2,7 @@
 // cluster, few of all, which is the case that sorted LSH is made for.
 #include <cmath>
 
+#include "core/eigen.h"
 #include "experiments/inputs/described_source.h"
 #include "experiments/inputs/generators.h"
 

@@ -13,6 +13,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/eigen.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "experiments/inputs/described_source.h"

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/eigen.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "experiments/inputs/described_source.h"

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "core/eigen.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/tensor.h"

@@ -1,4 +1,5 @@
 // The paper's α: how much of the softmax mass one key can hold (section 3).
+#include <cmath>
 #include <limits>
 
 #include "experiments/measures/described_measure.h"
@@ -23,7 +24,7 @@ std::vector<FigureRow> compute(MeasureContext& context, const Parameters& parame
       levels.note(place.node.level, "alpha_node", alpha);
     }
   std::vector<FigureRow> rows = rows_of_heads(context, [&](int64_t head, FigureRow& row) {
-    const Eigen::VectorXd& columns = context.exact.sums(head).log_column_square_sum;
+    const std::vector<double>& columns = context.exact.sums(head).log_column_square_sum;
     row.figures["alpha"] = column_alpha(columns, problem.query_count());
     row.figures["alpha_skip"] = skip > 0 ? column_alpha(columns, problem.query_count(), skip) : kNaN;
     row.figures["alpha_node"] = of_nodes[static_cast<size_t>(head)];

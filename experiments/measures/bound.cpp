@@ -13,6 +13,7 @@
 #include <limits>
 
 #include "algorithms/primitives/column_sample.h"
+#include "core/eigen.h"
 #include "experiments/measures/described_measure.h"
 #include "experiments/measures/measures.h"
 #include "experiments/measures/node_kappa.h"
@@ -63,10 +64,8 @@ double squared_frobenius(MeasureContext& context, const HeadNode& place, bool ap
   }
   const float* lse = approximate_division ? context.forward.result.lse.matrix(place.head).data
                                           : context.exact.lse(place.head);
-  return log_row_square_sums(node_problem(context.problem(), place), lse + place.node.query_begin)
-      .array()
-      .exp()
-      .sum();
+  return sum_of_exponentials(
+      log_row_square_sums(node_problem(context.problem(), place), lse + place.node.query_begin));
 }
 
 double squared_value_frobenius(const AttentionProblem& problem, const HeadNode& place) {

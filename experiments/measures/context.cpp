@@ -6,6 +6,7 @@
 
 #include "algorithms/engines/cpu/engine.h"
 #include "algorithms/methods/exact.h"
+#include "core/eigen.h"
 #include "experiments/measures/softmax_operator.h"
 
 namespace hyperattn {
@@ -55,8 +56,8 @@ const float* ExactQuantities::lse(int64_t head) {
   return attention().lse.matrix(head).data;
 }
 
-RowMajorMatrix<double> ExactQuantities::output(int64_t head) {
-  return as_eigen(attention().out.matrix(head)).cast<double>();
+DenseMatrix<double> ExactQuantities::output(int64_t head) {
+  return to_dense(as_eigen(attention().out.matrix(head)).cast<double>());
 }
 
 const SoftmaxSums& ExactQuantities::sums(int64_t head) {
@@ -77,21 +78,21 @@ OperatorNorm ExactQuantities::nonnegative_norm(const LinearOperator& a, int64_t 
   return norm_from(a, sums(head).log_column_sum, head);
 }
 
-OperatorNorm ExactQuantities::norm_from(const LinearOperator& a, const Eigen::VectorXd& log_column_sum,
+OperatorNorm ExactQuantities::norm_from(const LinearOperator& a, const std::vector<double>& log_column_sum,
                                         int64_t head) const {
   const RandomStream stream(seed_, Purpose::operator_start, trial_, static_cast<uint32_t>(head));
   OperatorNormOptions options;
-  options.start = log_column_sum.array().exp();
-  for (int64_t j = 0; j < a.cols; ++j) (*options.start)[j] *= 0.5 + stream.uniform(static_cast<uint64_t>(j));
+  options.start = to_vector(as_eigen(log_column_sum).array().exp());
+  for (size_t j = 0; j < options.start.size(); ++j) options.start[j] *= 0.5 + stream.uniform(j);
   return operator_norm(a, stream, options);
 }
 
 double ExactQuantities::softmax_norm_upper(int64_t head) {
-  return std::exp(sums(head).log_column_sum.maxCoeff<Eigen::PropagateNaN>() / 2);
+  return std::exp(as_eigen(sums(head).log_column_sum).maxCoeff<Eigen::PropagateNaN>() / 2);
 }
 
 double ExactQuantities::softmax_frobenius(int64_t head) {
-  return std::sqrt(sums(head).log_row_square_sum.array().exp().sum());
+  return std::sqrt(sum_of_exponentials(sums(head).log_row_square_sum));
 }
 
 double ExactQuantities::value_norm(int64_t head) {
@@ -135,11 +136,11 @@ double ExactQuantities::node_stable_rank(const HeadNode& place, OperatorNorm* no
   *norm = once(node.norm, [&] {
     return norm_from(softmax_operator(node.problem, lse), log_column_sums(node.problem, lse, 1), place.head);
   });
-  return log_row_square_sums(node.problem, lse).array().exp().sum() / (norm->value * norm->value);
+  return sum_of_exponentials(log_row_square_sums(node.problem, lse)) / (norm->value * norm->value);
 }
 
-RowMajorMatrix<double> ExactQuantities::value(int64_t head) const {
-  return as_eigen(problem_.value.matrix(head)).cast<double>();
+DenseMatrix<double> ExactQuantities::value(int64_t head) const {
+  return to_dense(as_eigen(problem_.value.matrix(head)).cast<double>());
 }
 
 MeasureContext::MeasureContext(const Backend& backend_used, const CallContext& call_made,

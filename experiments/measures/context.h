@@ -19,9 +19,9 @@ namespace hyperattn {
 
 /// Row and column sums of the softmax matrix P of one head, natural logarithms.
 struct SoftmaxSums {
-  Eigen::VectorXd log_column_sum;         ///< (n_k): log Σ_i P_ij
-  Eigen::VectorXd log_column_square_sum;  ///< (n_k): log Σ_i P_ij²
-  Eigen::VectorXd log_row_square_sum;     ///< (n_q): log Σ_j P_ij²
+  std::vector<double> log_column_sum;         ///< (n_k): log Σ_i P_ij
+  std::vector<double> log_column_square_sum;  ///< (n_k): log Σ_i P_ij²
+  std::vector<double> log_row_square_sum;     ///< (n_q): log Σ_j P_ij²
 };
 
 /// Figures of the exact attention of one input: they depend on Q, K, V, scale and mask of causality only, so
@@ -45,7 +45,7 @@ class ExactQuantities {
   /// Log-sum-exps of one head, (n_q).
   [[nodiscard]] const float* lse(int64_t head);
   /// PV of one head in double, (n_q, d_v).
-  [[nodiscard]] RowMajorMatrix<double> output(int64_t head);
+  [[nodiscard]] DenseMatrix<double> output(int64_t head);
 
   /// Three passes over the scores, without values.
   [[nodiscard]] const SoftmaxSums& sums(int64_t head);
@@ -74,9 +74,9 @@ class ExactQuantities {
   struct Node;
   Head& cache(int64_t head);
   Node& cache(const HeadNode& place);
-  [[nodiscard]] OperatorNorm norm_from(const LinearOperator& a, const Eigen::VectorXd& log_column_sum,
+  [[nodiscard]] OperatorNorm norm_from(const LinearOperator& a, const std::vector<double>& log_column_sum,
                                        int64_t head) const;
-  [[nodiscard]] RowMajorMatrix<double> value(int64_t head) const;
+  [[nodiscard]] DenseMatrix<double> value(int64_t head) const;
 
   AttentionProblem problem_;
   uint64_t seed_;

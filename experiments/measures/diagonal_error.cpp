@@ -1,6 +1,7 @@
 // The error of the denominators against the paper's inequality (2).
 #include <cmath>
 
+#include "core/eigen.h"
 #include "experiments/measures/described_measure.h"
 #include "experiments/measures/level_errors.h"
 #include "experiments/measures/measures.h"
@@ -19,13 +20,13 @@ Eigen::ArrayXd log_ratio(MeasureContext& context, int64_t head) {
 
 // ‖diag(weights)·P‖_op. Signs of rows do not change a norm, so the weights are made positive, which lets
 // Lanczos start from a positive vector.
-OperatorNorm scaled_softmax_norm(MeasureContext& context, int64_t head, const Eigen::VectorXd& weights) {
-  const double largest = weights.cwiseAbs().maxCoeff<Eigen::PropagateNaN>();
+OperatorNorm scaled_softmax_norm(MeasureContext& context, int64_t head, const Eigen::ArrayXd& weights) {
+  const double largest = weights.abs().maxCoeff<Eigen::PropagateNaN>();
   if (!std::isfinite(largest)) return {largest, NormStatus::not_finite, 0, NAN};
   if (largest == 0) return {};
   const AttentionProblem problem = head_problem(context.problem(), head);
   const LinearOperator p = softmax_operator(problem, context.exact.lse(head));
-  OperatorNorm norm = context.exact.nonnegative_norm(scale_rows(p, weights.cwiseAbs() / largest), head);
+  OperatorNorm norm = context.exact.nonnegative_norm(scale_rows(p, to_vector(weights.abs() / largest)), head);
   norm.value *= largest;
   return norm;
 }
@@ -48,7 +49,7 @@ std::vector<FigureRow> compute(MeasureContext& context, const Parameters&) {
   LevelRows levels;
   if (divides_by_own_sums(context))
     for_each_level_error(context, [&](int64_t head, const LevelError& error) {
-      const OperatorNorm norm = scaled_softmax_norm(context, head, error.denominator);
+      const OperatorNorm norm = scaled_softmax_norm(context, head, as_eigen(error.denominator));
       levels.note(error.level, "epsilon_diagonal", norm.value / context.exact.softmax_norm(head).value);
     });
   levels.append_to(rows);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "algorithms/engines/cpu/engine.h"
+#include "core/eigen.h"
 
 namespace hyperattn {
 namespace {
@@ -30,8 +31,8 @@ LevelError level_error(const MeasureContext& context, int64_t head, int level, c
   };
   const Eigen::VectorXd factor = log_factor(seen).array().exp();
   const Eigen::VectorXd exact_factor = log_factor(exact).array().exp();
-  return {level, factor.asDiagonal() * out(seen) - exact_factor.asDiagonal() * out(exact),
-          factor - exact_factor};
+  return {level, to_dense(factor.asDiagonal() * out(seen) - exact_factor.asDiagonal() * out(exact)),
+          to_vector(factor - exact_factor)};
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 // each level adds its own part to the whole error, and the parts add up to it exactly.
 #pragma once
 
-#include <Eigen/Core>
 #include <functional>
 #include <vector>
 
@@ -17,8 +16,8 @@ namespace hyperattn {
 /// One level of one head; rows outside the level's nodes are zero.
 struct LevelError {
   int level = 0;
-  RowMajorMatrix<double> numerator;  ///< (n, d_v): (Ñ_l − N_l)/D̃
-  Eigen::VectorXd denominator;  ///< (n): (D̃_l − D_l)/D̃; not the backend's where it divides otherwise
+  DenseMatrix<double> numerator;    ///< (n, d_v): (Ñ_l − N_l)/D̃
+  std::vector<double> denominator;  ///< (n): (D̃_l − D_l)/D̃; not the backend's where it divides otherwise
 };
 
 /// Calls body(head, error) for every level and head of a causal problem whose backend recurs; never for

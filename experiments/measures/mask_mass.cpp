@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/eigen.h"
 #include "experiments/measures/described_measure.h"
 #include "experiments/measures/measures.h"
 

@@ -1,6 +1,7 @@
 // The error of the sampled product under the approximate denominators: the paper's inequality (3).
 #include <cmath>
 
+#include "core/eigen.h"
 #include "experiments/measures/described_measure.h"
 #include "experiments/measures/level_errors.h"
 #include "experiments/measures/measures.h"
@@ -12,14 +13,14 @@ namespace {
 OperatorNorm product_difference(MeasureContext& context, int64_t head) {
   const float* exact_lse = context.exact.lse(head);
   const float* lse = context.forward.result.lse.matrix(head).data;
-  const RowMajorMatrix<double> output = context.exact.output(head);
+  const DenseMatrix<double> output = context.exact.output(head);
   RowMajorMatrix<double> difference = as_eigen(context.forward.result.out.matrix(head)).cast<double>();
-  for (int64_t i = 0; i < output.rows(); ++i) {
+  for (int64_t i = 0; i < output.rows; ++i) {
     const double factor = std::exp(static_cast<double>(exact_lse[i]) - static_cast<double>(lse[i]));
     if (!std::isfinite(factor)) return {factor, NormStatus::not_finite, 0, NAN};
-    difference.row(i) -= factor * output.row(i);
+    difference.row(i) -= factor * as_eigen(output).row(i);
   }
-  return direct_norm(difference);
+  return direct_norm(view_of(difference));
 }
 
 void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {

@@ -9,44 +9,38 @@
 #include "algorithms/engines/cpu/engine.h"
 #include "algorithms/methods/exact.h"
 #include "algorithms/plan.h"
+#include "core/eigen.h"
 
 namespace hyperattn {
 namespace {
-
-using Block = LinearOperator::Block;
 
 template <class T>
 TensorView<T> head_view(TensorView<T> tensor, int64_t head) {
   return {tensor.matrix(head).data, {1, 1, tensor.shape.rows, tensor.shape.dim}};
 }
 
-Tensor<float> to_tensor(const Block& block) {
-  Tensor<float> tensor({1, 1, block.rows(), block.cols()});
-  as_eigen(tensor.matrix(0)) = block.cast<float>();
+Tensor<float> to_tensor(MatrixView<const double> block) {
+  Tensor<float> tensor({1, 1, block.rows, block.cols});
+  as_eigen(tensor.matrix(0)) = as_eigen(block).cast<float>();
   return tensor;
 }
 
-Block to_block(const Tensor<float>& tensor) {
-  return as_eigen(tensor.matrix(0)).cast<double>();
-}
-
-Eigen::VectorXd to_vector(const Tensor<float>& lse) {
-  return Eigen::Map<const Eigen::VectorXf>(lse.data(), lse.shape().size()).cast<double>();
-}
-
 // out_i = Σ_j w_ij exp(s_ij − normaliser_i) x_j.
-Block weighted_sums(AttentionProblem problem, const Plan& plan, const float* normaliser, const Block& x) {
+DenseMatrix<double> weighted_sums(AttentionProblem problem, const Plan& plan, const float* normaliser,
+                                  MatrixView<const double> x) {
   const Tensor<float> values = to_tensor(x);
   problem.value = values.view();
   EngineOptions options;
   options.row_normaliser = normaliser;
-  return to_block(run_forward(problem, plan, options).out);
+  const AttentionResult result = run_forward(problem, plan, options);
+  return to_dense(as_eigen(result.out.matrix(0)).cast<double>());
 }
 
-Eigen::VectorXd log_sums(const AttentionProblem& problem, const Plan& plan) {
+std::vector<double> log_sums(const AttentionProblem& problem, const Plan& plan) {
   EngineOptions options;
   options.values = false;
-  return to_vector(run_forward(problem, plan, options).lse);
+  const Tensor<float> lse = run_forward(problem, plan, options).lse;
+  return {lse.data(), lse.data() + lse.shape().size()};
 }
 
 // Keys attend to queries.
@@ -113,32 +107,39 @@ LinearOperator softmax_operator(const AttentionProblem& problem, const float* ls
   p.rows = problem.query_count();
   p.cols = problem.key_count();
   const auto plan = std::make_shared<const Plan>(exact_plan(problem));
-  p.apply = [problem, plan, lse](const Block& x) { return weighted_sums(problem, *plan, lse, x); };
+  p.apply = [problem, plan, lse](MatrixView<const double> x) {
+    return weighted_sums(problem, *plan, lse, x);
+  };
   const auto transposed = std::make_shared<const Plan>(exchanged_plan(problem, lse, 1));
   const auto zeros = std::make_shared<const std::vector<float>>(static_cast<size_t>(p.cols), 0.0F);
-  p.apply_transposed = [problem = exchanged(problem), transposed, zeros](const Block& y) {
+  p.apply_transposed = [problem = exchanged(problem), transposed, zeros](MatrixView<const double> y) {
     return weighted_sums(problem, *transposed, zeros->data(), y);
   };
   return p;
 }
 
-Eigen::VectorXd log_column_sums(const AttentionProblem& problem, const float* lse, int power) {
+std::vector<double> log_column_sums(const AttentionProblem& problem, const float* lse, int power) {
   AttentionProblem other = exchanged(problem);
   other.scale *= static_cast<float>(power);
   return log_sums(other, exchanged_plan(problem, lse, power));
 }
 
-Eigen::VectorXd log_row_square_sums(const AttentionProblem& problem, const float* lse) {
+std::vector<double> log_row_square_sums(const AttentionProblem& problem, const float* lse) {
   AttentionProblem doubled = problem;
   doubled.scale *= 2;
-  const Eigen::VectorXd log_sum = log_sums(doubled, exact_plan(problem));
-  return log_sum - 2 * Eigen::Map<const Eigen::VectorXf>(lse, log_sum.size()).cast<double>();
+  std::vector<double> log_sum = log_sums(doubled, exact_plan(problem));
+  for (size_t i = 0; i < log_sum.size(); ++i) log_sum[i] -= 2 * static_cast<double>(lse[i]);
+  return log_sum;
 }
 
-double column_alpha(const Eigen::VectorXd& log_column_square_sums, int64_t query_count, int64_t skip) {
-  const int64_t keys = log_column_square_sums.size();
+double sum_of_exponentials(const std::vector<double>& logarithms) {
+  return as_eigen(logarithms).array().exp().sum();
+}
+
+double column_alpha(const std::vector<double>& log_column_square_sums, int64_t query_count, int64_t skip) {
+  const auto keys = static_cast<int64_t>(log_column_square_sums.size());
   if (skip >= keys) return std::numeric_limits<double>::quiet_NaN();
-  const double largest = log_column_square_sums.tail(keys - skip).maxCoeff<Eigen::PropagateNaN>();
+  const double largest = as_eigen(log_column_square_sums).tail(keys - skip).maxCoeff<Eigen::PropagateNaN>();
   const auto n = static_cast<double>(keys);
   return n * n / static_cast<double>(query_count) * std::exp(largest);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "algorithms/methods/sparse_plan.h"
 #include "algorithms/problem.h"
@@ -26,14 +27,18 @@ namespace hyperattn {
 [[nodiscard]] LinearOperator softmax_operator(const AttentionProblem& problem, const float* lse);
 
 /// log Σ_i P_ij^power for every column j (n_k), for a problem of one head. One pass of scores, no values.
-[[nodiscard]] Eigen::VectorXd log_column_sums(const AttentionProblem& problem, const float* lse, int power);
+[[nodiscard]] std::vector<double> log_column_sums(const AttentionProblem& problem, const float* lse,
+                                                  int power);
 
 /// log Σ_j P_ij² for every row i (n_q), for a problem of one head. One pass of scores, no values.
-[[nodiscard]] Eigen::VectorXd log_row_square_sums(const AttentionProblem& problem, const float* lse);
+[[nodiscard]] std::vector<double> log_row_square_sums(const AttentionProblem& problem, const float* lse);
+
+/// Σ exp(x) of logarithms x.
+[[nodiscard]] double sum_of_exponentials(const std::vector<double>& logarithms);
 
 /// α = (n_k²/n_q)·max_j ‖P e_j‖² from log ‖P e_j‖² of the columns, without the first `skip` of them; NaN if
 /// none is left.
-[[nodiscard]] double column_alpha(const Eigen::VectorXd& log_column_square_sums, int64_t query_count,
+[[nodiscard]] double column_alpha(const std::vector<double>& log_column_square_sums, int64_t query_count,
                                   int64_t skip = 0);
 
 }  // namespace hyperattn

@@ -1,6 +1,7 @@
 // The error E = PV − P̃V against the paper's inequality (1).
 #include <cmath>
 
+#include "core/eigen.h"
 #include "experiments/measures/described_measure.h"
 #include "experiments/measures/level_errors.h"
 #include "experiments/measures/measures.h"
@@ -10,10 +11,9 @@ namespace {
 
 void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {
   ExactQuantities& exact = context.exact;
-  const RowMajorMatrix<double> output = exact.output(head);
   const RowMajorMatrix<double> error =
-      output - as_eigen(context.forward.result.out.matrix(head)).cast<double>();
-  const OperatorNorm error_norm = direct_norm(error);
+      as_eigen(exact.output(head)) - as_eigen(context.forward.result.out.matrix(head)).cast<double>();
+  const OperatorNorm error_norm = direct_norm(view_of(error));
   const OperatorNorm& softmax_norm = exact.softmax_norm(head);
   context.add_norm(head, error_norm);
   context.add_norm(head, softmax_norm);
@@ -23,7 +23,8 @@ void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {
   row.figures["norm_value"] = exact.value_norm(head);
   row.figures["epsilon"] = smallest_factor(error_norm.value, softmax_norm.value * exact.value_norm(head));
   row.figures["error_op_rel"] = smallest_factor(error_norm.value, exact.output_norm(head));
-  row.figures["error_fro_rel"] = smallest_factor(frobenius_norm(error), exact.output_frobenius(head));
+  row.figures["error_fro_rel"] =
+      smallest_factor(frobenius_norm(view_of(error)), exact.output_frobenius(head));
   row.figures["error_max"] = error.cwiseAbs().maxCoeff<Eigen::PropagateNaN>();
   set_norm_figures(context, head, row);
 }
@@ -31,14 +32,15 @@ void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {
 // Figures of the part of E that a level adds.
 void note_level(MeasureContext& context, int64_t head, const LevelError& error, LevelRows& levels) {
   ExactQuantities& exact = context.exact;
-  const RowMajorMatrix<double> part = error.numerator - error.denominator.asDiagonal() * exact.output(head);
-  const double norm = direct_norm(part).value;
+  const RowMajorMatrix<double> part =
+      as_eigen(error.numerator) - as_eigen(error.denominator).asDiagonal() * as_eigen(exact.output(head));
+  const double norm = direct_norm(view_of(part)).value;
   const double scale = exact.softmax_norm(head).value * exact.value_norm(head);
   levels.note(error.level, "error_op", norm);
   levels.note(error.level, "epsilon", smallest_factor(norm, scale));
   levels.note(error.level, "error_op_rel", smallest_factor(norm, exact.output_norm(head)));
   levels.note(error.level, "error_fro_rel",
-              smallest_factor(frobenius_norm(part), exact.output_frobenius(head)));
+              smallest_factor(frobenius_norm(view_of(part)), exact.output_frobenius(head)));
   levels.note(error.level, "error_max", part.cwiseAbs().maxCoeff<Eigen::PropagateNaN>());
 }
 

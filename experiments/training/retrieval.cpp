@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/cancel.h"
+#include "core/eigen.h"
 #include "core/error.h"
 #include "core/random.h"
 

@@ -6,6 +6,7 @@
 
 #include "algorithms/engines/reference/reference.h"
 #include "algorithms/residuals/theory_estimator.h"
+#include "core/eigen.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "plan_checks.h"

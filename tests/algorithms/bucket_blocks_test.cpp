@@ -4,6 +4,7 @@
 #include <set>
 
 #include "algorithms/primitives/kmeans.h"
+#include "core/eigen.h"
 #include "core/parallel.h"
 #include "plan_checks.h"
 
@@ -130,17 +131,16 @@ TEST_CASE("k-means finds separated clusters, and fewer keys than centres are the
   const int64_t rows = 400;
   Tensor<float> keys = gaussian({1, 1, rows, 6}, 3, Purpose::key, 0.01);
   for (int64_t i = 0; i < rows; ++i) keys.matrix(0).row(i)[i % 4] += 5;
-  const RowMajorMatrix<float> centres =
-      kmeans_centres(keys.matrix(0), 32, RandomStream(1, Purpose::centroid));
-  REQUIRE(centres.rows() == 32);
+  const DenseMatrix<float> centres = kmeans_centres(keys.matrix(0), 32, RandomStream(1, Purpose::centroid));
+  REQUIRE(centres.rows == 32);
   const auto codes = best_centres(keys.matrix(0), centres, 1.0F, nearest_biases(centres));
   for (int64_t i = 0; i < rows; ++i) {
     const float distance =
-        (centres.row(codes[static_cast<size_t>(i)]) - as_eigen(keys.matrix(0)).row(i)).norm();
+        (as_eigen(centres).row(codes[static_cast<size_t>(i)]) - as_eigen(keys.matrix(0)).row(i)).norm();
     CAPTURE(i, distance);
     REQUIRE(distance < 0.2F);
   }
-  REQUIRE(kmeans_centres({keys.data(), 3, 6, 6}, 32, RandomStream(1, Purpose::centroid)).rows() == 3);
+  REQUIRE(kmeans_centres({keys.data(), 3, 6, 6}, 32, RandomStream(1, Purpose::centroid)).rows == 3);
 }
 
 TEST_CASE("bucket blocks give the same bits for any number of threads") {

@@ -6,6 +6,7 @@
 
 #include "algorithms/engines/reference/reference.h"
 #include "algorithms/methods/sparse_plan.h"
+#include "core/eigen.h"
 #include "plan_checks.h"
 
 namespace hyperattn::testing {

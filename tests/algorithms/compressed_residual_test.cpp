@@ -13,6 +13,7 @@
 #include "algorithms/methods/sparse_plan.h"
 #include "algorithms/primitives/column_masses.h"
 #include "algorithms/residuals/centroids.h"
+#include "core/eigen.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "plan_checks.h"

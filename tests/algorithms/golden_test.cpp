@@ -41,8 +41,8 @@ struct GoldenCase {
  private:
   void read_replay(const Hdf5File& file) {
     const DoubleArray directions = file.read_doubles("/replay/projections");
-    replay.projections = Eigen::Map<const RowMajorMatrix<double>>(directions.values.data(),
-                                                                  directions.shape[0], directions.shape[1]);
+    replay.projections = DenseMatrix<double>(directions.shape[0], directions.shape[1]);
+    std::copy(directions.values.begin(), directions.values.end(), replay.projections.values.begin());
     const std::string prefix = "samples_rows_";
     for (const std::string& name : file.children("/replay")) {
       if (name.rfind(prefix, 0) != 0) continue;
@@ -137,7 +137,7 @@ TEST_CASE("a replay that does not fit is refused") {
   CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.context), Catch::Contains("1024"));
   golden.replay.samples.clear();
   CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.context), Catch::Contains("missing"));
-  golden.replay.projections = RowMajorMatrix<double>::Zero(31, 6);
+  golden.replay.projections = DenseMatrix<double>(31, 6);
   CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.context), Catch::Contains("31"));
 }
 

@@ -7,6 +7,7 @@
 #include "algorithms/engines/reference/reference.h"
 #include "algorithms/masks/node_mask.h"
 #include "algorithms/methods/sparse_plan.h"
+#include "core/eigen.h"
 #include "core/error.h"
 #include "plan_checks.h"
 

@@ -10,6 +10,7 @@
 #include "algorithms/methods/sparse_plan.h"
 #include "algorithms/residuals/centroids.h"
 #include "algorithms/residuals/moments.h"
+#include "core/eigen.h"
 #include "core/error.h"
 #include "plan_checks.h"
 

@@ -9,6 +9,7 @@
 #include "algorithms/engines/cpu/engine.h"
 #include "algorithms/engines/reference/reference_plan.h"
 #include "algorithms/methods/sparse_plan.h"
+#include "core/eigen.h"
 #include "core/error.h"
 #include "plan_checks.h"
 

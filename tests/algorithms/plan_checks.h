@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "algorithms/backend.h"
+#include "core/eigen.h"
 #include "core/parallel.h"
 #include "random_problem.h"
 

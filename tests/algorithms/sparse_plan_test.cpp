@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "algorithms/engines/reference/reference.h"
+#include "core/eigen.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "plan_checks.h"

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "algorithms/masks/heavy_mask.h"
+#include "core/eigen.h"
 #include "plan_checks.h"
 
 namespace hyperattn::testing {

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "core/eigen.h"
+
 namespace hyperattn {
 namespace {
 
@@ -51,12 +53,12 @@ TEST_CASE("operator_norm agrees with the SVD at awkward shapes") {
   for (const auto& [rows, cols] : shapes) {
     CAPTURE(rows, cols);
     const Matrix m = gaussian(rows, cols);
-    const OperatorNorm norm = operator_norm(dense_operator(m), test_stream());
+    const OperatorNorm norm = operator_norm(dense_operator(view_of(m)), test_stream());
     const bool small = std::min(rows, cols) <= 12;
     REQUIRE(norm.status == NormStatus::converged);
     REQUIRE(norm.residual <= (small ? 0 : kTolerance));
     require_norm(norm, svd_norm(m), small ? 1e-12 : kTolerance);
-    require_norm(direct_norm(m), svd_norm(m), 1e-12);
+    require_norm(direct_norm(view_of(m)), svd_norm(m), 1e-12);
   }
 }
 
@@ -65,8 +67,8 @@ TEST_CASE("operator_norm reaches its tolerance on softmax matrices from flat to 
     CAPTURE(spread);
     const Matrix p = softmax(150, 160, spread);
     OperatorNormOptions options;
-    options.start = Eigen::VectorXd(p.colwise().sum().transpose());
-    const OperatorNorm norm = operator_norm(dense_operator(p), test_stream(), options);
+    options.start = to_vector(p.colwise().sum().transpose());
+    const OperatorNorm norm = operator_norm(dense_operator(view_of(p)), test_stream(), options);
     REQUIRE(norm.status == NormStatus::converged);
     REQUIRE(norm.applications <= 45);
     require_norm(norm, svd_norm(p), kTolerance);
@@ -78,21 +80,22 @@ TEST_CASE("operator_norm keeps its tolerance at extreme scales") {
   for (const double scale : {1e-200, 1e-12, 1.0, 1e12, 1e200}) {
     CAPTURE(scale);
     const Matrix scaled = scale * m;
-    require_norm(operator_norm(dense_operator(scaled), test_stream()), scale * svd_norm(m), kTolerance);
-    require_norm(direct_norm(scaled), scale * svd_norm(m), 1e-12);
-    REQUIRE(frobenius_norm(scaled) == Approx(scale * m.norm()).epsilon(1e-12));
+    require_norm(operator_norm(dense_operator(view_of(scaled)), test_stream()), scale * svd_norm(m),
+                 kTolerance);
+    require_norm(direct_norm(view_of(scaled)), scale * svd_norm(m), 1e-12);
+    REQUIRE(frobenius_norm(view_of(scaled)) == Approx(scale * m.norm()).epsilon(1e-12));
   }
 }
 
 TEST_CASE("operator_norm of zero, rank one and identity") {
   const Matrix zero = Matrix::Zero(40, 30);
-  REQUIRE(operator_norm(dense_operator(zero), test_stream()).value == 0);
-  REQUIRE(direct_norm(zero).value == 0);
-  REQUIRE(frobenius_norm(zero) == 0);
+  REQUIRE(operator_norm(dense_operator(view_of(zero)), test_stream()).value == 0);
+  REQUIRE(direct_norm(view_of(zero)).value == 0);
+  REQUIRE(frobenius_norm(view_of(zero)) == 0);
   const Matrix rank_one = gaussian(40, 1) * gaussian(1, 30);
-  require_norm(operator_norm(dense_operator(rank_one), test_stream()), svd_norm(rank_one), 1e-12);
+  require_norm(operator_norm(dense_operator(view_of(rank_one)), test_stream()), svd_norm(rank_one), 1e-12);
   const Matrix identity = Matrix::Identity(40, 40);
-  require_norm(operator_norm(dense_operator(identity), test_stream()), 1, 1e-12);
+  require_norm(operator_norm(dense_operator(view_of(identity)), test_stream()), 1, 1e-12);
 }
 
 TEST_CASE("operator_norm says so when it does not converge, and stays a lower bound") {
@@ -101,7 +104,7 @@ TEST_CASE("operator_norm says so when it does not converge, and stays a lower bo
   OperatorNormOptions options;
   options.tolerance = 1e-9;
   options.max_applications = 20;
-  const OperatorNorm norm = operator_norm(dense_operator(m), test_stream(), options);
+  const OperatorNorm norm = operator_norm(dense_operator(view_of(m)), test_stream(), options);
   REQUIRE(norm.status == NormStatus::not_converged);
   REQUIRE(norm.residual > options.tolerance);
   REQUIRE(norm.applications <= 30);
@@ -110,22 +113,22 @@ TEST_CASE("operator_norm says so when it does not converge, and stays a lower bo
 
 TEST_CASE("operator_norm is deterministic and depends on the stream only within its tolerance") {
   const Matrix m = gaussian(80, 70);
-  const double first = operator_norm(dense_operator(m), test_stream()).value;
-  REQUIRE(operator_norm(dense_operator(m), test_stream()).value == first);
-  const double other = operator_norm(dense_operator(m), test_stream(1)).value;
+  const double first = operator_norm(dense_operator(view_of(m)), test_stream()).value;
+  REQUIRE(operator_norm(dense_operator(view_of(m)), test_stream()).value == first);
+  const double other = operator_norm(dense_operator(view_of(m)), test_stream(1)).value;
   REQUIRE(other == Approx(first).epsilon(kTolerance));
 }
 
 TEST_CASE("operator_norm reports entries that are not finite") {
   Matrix m = gaussian(40, 30);
   m(3, 4) = kInfinity;
-  REQUIRE(direct_norm(m).value == kInfinity);
-  REQUIRE(direct_norm(m).status == NormStatus::not_finite);
-  REQUIRE(operator_norm(dense_operator(m), test_stream()).status == NormStatus::not_finite);
+  REQUIRE(direct_norm(view_of(m)).value == kInfinity);
+  REQUIRE(direct_norm(view_of(m)).status == NormStatus::not_finite);
+  REQUIRE(operator_norm(dense_operator(view_of(m)), test_stream()).status == NormStatus::not_finite);
   m(7, 7) = std::numeric_limits<double>::quiet_NaN();
-  REQUIRE(std::isnan(direct_norm(m).value));
-  REQUIRE(std::isnan(frobenius_norm(m)));
-  const OperatorNorm norm = operator_norm(dense_operator(m), test_stream());
+  REQUIRE(std::isnan(direct_norm(view_of(m)).value));
+  REQUIRE(std::isnan(frobenius_norm(view_of(m))));
+  const OperatorNorm norm = operator_norm(dense_operator(view_of(m)), test_stream());
   REQUIRE(std::isnan(norm.value));
   REQUIRE(norm.status == NormStatus::not_finite);
 }
@@ -133,11 +136,13 @@ TEST_CASE("operator_norm reports entries that are not finite") {
 TEST_CASE("scale_rows is multiplication by a diagonal matrix") {
   const Matrix m = gaussian(20, 15);
   const Eigen::VectorXd weights = gaussian(20, 1, 2);
-  const LinearOperator scaled = scale_rows(dense_operator(m), weights);
+  const LinearOperator scaled = scale_rows(dense_operator(view_of(m)), to_vector(weights));
   const Matrix expected = weights.asDiagonal() * m;
-  REQUIRE((scaled.apply(Matrix::Identity(15, 15)) - expected).norm() <= 1e-14 * expected.norm());
-  REQUIRE((scaled.apply_transposed(Matrix::Identity(20, 20)) - expected.transpose()).norm() <=
+  REQUIRE((as_eigen(scaled.apply(to_dense(Matrix::Identity(15, 15)))) - expected).norm() <=
           1e-14 * expected.norm());
+  REQUIRE(
+      (as_eigen(scaled.apply_transposed(to_dense(Matrix::Identity(20, 20)))) - expected.transpose()).norm() <=
+      1e-14 * expected.norm());
 }
 
 }  // namespace hyperattn

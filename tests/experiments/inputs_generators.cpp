@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "core/eigen.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "experiments/inputs/input_source.h"

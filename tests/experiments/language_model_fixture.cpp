@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "core/eigen.h"
+
 namespace hyperattn::testing {
 namespace {
 

@@ -8,6 +8,7 @@
 #include "algorithms/engines/reference/reference_plan.h"
 #include "algorithms/plan.h"
 #include "algorithms/problem.h"
+#include "core/eigen.h"
 #include "core/random.h"
 #include "experiments/measures/measure.h"
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "algorithms/primitives/column_sample.h"
+#include "core/eigen.h"
 #include "experiments/measures/context.h"
 #include "experiments/measures/measures.h"
 #include "measures_answered.h"

@@ -4,6 +4,7 @@
 #include <core/error.h>
 #include <core/random.h>
 
+#include <cmath>
 #include <cstdio>
 
 using namespace hyperattn;
@@ -21,15 +22,25 @@ Tensor<float> gaussian(Purpose purpose) {
   return tensor;
 }
 
-RowMajorMatrix<float> attention(const std::string& name, const AttentionProblem& problem,
-                                Parameters changes = {}) {
+Tensor<float> attention(const std::string& name, const AttentionProblem& problem, Parameters changes = {}) {
   const Backend* backend = find_backend(name);
   if (backend == nullptr) fail_usage("there is no backend '" + name + "'");
   CallContext context;
   context.parameters = default_parameters(backend->parameters());
   for (const auto& [key, value] : changes.all()) context.parameters.set(key, value);
-  const ForwardState state = backend->forward(problem, context);
-  return as_eigen(state.result.out.matrix(0));
+  return backend->forward(problem, context).result.out;
+}
+
+/// ‖a − b‖_F/‖b‖_F.
+double relative_distance(const Tensor<float>& a, const Tensor<float>& b) {
+  double difference = 0;
+  double size = 0;
+  for (int64_t i = 0; i < b.shape().size(); ++i) {
+    const double wanted = b.data()[i];
+    difference += (a.data()[i] - wanted) * (a.data()[i] - wanted);
+    size += wanted * wanted;
+  }
+  return std::sqrt(difference / size);
 }
 
 }  // namespace
@@ -44,13 +55,13 @@ int main() {
   problem.value = value.view();
   problem.scale = default_scale(kDim);
 
-  const RowMajorMatrix<float> exact = attention("exact", problem);
+  const Tensor<float> exact = attention("exact", problem);
   for (const int64_t sample_size : {64, 256, 1024}) {
     Parameters changes;
     changes.set("block_size", int64_t{64});
     changes.set("sample_size", sample_size);
-    const RowMajorMatrix<float> approximate = attention("hyper", problem, changes);
+    const Tensor<float> approximate = attention("hyper", problem, changes);
     std::printf("sample_size %4d: relative error %.2g\n", static_cast<int>(sample_size),
-                static_cast<double>((exact - approximate).norm() / exact.norm()));
+                relative_distance(approximate, exact));
   }
 }

@@ -1,5 +1,5 @@
 # Installs BUILD into an empty folder, builds the program of this folder against what lies there, and runs both programs.
-# Needs BUILD, WORK, CXX, C, GENERATOR, BUILD_TYPE, VERSION.
+# Needs BUILD, WORK, CXX, C, GENERATOR, BUILD_TYPE, VERSION, NM.
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
   set(output "${output}" PARENT_SCOPE)
@@ -21,10 +21,20 @@ run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR} -B ${WORK}/build -G ${GENERATO
 run(${CMAKE_COMMAND} --build ${WORK}/build)
 
 # The error falls with the sample, and is rounding where all keys are sampled.
-run(${WORK}/build/example)
-expect("sample_size   64: relative error ([0-9.]+)\nsample_size  256: relative error ([0-9.]+)\nsample_size 1024: relative error [0-9.]+e-0[67]\n")
-if(NOT CMAKE_MATCH_1 GREATER CMAKE_MATCH_2)
-  message(FATAL_ERROR "the error does not fall with the sample:\n${output}")
+foreach(program example example_native)
+  run(${WORK}/build/${program})
+  expect("sample_size   64: relative error ([0-9.]+)\nsample_size  256: relative error ([0-9.]+)\nsample_size 1024: relative error [0-9.]+e-0[67]\n")
+  if(NOT CMAKE_MATCH_1 GREATER CMAKE_MATCH_2)
+    message(FATAL_ERROR "the error does not fall with the sample:\n${output}")
+  endif()
+endforeach()
+
+# A program that has an Eigen of its own gets right results, and none of its functions are taken for the library's.
+run(${WORK}/build/own_eigen)
+file(GLOB_RECURSE libraries ${WORK}/prefix/*.a)
+run(${NM} ${libraries})
+if(output MATCHES "[^\n]*5Eigen[^\n]*")  # a mangled name with the namespace Eigen
+  message(FATAL_ERROR "the libraries have functions that a program's own Eigen has, too, such as:\n${CMAKE_MATCH_0}")
 endif()
 
 run(${WORK}/prefix/bin/hyperattn --version)

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "algorithms/methods/described_backend.h"
+#include "core/eigen.h"
 #include "core/parallel.h"
 #include "core/timing.h"
 
