@@ -245,6 +245,7 @@ const BuildInfo& build_info() {
         {"Highway", HYPERATTN_HIGHWAY_VERSION},
         {"OpenMP", HYPERATTN_OPENMP_VERSION},
     };
+    std::erase_if(build.libraries, [](const auto& library) { return library.second.empty(); });
     return build;
   }();
   return info;

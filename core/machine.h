@@ -50,7 +50,7 @@ struct BuildInfo {
   std::string build_type;  ///< "Release"
   bool optimised = true;
   bool sanitizers = false;
-  std::map<std::string, std::string> libraries;  ///< name → version
+  std::map<std::string, std::string> libraries;  ///< name → version, of those that this build needs
 };
 [[nodiscard]] const BuildInfo& build_info();
 

@@ -1,18 +1,6 @@
 # Installs BUILD into an empty folder, builds the program of this folder against what lies there, and runs both programs.
 # Needs BUILD, WORK, CXX, C, GENERATOR, BUILD_TYPE, VERSION, NM.
-function(run)
-  execute_process(COMMAND ${ARGN} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  set(output "${output}" PARENT_SCOPE)
-  if(NOT status EQUAL 0)
-    message(FATAL_ERROR "'${ARGN}' failed (${status}):\n${output}")
-  endif()
-endfunction()
-
-macro(expect regex)  # leaves its groups in CMAKE_MATCH_1, ...
-  if(NOT output MATCHES "${regex}")
-    message(FATAL_ERROR "expected '${regex}', but got:\n${output}")
-  endif()
-endmacro()
+include(${CMAKE_CURRENT_LIST_DIR}/run_and_expect.cmake)
 
 file(REMOVE_RECURSE ${WORK})
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
