@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "algorithms/backend.h"
 #include "core/error.h"
@@ -115,16 +116,34 @@ void require_memory_for(const AttentionProblem& problem, const AttendArguments& 
       "the call");
 }
 
+/// The types that the tensors of the output are written in: float32, or those of q, k and v.
+struct OutputTypes {
+  DatasetInfo query;
+  DatasetInfo key;
+  DatasetInfo value;
+};
+
+OutputTypes output_types(const Hdf5File& file, bool keep_type) {
+  if (!keep_type) return {};
+  const OutputTypes types{file.info("/inputs/q"), file.info("/inputs/k"), file.info("/inputs/v")};
+  for (const auto& [name, info] :
+       {std::pair{"/inputs/q", &types.query}, {"/inputs/k", &types.key}, {"/inputs/v", &types.value}})
+    if (info->element != ElementClass::real)
+      fail_usage(std::string("--keep-type needs floating-point inputs, but ") + name + " of '" + file.path() +
+                 "' holds " + info->element_name);
+  return types;
+}
+
 void write_output(const std::string& path, const AttentionResult& result,
-                  const std::optional<AttentionGradients>& gradients) {
+                  const std::optional<AttentionGradients>& gradients, const OutputTypes& types) {
   Hdf5File file = Hdf5File::create(path);
   const TensorShape& lse = result.lse.shape();
-  file.write_tensor("/out", result.out.view());
+  file.write_tensor_like("/out", result.out.view(), types.value);
   file.write_floats("/lse", {lse.batch, lse.heads, lse.rows}, result.lse.data());
   if (gradients) {
-    file.write_tensor("/dq", gradients->dquery.view());
-    file.write_tensor("/dk", gradients->dkey.view());
-    file.write_tensor("/dv", gradients->dvalue.view());
+    file.write_tensor_like("/dq", gradients->dquery.view(), types.query);
+    file.write_tensor_like("/dk", gradients->dkey.view(), types.key);
+    file.write_tensor_like("/dv", gradients->dvalue.view(), types.value);
   }
   file.close();
 }
@@ -143,6 +162,7 @@ void attend(const AttendOptions& options) {
   const AttendArguments arguments =
       options.replay ? replayed_arguments(file, options.arguments) : read_attend_arguments(options.arguments);
   AttentionProblem problem = check_shapes(file, arguments, options.backward);
+  const OutputTypes types = output_types(file, options.keep_type);
   require_memory_for(problem, arguments, options.backward);
 
   CallContext context;
@@ -178,7 +198,7 @@ void attend(const AttendOptions& options) {
     gradients = arguments.backend->backward(problem, context, state, output_gradient.view());
     check_gradients(*gradients);
   }
-  write_output(output.temporary_path(), state.result, gradients);
+  write_output(output.temporary_path(), state.result, gradients, types);
   output.commit();
 }
 

@@ -12,8 +12,9 @@ struct AttendOptions {
   std::string output;  ///< receives /out and /lse; with `backward` also /dq, /dk and /dv
   std::vector<std::string> arguments;  ///< KEY=VALUE: backend, its parameters, causal, scale, seed, trial
   bool backward = false;
-  bool replay = false;  ///< hash directions and samples come from the input's /replay (see docs/attend.md)
-  bool force = false;   ///< replace an existing output
+  bool replay = false;     ///< hash directions and samples come from the input's /replay (see docs/attend.md)
+  bool keep_type = false;  ///< tensors of the output in the floating-point types of the input's, else float32
+  bool force = false;      ///< replace an existing output
 };
 
 /// Throws Error(usage) for arguments that are wrong, contradict /replay or do not fit the shapes, and for an

@@ -109,6 +109,9 @@ void add_attend(CLI::App& program, Arguments& arguments) {
   command.add_option("-o,--output", attend.output, "Receives /out and /lse")->required();
   command.add_flag("--backward", attend.backward, "Also write /dq, /dk and /dv, from /inputs/dout");
   command.add_flag("--replay", attend.replay, "Take hash directions and samples from the input's /replay");
+  command.add_flag(
+      "--keep-type", attend.keep_type,
+      "Write /out and the gradients in the types of /inputs/v, q and k, such as bfloat16, not as float32");
   command.add_flag("--force", attend.force, "Replace an existing output");
   add_threads(command, arguments);
 }

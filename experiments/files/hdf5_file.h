@@ -26,12 +26,19 @@ using AttributeMap = std::map<std::string, AttributeValue>;
 /// What a dataset's elements are.
 enum class ElementClass { real, integer, text, compound, other };
 
+/// How elements are kept: as numbers; or as the bits of a bfloat16 in elements without arithmetic, either
+/// opaque ones of two bytes (so h5py writes the bfloat16 of ml_dtypes) or uint16 with the dataset's attribute
+/// dtype = "bfloat16".
+enum class ElementForm { number, opaque_bits, integer_bits };
+
 /// Known without reading a dataset's values.
 struct DatasetInfo {
   std::vector<int64_t> shape;  ///< empty: a scalar
   ElementClass element = ElementClass::other;
   int64_t element_bytes = 0;
-  std::string element_name;  ///< as numpy says it: "float16", "int64"; else "text", "compound", "other"
+  std::string
+      element_name;  ///< as numpy says it: "float16", "bfloat16", "int64"; else "text", "compound", "other"
+  ElementForm form = ElementForm::number;
 
   [[nodiscard]] int64_t size() const;  ///< number of elements; 1 for a scalar
 };
@@ -100,7 +107,8 @@ class Hdf5File {
   /// The shape of a numeric dataset of rank 4 without zero dimensions; the values are not read.
   [[nodiscard]] TensorShape read_shape4(const std::string& dataset) const;
 
-  /// A (batch, heads, rows, dim) dataset of float16, float32, float64 or an integer type, as float32.
+  /// A (batch, heads, rows, dim) dataset of float16, bfloat16, float32, float64 or an integer type, as
+  /// float32.
   [[nodiscard]] Tensor<float> read_tensor(const std::string& dataset) const;
   /// Only rows [begin, end) of it; nothing else is read.
   [[nodiscard]] Tensor<float> read_tensor(const std::string& dataset, int64_t begin, int64_t end) const;
@@ -126,6 +134,9 @@ class Hdf5File {
 
   void make_group(const std::string& group);
   void write_tensor(const std::string& dataset, TensorView<const float> tensor);
+  /// In the floating-point type, and form, of another dataset: rounded to the nearest value, ties to even.
+  /// Error(usage) where that type cannot hold a value.
+  void write_tensor_like(const std::string& dataset, TensorView<const float> tensor, const DatasetInfo& like);
   /// Row-major values of any rank, such as the (batch, heads, n) of /lse.
   void write_floats(const std::string& dataset, const std::vector<int64_t>& shape, const float* values);
   void write_doubles(const std::string& dataset, const std::vector<int64_t>& shape, const double* values);

@@ -15,14 +15,25 @@ herr_t keep_first_message(unsigned, const H5E_error2_t* error, void* text) {
   return 0;
 }
 
-/// An IEEE half-precision float, which this version of HDF5 has no name for.
-Id half_type(H5T_order_t order) {
+/// A float of 16 bits, of which so many are the exponent's.
+Id short_float(size_t exponent_bits, size_t bias, H5T_order_t order) {
+  const size_t mantissa_bits = 15 - exponent_bits;
   Id type(H5Tcopy(H5T_IEEE_F32LE), H5Tclose);
-  H5Tset_fields(type.get(), 15, 10, 5, 0, 10);
+  H5Tset_fields(type.get(), 15, mantissa_bits, exponent_bits, 0, mantissa_bits);
   H5Tset_size(type.get(), 2);
-  H5Tset_ebias(type.get(), 15);
+  H5Tset_ebias(type.get(), bias);
   H5Tset_order(type.get(), order);
   return type;
+}
+
+/// Opaque elements of two bytes say nothing about their meaning but, sometimes, in a tag. NumPy has no other
+/// type of two bytes that h5py writes so.
+bool is_bfloat16_bits(hid_t type) {
+  if (H5Tget_size(type) != 2) return false;
+  char* tag = H5Tget_tag(type);
+  const std::string text = tag == nullptr ? "" : tag;
+  H5free_memory(tag);
+  return text.empty() || text == "NUMPY:|V2" || text.find("bfloat16") != std::string::npos;
 }
 
 /// Only exactly these number types are read: a file can declare floats with any bit layout.
@@ -35,8 +46,11 @@ ElementType number_type(hid_t type) {
   };
   static const Id half_little = half_type(H5T_ORDER_LE);
   static const Id half_big = half_type(H5T_ORDER_BE);
-  const std::array<Known, 11> known{{
+  static const Id bfloat16_little = bfloat16_type(H5T_ORDER_LE);
+  static const Id bfloat16_big = bfloat16_type(H5T_ORDER_BE);
+  const std::array<Known, 12> known{{
       {half_little.get(), half_big.get(), ElementClass::real, "float16"},
+      {bfloat16_little.get(), bfloat16_big.get(), ElementClass::real, "bfloat16"},
       {H5T_IEEE_F32LE, H5T_IEEE_F32BE, ElementClass::real, "float32"},
       {H5T_IEEE_F64LE, H5T_IEEE_F64BE, ElementClass::real, "float64"},
       {H5T_STD_I8LE, H5T_STD_I8BE, ElementClass::integer, "int8"},
@@ -54,6 +68,14 @@ ElementType number_type(hid_t type) {
 }
 
 }  // namespace
+
+Id half_type(H5T_order_t order) {
+  return short_float(5, 15, order);
+}
+
+Id bfloat16_type(H5T_order_t order) {
+  return short_float(8, 127, order);
+}
 
 void initialise_library() {
   static const bool done = [] {
@@ -74,6 +96,8 @@ ElementType element_type(hid_t type) {
     case H5T_INTEGER:
     case H5T_FLOAT:
       return number_type(type);
+    case H5T_OPAQUE:
+      return is_bfloat16_bits(type) ? ElementType{ElementClass::real, "bfloat16"} : ElementType{};
     case H5T_STRING:
       return {ElementClass::text, "text"};
     case H5T_COMPOUND:

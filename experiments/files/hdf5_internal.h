@@ -4,8 +4,10 @@
 
 #include <hdf5.h>
 
+#include <bit>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -52,6 +54,14 @@ class Id {
 /// " (HDF5: ...)" with the innermost message of the last failed call, or nothing.
 std::string library_message();
 
+/// An IEEE half-precision float and a bfloat16 (the upper half of a float32), which this version of the
+/// library has no names for.
+Id half_type(H5T_order_t order);
+Id bfloat16_type(H5T_order_t order);
+inline float from_bfloat16(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16U);
+}
+
 struct ElementType {
   ElementClass element = ElementClass::other;
   std::string name = "other";
@@ -93,9 +103,19 @@ struct Hdf5File::Impl {
   [[nodiscard]] hdf5::Id open_object(const std::string& object) const;
   [[nodiscard]] hdf5::Id open_dataset(const std::string& dataset) const;
   [[nodiscard]] std::vector<int64_t> shape_of(hid_t space, const std::string& object) const;
+  [[nodiscard]] bool says_bfloat16(hid_t dataset) const;
   [[nodiscard]] DatasetInfo info_of(hid_t dataset, const std::string& name) const;
   void check_storage(hid_t dataset, const DatasetInfo& info, const std::string& name) const;
+  void check_filters(hid_t properties, const std::string& name) const;
+  void check_written(hid_t dataset, hid_t properties, const DatasetInfo& info, const std::string& name) const;
   void check_numeric(const DatasetInfo& info, const std::string& name, bool integers_only) const;
+  /// Elements of two bytes in this machine's order, whatever the order in the file.
+  [[nodiscard]] Buffer<uint16_t> read_bits(hid_t dataset, hid_t memory_space, hid_t file_space, int64_t count,
+                                           const std::string& name) const;
+  /// `count` selected values of a numeric dataset, converted to float or double.
+  template <class Real>
+  void read_reals(hid_t dataset, const DatasetInfo& info, hid_t memory_space, hid_t file_space, int64_t count,
+                  Real* values, const std::string& name) const;
 
   template <class Read>
   std::string read_string(hid_t type, hid_t space, const std::string& name, const Read& read) const;
@@ -108,6 +128,18 @@ struct Hdf5File::Impl {
   void write(const std::string& name, const std::vector<int64_t>& shape, hid_t file_type, hid_t memory_type,
              const void* values) const;
 };
+
+template <class Real>
+void Hdf5File::Impl::read_reals(hid_t dataset, const DatasetInfo& info, hid_t memory_space, hid_t file_space,
+                                int64_t count, Real* values, const std::string& name) const {
+  const hid_t native = std::is_same_v<Real, float> ? H5T_NATIVE_FLOAT : H5T_NATIVE_DOUBLE;
+  if (info.element_name != "bfloat16") {
+    need(H5Dread(dataset, native, memory_space, file_space, H5P_DEFAULT, values), name, "can't be read");
+    return;
+  }
+  const Buffer<uint16_t> bits = read_bits(dataset, memory_space, file_space, count, name);
+  for (int64_t i = 0; i < count; ++i) values[i] = hdf5::from_bfloat16(bits[i]);
+}
 
 /// One string, of fixed or variable length; `read(memory_type, buffer)` fetches it.
 template <class Read>

@@ -1,6 +1,8 @@
 // Objects of an HDF5 file: links, datasets and what they say about themselves, checked before it is believed.
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <map>
 
 #include "core/error.h"
 #include "experiments/files/hdf5_internal.h"
@@ -32,6 +34,16 @@ Id inside_file(MakeId make_property_list) {
 std::string parent_of(const std::string& object) {
   const size_t slash = object.rfind('/');
   return slash == std::string::npos ? "" : object.substr(0, slash);
+}
+
+/// "'lzf' (number 32000)". Filters are registered by number; not every writer stores the name.
+std::string filter_text(H5Z_filter_t filter, const std::string& stored) {
+  static const std::map<int, const char*> kNames = {
+      {4, "szip"},    {32000, "lzf"},  {32001, "blosc"}, {32004, "lz4"},   {32008, "bitshuffle"},
+      {32013, "zfp"}, {32015, "zstd"}, {32017, "sz"},    {32026, "blosc2"}};
+  const auto known = kNames.find(filter);
+  const std::string name = known != kNames.end() ? known->second : stored;
+  return (name.empty() ? "" : "'" + name + "' ") + "(number " + std::to_string(filter) + ")";
 }
 
 herr_t collect_link(hid_t, const char* name, const H5L_info_t*, void* names) {
@@ -78,12 +90,29 @@ std::vector<int64_t> Hdf5File::Impl::shape_of(hid_t space, const std::string& ob
   return shape;
 }
 
+/// Whether the dataset has the attribute dtype = "bfloat16".
+bool Hdf5File::Impl::says_bfloat16(hid_t dataset) const {
+  if (H5Aexists(dataset, "dtype") <= 0) return false;
+  const Id attribute(H5Aopen(dataset, "dtype", H5P_DEFAULT), H5Aclose);
+  AttributeValue value;
+  const bool known = attribute.valid() && read_attribute(attribute.get(), "dtype", value);
+  const auto* text = known ? std::get_if<std::string>(&value) : nullptr;
+  return text != nullptr && *text == "bfloat16";
+}
+
 DatasetInfo Hdf5File::Impl::info_of(hid_t dataset, const std::string& name) const {
   const Id type = need_id(H5Dget_type(dataset), H5Tclose, name, "has an unreadable type");
   const Id space = need_id(H5Dget_space(dataset), H5Sclose, name, "has an unreadable shape");
   const ElementType element = element_type(type.get());
-  return {shape_of(space.get(), name), element.element, static_cast<int64_t>(H5Tget_size(type.get())),
-          element.name};
+  DatasetInfo info{shape_of(space.get(), name), element.element,
+                   static_cast<int64_t>(H5Tget_size(type.get())), element.name};
+  if (H5Tget_class(type.get()) == H5T_OPAQUE) info.form = ElementForm::opaque_bits;
+  if (element.name == "uint16" && says_bfloat16(dataset)) {
+    info.element = ElementClass::real;
+    info.element_name = "bfloat16";
+    info.form = ElementForm::integer_bits;
+  }
+  return info;
 }
 
 /// Refuses storage that lies outside the file, and sizes that the stored bytes cannot account for, before any
@@ -97,6 +126,7 @@ void Hdf5File::Impl::check_storage(hid_t dataset, const DatasetInfo& info, const
   const H5D_layout_t layout = H5Pget_layout(properties.get());
   if (layout == H5D_VIRTUAL || H5Pget_external_count(properties.get()) != 0)
     fail(name, "keeps its values in other files (external or virtual storage), which is not accepted");
+  check_filters(properties.get(), name);
   if (layout == H5D_CHUNKED) {
     std::array<hsize_t, kMaxRank> extents{};
     const int rank = H5Pget_chunk(properties.get(), kMaxRank, extents.data());
@@ -109,13 +139,54 @@ void Hdf5File::Impl::check_storage(hid_t dataset, const DatasetInfo& info, const
   if (bytes > kUnbackedAllowed && stored * kMaxCompression < static_cast<double>(bytes))
     fail(name, "declares shape " + shape_text(info.shape) + " (" + std::to_string(bytes) +
                    " bytes), but its values were never written");
+  check_written(dataset, properties.get(), info, name);
+}
+
+/// What the values went through must be undone by a filter that this library has.
+void Hdf5File::Impl::check_filters(hid_t properties, const std::string& name) const {
+  for (int i = 0; i < H5Pget_nfilters(properties); ++i) {
+    std::array<char, 256> filter_name{};
+    unsigned flags = 0;
+    size_t values = 0;
+    const H5Z_filter_t filter = H5Pget_filter2(properties, static_cast<unsigned>(i), &flags, &values, nullptr,
+                                               filter_name.size() - 1, filter_name.data(), nullptr);
+    if (filter < 0 || H5Zfilter_avail(filter) > 0) continue;
+    fail(name, "was written through the filter " + filter_text(filter, filter_name.data()) +
+                   ", which this program's HDF5 library does not have; write it uncompressed, or with gzip");
+  }
+}
+
+/// Values that were never written read as zeros, which nobody meant. A fill value of the writer's own is
+/// meant.
+void Hdf5File::Impl::check_written(hid_t dataset, hid_t properties, const DatasetInfo& info,
+                                   const std::string& name) const {
+  H5D_fill_value_t fill = H5D_FILL_VALUE_DEFAULT;
+  if (info.size() == 0 ||
+      (H5Pfill_value_defined(properties, &fill) >= 0 && fill == H5D_FILL_VALUE_USER_DEFINED))
+    return;
+  if (H5Pget_layout(properties) == H5D_CONTIGUOUS && H5Dget_storage_size(dataset) == 0)
+    fail(name, "has shape " + shape_text(info.shape) + ", but its values were never written");
+  if (H5Pget_layout(properties) != H5D_CHUNKED) return;
+  std::array<hsize_t, kMaxRank> extents{};
+  const int rank = H5Pget_chunk(properties, kMaxRank, extents.data());
+  double chunks = 1;  // of the whole shape; as double, which a hostile shape cannot overflow
+  for (int i = 0; i < rank; ++i)
+    chunks *= std::ceil(static_cast<double>(info.shape[static_cast<size_t>(i)]) /
+                        static_cast<double>(extents[static_cast<size_t>(i)]));
+  const Id space = need_id(H5Dget_space(dataset), H5Sclose, name, "has an unreadable shape");
+  hsize_t written = 0;
+  need(H5Dget_num_chunks(dataset, space.get(), &written), name, "has an unreadable list of chunks");
+  if (static_cast<double>(written) < chunks)
+    fail(name, "has shape " + shape_text(info.shape) + ", but only " + std::to_string(written) + " of its " +
+                   std::to_string(static_cast<int64_t>(chunks)) + " chunks of values were written");
 }
 
 void Hdf5File::Impl::check_numeric(const DatasetInfo& info, const std::string& name,
                                    bool integers_only) const {
   if (info.element == ElementClass::integer || (info.element == ElementClass::real && !integers_only)) return;
   fail(name, std::string("must hold ") +
-                 (integers_only ? "integers" : "float16, float32, float64 or integers") + ", but holds " +
+                 (integers_only ? "integers" : "float16, bfloat16, float32, float64 or integers") +
+                 ", but holds " +
                  (info.element_name == "other" ? "elements of another type" : info.element_name));
 }
 

@@ -45,6 +45,7 @@ Tensor<float> Hdf5File::read_tensor(const std::string& dataset, int64_t begin, i
   Tensor<float> tensor(shape);
 
   const Id id = impl_->open_dataset(dataset);
+  const DatasetInfo info = impl_->info_of(id.get(), dataset);
   const Id file_space = impl_->need_id(H5Dget_space(id.get()), H5Sclose, dataset, "has an unreadable shape");
   const std::array<hsize_t, 4> start{0, 0, static_cast<hsize_t>(begin), 0};
   const std::array<hsize_t, 4> count{static_cast<hsize_t>(shape.batch), static_cast<hsize_t>(shape.heads),
@@ -53,9 +54,8 @@ Tensor<float> Hdf5File::read_tensor(const std::string& dataset, int64_t begin, i
       H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr),
       dataset, "has rows that can't be selected");
   const Id memory_space(H5Screate_simple(4, count.data(), nullptr), H5Sclose);
-  impl_->need(
-      H5Dread(id.get(), H5T_NATIVE_FLOAT, memory_space.get(), file_space.get(), H5P_DEFAULT, tensor.data()),
-      dataset, "can't be read");
+  impl_->read_reals(id.get(), info, memory_space.get(), file_space.get(), shape.size(), tensor.data(),
+                    dataset);
   return tensor;
 }
 
@@ -68,8 +68,7 @@ DoubleArray Hdf5File::read_doubles(const std::string& dataset) const {
                  ("the dataset '" + dataset + "'").c_str());
   DoubleArray array{info.shape, Buffer<double>(info.size())};
   if (info.size() > 0)
-    impl_->need(H5Dread(id.get(), H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, array.values.data()),
-                dataset, "can't be read");
+    impl_->read_reals(id.get(), info, H5S_ALL, H5S_ALL, info.size(), array.values.data(), dataset);
   return array;
 }
 

@@ -95,7 +95,7 @@ Tensor<float> read_rows(const Hdf5File& file, const std::string& dataset, RowRan
 SourceDescription description() {
   return {
       "file",
-      "Q, K and V of an HDF5 file (/inputs/q, k, v; float16, float32 or float64)",
+      "Q, K and V of an HDF5 file (/inputs/q, k, v; float16, bfloat16, float32 or float64)",
       {text_parameter("path",
                       "HDF5 file with /inputs/q, k and v of shape (batch, heads, rows, dim), relative to the "
                       "current folder"),

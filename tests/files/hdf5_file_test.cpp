@@ -325,4 +325,67 @@ TEST_CASE("a full disk while writing is an error of the environment", "[hdf5]") 
   CHECK(WEXITSTATUS(status) == 1);
 }
 
+namespace {
+
+/// The value of a float of 16 bits with so many bits of exponent, from its definition.
+float value_of(unsigned bits, int exponent_bits) {
+  const int mantissa_bits = 15 - exponent_bits;
+  const int bias = (1 << (exponent_bits - 1)) - 1;
+  const auto exponent = static_cast<int>(bits >> static_cast<unsigned>(mantissa_bits));
+  const double mantissa = bits & ((1U << static_cast<unsigned>(mantissa_bits)) - 1);
+  const double scaled = exponent == 0 ? mantissa : mantissa + (1 << mantissa_bits);
+  return static_cast<float>(std::ldexp(scaled, std::max(exponent, 1) - bias - mantissa_bits));
+}
+
+}  // namespace
+
+TEST_CASE("tensors are rounded to the nearest float of 16 bits, ties to even", "[hdf5]") {
+  for (const auto& [name, exponent_bits] : {std::pair{"float16", 5}, {"bfloat16", 8}}) {
+    const unsigned largest = ((1U << static_cast<unsigned>(exponent_bits)) - 1)
+                             << static_cast<unsigned>(15 - exponent_bits);
+    std::vector<float> values;
+    std::vector<float> expected;
+    for (unsigned bits = 0; bits + 1 < largest; ++bits) {
+      const float low = value_of(bits, exponent_bits);
+      const float high = value_of(bits + 1, exponent_bits);
+      const float tie = low + (high - low) / 2;  // exact: both have at most 11 digits
+      for (const auto& [value, rounded] : {std::pair{low, low},
+                                           {tie, bits % 2 == 0 ? low : high},
+                                           {std::nextafter(tie, 0.0F), low},
+                                           {std::nextafter(tie, high), high}}) {
+        if (bits == 0 && exponent_bits == 8) continue;  // below the smallest float32
+        values.push_back(value);
+        values.push_back(-value);
+        expected.push_back(rounded);
+        expected.push_back(-rounded);
+      }
+    }
+    Tensor<float> tensor(TensorShape{1, 1, 2, static_cast<int64_t>(values.size()) / 2});
+    std::copy(values.begin(), values.end(), tensor.data());
+    for (const ElementForm form :
+         {ElementForm::number, ElementForm::opaque_bits, ElementForm::integer_bits}) {
+      DatasetInfo like;
+      like.element_name = name;
+      like.form = form;
+      if (exponent_bits == 5 && form != ElementForm::number) continue;
+      Hdf5File file = Hdf5File::create_in_memory("rounded");
+      file.write_tensor_like("/x", tensor.view(), like);
+      const Hdf5File back = Hdf5File::open_image(file.image(), "rounded");
+      CHECK(back.info("/x").element_name == name);
+      CHECK(back.info("/x").form == form);
+      const Tensor<float> read = back.read_tensor("/x");
+      int64_t wrong = 0;
+      for (size_t i = 0; i < expected.size(); ++i) wrong += read.data()[i] != expected[i];
+      CAPTURE(name, static_cast<int>(form));
+      CHECK(wrong == 0);
+    }
+    tensor.data()[7] =
+        std::ldexp(1.0F, exponent_bits == 5 ? 16 : 127) * (exponent_bits == 5 ? 1.0F : 1.9999F);
+    DatasetInfo like;
+    like.element_name = name;
+    check_error(Blame::usage, {"/x", "beyond", name},
+                [&] { Hdf5File::create_in_memory("beyond").write_tensor_like("/x", tensor.view(), like); });
+  }
+}
+
 }  // namespace hyperattn
