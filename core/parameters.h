@@ -1,6 +1,6 @@
 // Declared parameters: a backend, an input source or a measure states each parameter once (name, type,
-// default, range, one line of meaning); validation, `hyperattn list`, the JSON Schema and the documentation
-// all read that declaration.
+// default, range, unit, one line of meaning, and when it has an effect); validation, `hyperattn list`, the
+// JSON Schema, the columns of results and the scripts all read that declaration.
 #pragma once
 
 #include <cstdint>
@@ -25,11 +25,23 @@ enum class ParameterType {
   integer_list,  ///< holds IntegerList
 };
 
+/// What another parameter has to be for a parameter to have an effect: the alternatives, any of which will
+/// do.
+struct EffectCondition {
+  struct Alternative {
+    std::string parameter;
+    std::vector<ParameterValue> values;
+    bool excluded = false;  ///< any value but these
+  };
+  std::vector<Alternative> alternatives;
+};
+
 struct ParameterSpec {
   std::string name;
   ParameterType type = ParameterType::integer;
   std::optional<ParameterValue> default_value;  ///< none: required, unless `optional`
   std::string meaning;                          ///< one line
+  std::string unit;                             ///< empty: a count, a ratio, or none
   double minimum = -std::numeric_limits<double>::infinity();
   double maximum =
       std::numeric_limits<double>::infinity();  ///< inclusive; `.inf` itself only if allow_infinity
@@ -37,6 +49,7 @@ struct ParameterSpec {
   bool power_of_two = false;
   bool allow_infinity = false;
   bool optional = false;  ///< may be absent without a default (then `Parameters::has` is false)
+  std::vector<EffectCondition> conditions;  ///< all must hold, else the value changes nothing
 
   // A copy with one more thing said, so that a declaration is one expression:
   //   integer_parameter("rows", "sampled rows").at_least(1).by_default(32)
@@ -46,6 +59,16 @@ struct ParameterSpec {
   [[nodiscard]] ParameterSpec or_word(const std::string& word) const;
   [[nodiscard]] ParameterSpec or_infinity() const;
   [[nodiscard]] ParameterSpec or_absent() const;
+  [[nodiscard]] ParameterSpec in_unit(const std::string& name_of_unit) const;
+  /// Has effect only where `parameter` has one of these values and an effect itself. Several such conditions
+  /// must all hold.
+  [[nodiscard]] ParameterSpec only_with(const std::string& parameter,
+                                        std::vector<ParameterValue> values) const;
+  /// Has effect only where `parameter` has another value than these.
+  [[nodiscard]] ParameterSpec not_with(const std::string& parameter,
+                                       std::vector<ParameterValue> values) const;
+  /// Another way to meet the condition stated last.
+  [[nodiscard]] ParameterSpec or_with(const std::string& parameter, std::vector<ParameterValue> values) const;
 };
 
 [[nodiscard]] ParameterSpec integer_parameter(const std::string& name, const std::string& meaning);
@@ -88,6 +111,19 @@ class Parameters {
 /// An empty string if `value` is allowed by `spec`; otherwise what is wrong and what is allowed, for example
 /// "must be a power of two, but is 96".
 [[nodiscard]] std::string check_parameter(const ParameterSpec& spec, const ParameterValue& value);
+
+/// The declaration of that name, or null.
+[[nodiscard]] const ParameterSpec* find_spec(const std::vector<ParameterSpec>& specs,
+                                             const std::string& name);
+
+/// Empty if the parameter has an effect where all have these values; else why not: "has effect only with
+/// mask: file, but mask is band". `specs` holds the declarations of the parameters that conditions name; a
+/// condition on parameters that have no value here holds.
+[[nodiscard]] std::string why_no_effect(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs,
+                                        const Parameters& values);
+
+/// "mask: sort_lsh and buckets: lsh": the parameter's conditions; empty if it always has an effect.
+[[nodiscard]] std::string effect_text(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs);
 
 /// The defaults of all specs that have one.
 [[nodiscard]] Parameters default_parameters(const std::vector<ParameterSpec>& specs);

@@ -18,19 +18,22 @@ std::vector<ParameterSpec> estimator_parameters() {
   return {
       choice_parameter("estimator", {"residual", "theory"},
                        "mask plus weighted sample, or the paper's Algorithms 2 and 3"),
-      number_parameter(
-          "approx_kappa",
-          "theory: kappa of ApproxD's floor tau/kappa; auto: measured on sampled rows; .inf: no floor")
+      number_parameter("approx_kappa",
+                       "kappa of ApproxD's floor tau/kappa; auto: measured on sampled rows; .inf: no floor")
           .at_least(1)
           .or_infinity()
           .or_word("auto")
-          .by_default("auto"),
-      number_parameter("approx_epsilon", "theory: epsilon in ApproxD's clip C_i")
+          .by_default("auto")
+          .only_with("estimator", {"theory"}),
+      number_parameter("approx_epsilon", "epsilon in ApproxD's clip C_i")
           .at_least(1e-9)
-          .by_default(0.5),
-      number_parameter("clip_constant", "theory: constant of the clip C_i; 0: no clip")
+          .by_default(0.5)
+          .only_with("estimator", {"theory"})
+          .not_with("clip_constant", {0}),
+      number_parameter("clip_constant", "constant of the clip C_i; 0: no clip")
           .at_least(0)
-          .by_default(1.0),
+          .by_default(1.0)
+          .only_with("estimator", {"theory"}),
   };
 }
 

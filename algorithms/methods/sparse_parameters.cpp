@@ -40,33 +40,44 @@ std::vector<ParameterSpec> mask_parameters(bool allow_no_mask) {
   ParameterSpec buckets =
       integer_parameter("bucket_count", "buckets of the hash, 2^r from r hyperplanes: more make blocks purer")
           .between(1, 1 << kMaxHashBits)
-          .by_default(128);
+          .by_default(128)
+          .only_with("mask", {"sort_lsh"});
   buckets.power_of_two = true;
   return {
       choice_parameter("mask", std::move(masks), "which entries are computed exactly"),
       std::move(buckets),
       integer_parameter("block_size", "keys in a block (b): cost and exact mass grow with it")
           .between(1, kMaxRows)
-          .by_default(256),
+          .by_default(256)
+          .only_with("mask", {"sort_lsh"}),
       choice_parameter("bucket_order", {"gray", "reference"},
-                       "order of buckets: neighbours differ in one bit, or as in the authors' code"),
+                       "order of buckets: neighbours differ in one bit, or as in the authors' code")
+          .only_with("buckets", {"lsh"}),
       choice_parameter(
           "buckets", {"lsh", "random", "kmeans"},
-          "hashed buckets, random ones as a control, or at most bucket_count k-means centres of the keys"),
-      boolean_parameter("centre_keys", "buckets: lsh: the hash (nothing else) sees keys minus their mean"),
+          "hashed buckets, random ones as a control, or at most bucket_count k-means centres of the keys")
+          .only_with("mask", {"sort_lsh"}),
+      boolean_parameter("centre_keys", "the hash (nothing else) sees keys minus their mean")
+          .only_with("buckets", {"lsh"}),
       choice_parameter("query_blocks", {"by_rank", "by_bucket"},
                        "queries cut by their own ranks, or each in the block of its bucket's keys: then no "
-                       "row depends on later ones"),
+                       "row depends on later ones")
+          .only_with("mask", {"sort_lsh"})
+          .or_with("residual", {"calibrated_centroids", "linear_centroids", "columns+centroids"}),
       choice_parameter("blocks", {"aligned", "banded"},
-                       "blocks of equal ranks, or windows centred on tiles of 128 queries"),
-      text_parameter("mask_path", "HDF5 file that holds /mask/blocks or /mask/{indptr,indices} (mask: file)")
-          .or_absent(),
-      integer_parameter("band_width", "mask: band holds the keys at most this far from the row's own")
+                       "blocks of equal ranks, or windows centred on tiles of 128 queries")
+          .only_with("mask", {"sort_lsh"}),
+      text_parameter("mask_path", "HDF5 file that holds /mask/blocks or /mask/{indptr,indices}")
+          .or_absent()
+          .only_with("mask", {"file"}),
+      integer_parameter("band_width", "the mask holds the keys at most this far from the row's own")
           .between(0, kMaxRows)
-          .by_default(128),
-      integer_parameter("min_seq_len", "causal only: segments of at most this many rows are exact leaves")
+          .by_default(128)
+          .only_with("mask", {"band"}),
+      integer_parameter("min_seq_len", "segments of at most this many rows are exact leaves of the recursion")
           .between(1, kMaxRows)
-          .by_default(2048),
+          .by_default(2048)
+          .only_with("causal", {true}),
   };
 }
 
@@ -77,7 +88,8 @@ std::vector<ParameterSpec> sample_parameters() {
           "sampled keys, centroids and columns (m), shared by all rows of a head or causal node; 0: none "
           "(moments: only whether it is 0)")
           .between(0, kMaxRows)
-          .by_default(256),
+          .by_default(256)
+          .not_with("residual", {"none"}),
       choice_parameter("residual",
                        {"sample", "centroids", "calibrated_centroids", "linear_centroids", "moments",
                         "columns+centroids", "none"},
@@ -85,17 +97,23 @@ std::vector<ParameterSpec> sample_parameters() {
                        "mass, as these "
                        "with values linear in the query, as one Gaussian, the heaviest exactly and means of "
                        "the others, or "
-                       "left out"),
-      number_parameter("column_share",
-                       "residual: columns+centroids: share of sample_size that goes to exact columns")
+                       "left out")
+          .only_with("estimator", {"residual"}),
+      number_parameter("column_share", "share of sample_size that goes to exact columns")
           .between(0, 1)
-          .by_default(0.5),
+          .by_default(0.5)
+          .only_with("residual", {"columns+centroids"})
+          .not_with("sample_size", {0}),
       choice_parameter(
           "sampling", {"uniform", "uniform_iid", "value_norm", "prefix"},
-          "how keys are drawn: without or with replacement, by value norms, or the first m with weight 1"),
-      choice_parameter(
-          "collisions", {"mask", "count"},
-          "residual: sample: keys that the row's mask already holds are left out, or count twice"),
+          "how keys are drawn: without or with replacement, by value norms, or the first m with weight 1")
+          .only_with("residual", {"sample"})
+          .not_with("sample_size", {0}),
+      choice_parameter("collisions", {"mask", "count"},
+                       "sampled keys that the row's mask already holds are left out, or count twice")
+          .only_with("residual", {"sample"})
+          .not_with("sample_size", {0})
+          .not_with("mask", {"none"}),
   };
 }
 

@@ -56,6 +56,7 @@ std::string range(const ParameterSpec& spec) {
 std::string allowed(const ParameterSpec& spec) {
   std::vector<std::string> parts;
   if (*type_word(spec.type) != '\0') parts.emplace_back(type_word(spec.type));
+  if (!spec.unit.empty()) parts.push_back("in " + spec.unit);
   if (spec.power_of_two) parts.emplace_back("a power of two");
   if (std::string text = range(spec); !text.empty()) parts.push_back(text);
   if (!spec.choices.empty())
@@ -70,6 +71,8 @@ void print_parameters(const std::vector<ParameterSpec>& specs) {
   for (const ParameterSpec& spec : specs) {
     std::cout << "    " << spec.name << " (" << allowed(spec) << ")\n";
     std::cout << "        " << spec.meaning << "\n";
+    if (const std::string only = effect_text(spec, specs); !only.empty())
+      std::cout << "        has effect only with " << only << "\n";
   }
 }
 

@@ -27,12 +27,12 @@ std::vector<ParameterSpec> make_problem_parameters() {
 std::vector<ParameterSpec> make_timing_parameters() {
   return {calls("warmup", "calls before the first one that counts", 0, 1),
           calls("repeats", "timed calls of each trial; auto: until they agree", 1, 3).or_word("auto"),
-          number_parameter("relative_error",
-                           "repeats: auto stops when the median's relative error is at most this")
+          number_parameter("relative_error", "stops when the median's relative error is at most this")
               .between(1e-6, 1)
-              .by_default(0.02),
-          calls("min_repeats", "repeats: auto makes at least this many", 2, 5),
-          calls("max_repeats", "repeats: auto makes at most this many", 2, 100),
+              .by_default(0.02)
+              .only_with("repeats", {"auto"}),
+          calls("min_repeats", "makes at least this many", 2, 5).only_with("repeats", {"auto"}),
+          calls("max_repeats", "makes at most this many", 2, 100).only_with("repeats", {"auto"}),
           choice_parameter("pass", {"forward", "forward_backward"}, "what is timed")};
 }
 

@@ -73,9 +73,15 @@ Json value_schema(const ParameterSpec& spec) {
   return {};
 }
 
-Json property(const ParameterSpec& spec) {
+std::string description(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs) {
+  const std::string unit = spec.unit.empty() ? "" : ", in " + spec.unit;
+  const std::string only = effect_text(spec, specs);
+  return spec.meaning + unit + (only.empty() ? "" : " (has effect only with " + only + ")");
+}
+
+Json property(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs) {
   Json json = value_schema(spec);
-  json["description"] = spec.meaning;
+  json["description"] = description(spec, specs);
   if (spec.default_value) json["default"] = default_json(*spec.default_value);
   return json;
 }
@@ -90,7 +96,8 @@ Json entry_schema(const Section& section, const std::string& name, const Registr
   properties[section.name_key] = {{"const", name}};
   for (const std::string& key : section.other_keys)
     properties[key] = text_property("names the entry in the results; its name unless given");
-  for (const ParameterSpec& spec : section.specs(registry, name)) properties[spec.name] = property(spec);
+  const std::vector<ParameterSpec> specs = section.specs(registry, name);
+  for (const ParameterSpec& spec : specs) properties[spec.name] = property(spec, specs);
   return {{"type", "object"},
           {"properties", properties},
           {"required", Json::array({section.name_key})},
@@ -133,24 +140,26 @@ bool takes_generators(const ParameterSpec& spec) {
   return spec.type == ParameterType::integer || spec.type == ParameterType::number;
 }
 
-Json axis_schema(const ParameterSpec& spec) {
+Json axis_schema(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs) {
   const Json value = value_schema(spec);
   Json forms = Json::array({value, {{"type", "array"}, {"items", value}, {"minItems", 1}}});
   if (takes_generators(spec)) forms.push_back({{"$ref", "#/definitions/generator"}});
-  return {{"description", spec.meaning}, {"anyOf", forms}};
+  return {{"description", description(spec, specs)}, {"anyOf", forms}};
 }
 
 /// All axes by name; where two owners declare one name differently, either form will do.
 Json axes_properties(const Registry& registry) {
   std::map<std::string, Json> forms;
   for (const Section* section : {&inputs_section(), &backends_section()})
-    for (const std::string& name : section->names(registry))
-      for (const ParameterSpec& spec : section->specs(registry, name)) {
+    for (const std::string& name : section->names(registry)) {
+      const std::vector<ParameterSpec> specs = section->specs(registry, name);
+      for (const ParameterSpec& spec : specs) {
         Json& known = forms[spec.name];
-        const Json form = axis_schema(spec);
+        const Json form = axis_schema(spec, specs);
         if (known.is_null()) known = Json::array();
         if (std::find(known.begin(), known.end(), form) == known.end()) known.push_back(form);
       }
+    }
   Json properties = Json::object();
   for (const auto& [name, known] : forms)
     properties[name] = known.size() == 1 ? known.front() : Json{{"anyOf", known}};
@@ -182,7 +191,7 @@ Json sweep_schema(const Registry& registry) {
 
 Json map_schema(const std::vector<ParameterSpec>& specs, const std::string& description) {
   Json properties;
-  for (const ParameterSpec& spec : specs) properties[spec.name] = property(spec);
+  for (const ParameterSpec& spec : specs) properties[spec.name] = property(spec, specs);
   return {{"description", description},
           {"type", "object"},
           {"properties", properties},
@@ -205,7 +214,7 @@ std::string config_json_schema(const std::string& title, const Registry& registr
                         {"maximum", std::numeric_limits<uint64_t>::max()},
                         {"default", 0},
                         {"description", "of all random numbers"}};
-  for (const ParameterSpec& spec : run_parameters()) properties[spec.name] = property(spec);
+  for (const ParameterSpec& spec : run_parameters()) properties[spec.name] = property(spec, run_parameters());
   if (registry.reason_against("timing").empty())
     properties["timing"] = map_schema(timing_parameters(), "how a trial is timed");
   properties["inputs"] =

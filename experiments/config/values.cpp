@@ -195,12 +195,6 @@ ParameterValue normalised(const ParameterSpec& spec, const ParameterValue& value
   return value;
 }
 
-const ParameterSpec* find_spec(const std::vector<ParameterSpec>& specs, const std::string& name) {
-  for (const ParameterSpec& spec : specs)
-    if (spec.name == name) return &spec;
-  return nullptr;
-}
-
 std::vector<std::string> spec_names(const std::vector<ParameterSpec>& specs) {
   std::vector<std::string> names;
   for (const ParameterSpec& spec : specs) names.push_back(spec.name);

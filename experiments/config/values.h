@@ -39,8 +39,6 @@ inline constexpr int64_t kMaximumAxisValues = 10'000;
 /// that 1 and 1.0 are one point.
 [[nodiscard]] ParameterValue normalised(const ParameterSpec& spec, const ParameterValue& value);
 
-[[nodiscard]] const ParameterSpec* find_spec(const std::vector<ParameterSpec>& specs,
-                                             const std::string& name);
 [[nodiscard]] std::vector<std::string> spec_names(const std::vector<ParameterSpec>& specs);
 
 }  // namespace hyperattn
