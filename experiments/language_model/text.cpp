@@ -1,13 +1,13 @@
 #include "experiments/language_model/text.h"
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 
 #include "core/error.h"
 #include "experiments/files/json_file.h"
 #include "experiments/files/read_log.h"
 #include "experiments/files/sha256.h"
+#include "experiments/language_model/token_file.h"
 
 namespace hyperattn {
 namespace {
@@ -63,19 +63,15 @@ class FolderReader {
   bool first_ = true;
 };
 
-bool is_space(char c) {
-  return c == ' ' || c == '\n' || c == '\t' || c == '\r';
-}
-
 }  // namespace
 
-const int32_t* TokenText::window(int64_t i, int64_t n) const {
+const int32_t* TokenText::window(int64_t i, int64_t n, bool with_next) const {
   const int64_t begin = i * n;
+  const int64_t needed = begin + n + (with_next ? 1 : 0);
   const auto count = static_cast<int64_t>(ids.size());
-  if (begin + n + 1 > count)
+  if (needed > count)
     fail_input("'" + name + "' is too short: window " + std::to_string(i) + " of " + std::to_string(n) +
-               " tokens needs " + std::to_string(begin + n + 1) + " tokens, but it has " +
-               std::to_string(count));
+               " tokens needs " + std::to_string(needed) + " tokens, but it has " + std::to_string(count));
   return ids.data() + begin;
 }
 
@@ -105,41 +101,18 @@ TokenText byte_tokens(const std::string& path) {
 
 TokenText read_token_file(const std::string& path, int64_t vocab_size) {
   const std::string bytes = read_whole_file(path);
-  TokenText text{path, sha256(bytes), {}, false};
-  int64_t line = 1;
-  const char* const end = bytes.data() + bytes.size();
-  for (const char* at = bytes.data(); at != end;) {
-    if (is_space(*at)) {
-      line += *at == '\n' ? 1 : 0;
-      ++at;
-      continue;
-    }
-    const char* const word_end = std::find_if(at, end, is_space);
-    const std::string where = "line " + std::to_string(line) + " of the ids in '" + path + "' has '" +
-                              std::string(at, std::min(word_end, at + 40)) + "', but ";
-    int64_t id = 0;
-    const auto [stop, error] = std::from_chars(at, word_end, id);
-    if (error != std::errc() || stop != word_end)
-      fail_input(where + "ids must be decimal numbers between white space");
-    if (id < 0 || id >= vocab_size)
-      fail_input(where + "ids must be between 0 and " + std::to_string(vocab_size - 1) +
-                 " (the model's vocab_size is " + std::to_string(vocab_size) + ")");
-    text.ids.push_back(static_cast<int32_t>(id));
-    at = word_end;
-  }
-  if (text.ids.empty()) fail_input("'" + path + "' holds no ids");
-  return text;
+  return {path, sha256(bytes), parse_token_ids(bytes, path, vocab_size), false};
 }
 
 std::vector<ParameterSpec> model_and_text_parameters() {
   return {
       text_parameter("model",
-                     "folder of a Llama model (config.json and safetensors), relative to the current folder")
+                     "folder of a model (config.json and safetensors), relative to the current folder")
           .by_default(std::string(kDefaultModel)),
       text_parameter("text",
                      "file whose bytes are the tokens, or folder whose files are; default: Eigen's sources")
           .or_absent(),
-      text_parameter("ids", "file of token ids (decimal, between white space), in place of text").or_absent(),
+      text_parameter("ids", "file of token ids in place of text: decimal, JSON or .npy").or_absent(),
   };
 }
 

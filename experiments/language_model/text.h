@@ -22,9 +22,9 @@ struct TokenText {
   std::vector<int32_t> ids;
   bool bytes = false;  ///< one id a byte, so bits per token are bits per byte
 
-  /// The n + 1 ids of window i: it predicts ids i·n + 1 … i·n + n from ids i·n … i·n + n − 1. Error(input)
-  /// if the text ends before.
-  [[nodiscard]] const int32_t* window(int64_t i, int64_t n) const;
+  /// The n + 1 ids of window i: it predicts ids i·n + 1 … i·n + n from ids i·n … i·n + n − 1; the first n of
+  /// them without the next one. Error(input) if the text ends before.
+  [[nodiscard]] const int32_t* window(int64_t i, int64_t n, bool with_next = true) const;
 };
 
 /// A file's bytes, or those of all files under a folder, joined by one zero byte: a folder's own files in
@@ -34,8 +34,7 @@ struct TokenText {
 /// One id a byte.
 [[nodiscard]] TokenText byte_tokens(const std::string& path);
 
-/// Ids as decimal numbers between white space. Error(input) that names the line of what is no id, or of an id
-/// outside [0, vocab_size).
+/// Ids of a file in any of the forms that token_file.h reads; errors as there.
 [[nodiscard]] TokenText read_token_file(const std::string& path, int64_t vocab_size);
 
 /// The parameters `model`, `text` and `ids`, which the source and the experiment share.

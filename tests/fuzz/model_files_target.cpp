@@ -1,5 +1,6 @@
 #include "experiments/language_model/model_config.h"
 #include "experiments/language_model/safetensors.h"
+#include "experiments/language_model/token_file.h"
 #include "experiments/results/record_text.h"
 #include "tests/fuzz/promises.h"
 #include "tests/fuzz/scratch_file.h"
@@ -20,6 +21,12 @@ void read_safetensors(const std::string& bytes) {
       promise(values.size() == entry.size(), "a tensor has as many values as its shape says");
     });
   }
+}
+
+void read_ids(const std::string& bytes) {
+  constexpr int64_t kVocabulary = 300;
+  for (const int32_t id : parse_token_ids(bytes, "fuzz ids", kVocabulary))
+    promise(id >= 0 && id < kVocabulary, "an id is inside the vocabulary");
 }
 
 void read_record(const std::string& text) {
@@ -45,6 +52,8 @@ void run_model_files(const std::string& bytes) {
         return read_safetensors(rest);
       case 'c':
         return static_cast<void>(parse_model_config(rest, "fuzz config.json"));
+      case 'i':
+        return read_ids(rest);
       case 'r':
         return read_record(rest);
       default:
