@@ -8,6 +8,7 @@
 #include "experiments/config/schema.h"
 #include "experiments/config/sections.h"
 #include "experiments/inputs/input_source.h"
+#include "experiments/language_model/architectures/architecture.h"
 #include "experiments/language_model/experiment.h"
 #include "experiments/measures/measure.h"
 
@@ -123,6 +124,7 @@ void list_language_model() {
     std::cout << "  " << source->name() << ": " << source->meaning() << "\n";
     print_parameters(inputs_section().specs(registry, source->name()));
   }
+  std::cout << "architectures of models\n  " << architecture_names() << "\n";
   std::cout << "backends\n";
   for (const Backend* backend : registry.backends) {
     if (!backend->capabilities().causal) continue;

@@ -86,9 +86,8 @@ Selection select(const Parameters& parameters) {
   selection.config = read_model_config(parameters.text("model"));
   const ModelConfig& config = selection.config;
   const int64_t rows = parameters.integer("seq_len");
-  if (rows > config.max_position_embeddings)
-    fail_usage("seq_len must be at most " + std::to_string(config.max_position_embeddings) +
-               " (the model's max_position_embeddings), but is " + std::to_string(rows));
+  const std::string refusal = why_not_length(config, rows);
+  if (!refusal.empty()) fail_usage("seq_len: " + refusal);
   selection.heads = chosen_heads(parameters, config.num_hidden_layers, config.num_attention_heads);
   selection.queries = wanted_rows(parameters, "query_rows", rows);
   selection.keys = wanted_rows(parameters, "key_rows", rows);
@@ -150,6 +149,7 @@ class LanguageModelSource final : public DescribedSource {
   /// The weights are read, too: a damaged model is found before anything runs.
   void check_contents(const Parameters& parameters) const override {
     const Decoder decoder(parameters.text("model"));
+    warn_beyond_trained_length(decoder.config(), parameters.text("model"), parameters.integer("seq_len"));
     static_cast<void>(read_tokens(parameters, decoder.config()).window(0, parameters.integer("seq_len")));
   }
 
@@ -214,6 +214,7 @@ void capture_heads(const std::vector<std::string>& arguments, const std::string&
   refuse_existing(output, force, "give --force to replace it");
   const ReadLog log;
   const Selection selection = select(parameters);
+  warn_beyond_trained_length(selection.config, parameters.text("model"), parameters.integer("seq_len"));
   const TokenText text = read_tokens(parameters, selection.config);
   const Decoder decoder(parameters.text("model"));
   log.refuse_output(output);

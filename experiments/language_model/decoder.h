@@ -1,12 +1,12 @@
-// Forward pass of a Llama-style decoder whose attention is any backend, layer by layer: what does a language
-// model lose when the attention of some layers becomes approximate, and what does it gain?
+// Forward pass of a decoder whose attention is any backend, layer by layer: what does a language model lose
+// when the attention of some layers becomes approximate, and what does it gain?
 //
-//   x ← embed(id);  for each layer:  x ← x + Wo·attention(rope(Wq·norm x), rope(Wk·norm x), Wv·norm x)
-//                                    x ← x + Wdown·(silu(Wgate·norm x) ∘ Wup·norm x)
-//   logits = Whead·norm x;   norm x = x / √(mean x² + ε) ∘ w
+//   x ← embed(id);  for each layer:  x ← x + Wo·attention(turn(Wq·norm x), turn(Wk·norm x), Wv·norm x)
+//                                    x ← x + Wdown·(act(Wgate·norm x) ∘ Wup·norm x)
+//   logits = Whead·norm x
 //
-// Rotary positions turn pair (j, j + d/2) of a head by the angle position·θ^(−2j/d) (the Hugging Face
-// half-split convention). With grouped queries, query head h reads key head ⌊h·(key heads)/(query heads)⌋.
+// is a Llama; ModelConfig says what other architectures do instead. With grouped queries, query head h reads
+// key head ⌊h·(key heads)/(query heads)⌋.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "algorithms/backend.h"
-#include "core/memory.h"
 #include "core/parameters.h"
+#include "experiments/language_model/decoder_weights.h"
 #include "experiments/language_model/model_config.h"
 
 namespace hyperattn {
@@ -45,25 +45,34 @@ struct WindowResult {
 /// rotary positions, keys and values repeated for each query head of their group. Valid during the call.
 using LayerObserver = std::function<void(int64_t layer, const AttentionProblem& problem)>;
 
+/// Receives the logits of consecutive entries of `positions`, from entry `first`: a row of vocab_size each.
+/// Valid during the call.
+using LogitReceiver = std::function<void(int64_t first, MatrixView<const float> logits)>;
+
 class Decoder {
  public:
   /// Reads a model folder (config.json and safetensors). Error(input) for everything that is missing,
-  /// misshapen, non-finite, not supported or no part of such a model; Error(environment) if the weights, as
-  /// float32, do not fit into memory.
+  /// misshapen, non-finite, not supported or no part of such a model; Error(environment) if the weights, in
+  /// the type of their file, do not fit into memory.
   explicit Decoder(const std::string& folder);
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   /// Number of weights; a tied head counts once.
-  [[nodiscard]] int64_t parameter_count() const { return parameter_count_; }
+  [[nodiscard]] int64_t parameter_count() const { return weights_.parameter_count; }
 
   /// Predicts ids[i + 1] from ids[0 … i] for i = 0 … n−1; `ids` holds n + 1 ids, all inside the vocabulary.
-  /// One LayerAttention for each layer; the attention is causal with scale 1/√head_dim. fp32 with the
-  /// losses in double; deterministic for any number of threads if the backends are. Cost 2·n FLOPs a weight
-  /// and the attention; memory for a few n × (heads·head_dim) and n × hidden_size matrices, never n ×
-  /// vocabulary.
+  /// One LayerAttention for each layer; the attention is causal. fp32 with the losses in double;
+  /// deterministic for any number of threads if the backends are. Error(usage) for an n that the model cannot
+  /// run. Cost 2·n FLOPs a weight and the attention; memory for a few n × (heads·head_dim) and n ×
+  /// hidden_size matrices and one layer's weights in float32, never n × vocabulary.
   [[nodiscard]] WindowResult evaluate(const int32_t* ids, int64_t n,
                                       const std::vector<LayerAttention>& attention, const DecoderSeed& seed,
                                       const LayerObserver& observer = {}) const;
+
+  /// The logits after ids[0 … p] for each p of `positions` (each below n), some rows at a time.
+  void logits(const int32_t* ids, int64_t n, const std::vector<LayerAttention>& attention,
+              const DecoderSeed& seed, const std::vector<int64_t>& positions,
+              const LogitReceiver& receiver) const;
 
   /// Shows the observer the attention problems of layers 0 … last_layer over n ids, and stops there: the
   /// attention of the last one is not computed.
@@ -71,29 +80,8 @@ class Decoder {
                const DecoderSeed& seed, int64_t last_layer, const LayerObserver& observer) const;
 
  private:
-  friend class ForwardPass;
-
-  /// y = W x + b; W is (outputs, inputs), row-major; b is empty if there is none.
-  struct Linear {
-    int64_t outputs = 0;
-    int64_t inputs = 0;
-    Buffer<float> weight;
-    Buffer<float> bias;
-  };
-  struct Layer {
-    Buffer<float> attention_norm;
-    Linear query, key, value, output;
-    Buffer<float> mlp_norm;
-    Linear gate, up, down;
-  };
-  class Loader;
-
   ModelConfig config_;
-  Buffer<float> embedding_;  ///< (vocab_size, hidden_size)
-  std::vector<Layer> layers_;
-  Buffer<float> final_norm_;
-  Buffer<float> head_;  ///< (vocab_size, hidden_size); empty if tied to the embedding
-  int64_t parameter_count_ = 0;
+  DecoderWeights weights_;
 };
 
 }  // namespace hyperattn

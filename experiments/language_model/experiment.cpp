@@ -61,9 +61,8 @@ class WindowSource final : public InputSource {
   [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
     const ModelConfig config = read_model_config(parameters.text("model"));
     const int64_t rows = parameters.integer("seq_len");
-    if (rows > config.max_position_embeddings)
-      fail_usage("seq_len must be at most " + std::to_string(config.max_position_embeddings) +
-                 " (the model's max_position_embeddings), but is " + std::to_string(rows));
+    const std::string refusal = why_not_length(config, rows);
+    if (!refusal.empty()) fail_usage("seq_len: " + refusal);
     if (parameters.has("replaced"))
       for (const int64_t count : parameters.integers("replaced"))
         if (count > config.num_hidden_layers)
@@ -103,15 +102,6 @@ std::string resolve_again(const std::string& stored) {
   return read_config_text(stored, "the stored configuration", {}, {}, registry).resolved_yaml;
 }
 
-ExperimentConfig read_model_experiment(const RunOptions& options) {
-  ExperimentConfig config =
-      options.config.empty()
-          ? read_config_text(kDefaultConfig, "lm", options.overrides, options.group, model_registry())
-          : read_config(options.config, options.overrides, options.group, model_registry());
-  for (InputEntry& input : config.inputs) input.parameters.set("causal", true);
-  return config;
-}
-
 // ---------------------------------------------------------------------------------------------- running
 
 /// Models and texts, each read once.
@@ -149,15 +139,6 @@ double mean(const std::vector<double>& values) {
   double sum = 0;
   for (const double value : values) sum += value;
   return sum / static_cast<double>(values.size());
-}
-
-std::vector<LayerAttention> attention_of(const ModelCase& model_case, int64_t layers) {
-  const Backend* exact = find_backend("exact");
-  std::vector<LayerAttention> attention(static_cast<size_t>(layers),
-                                        LayerAttention{exact, default_parameters(exact->parameters())});
-  for (const int64_t layer : replaced_layers(model_case, layers))
-    attention[static_cast<size_t>(layer)] = {model_case.grid_case->backend, model_case.grid_case->parameters};
-  return attention;
 }
 
 /// Windows of a trial have random choices of their own.
@@ -319,9 +300,12 @@ Outcome run_points(const ExperimentConfig& config, const std::vector<PointCases>
 }
 
 void check_contents(const Grid& grid, Library& library) {
-  for (const InputPoint& point : grid.inputs)
+  for (const InputPoint& point : grid.inputs) {
+    warn_beyond_trained_length(library.model(point).config(), point.parameters.text("model"),
+                               point.parameters.integer("seq_len"));
     static_cast<void>(library.text(point).window(point.parameters.integer("windows") - 1,
                                                  point.parameters.integer("seq_len")));
+  }
 }
 
 // Half of what the processor's multiply-adds reach: near what a window was seen to do.
@@ -372,9 +356,18 @@ const Registry& model_registry() {
   return registry;
 }
 
+ExperimentConfig read_model_experiment(const RunOptions& options, const std::string& fallback) {
+  ExperimentConfig config =
+      options.config.empty()
+          ? read_config_text(fallback, "lm", options.overrides, options.group, model_registry())
+          : read_config(options.config, options.overrides, options.group, model_registry());
+  for (InputEntry& input : config.inputs) input.parameters.set("causal", true);
+  return config;
+}
+
 int run_language_model(const RunOptions& options) {
   ReadLog log;
-  const ExperimentConfig config = read_model_experiment(options);
+  const ExperimentConfig config = read_model_experiment(options, kDefaultConfig);
   const Grid grid = expand_grid(config);
   validate_cases(config, grid);
   const std::vector<PointCases> points = plan_model_cases(config, grid);

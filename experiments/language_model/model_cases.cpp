@@ -45,7 +45,7 @@ double matrix_weights(const ModelConfig& config) {
   const auto width = static_cast<double>(config.hidden_size);
   const auto heads = static_cast<double>(2 * (config.num_attention_heads + config.num_key_value_heads));
   const double layer = width * (heads * static_cast<double>(config.head_dim) +
-                                3 * static_cast<double>(config.intermediate_size));
+                                (config.gated ? 3 : 2) * static_cast<double>(config.intermediate_size));
   return static_cast<double>(config.num_hidden_layers) * layer +
          width * static_cast<double>(config.vocab_size);
 }
@@ -81,6 +81,15 @@ std::vector<int64_t> replaced_layers(const ModelCase& model_case, int64_t layers
   order.resize(static_cast<size_t>(model_case.replaced));
   std::sort(order.begin(), order.end());
   return order;
+}
+
+std::vector<LayerAttention> attention_of(const ModelCase& model_case, int64_t layers) {
+  const Backend* exact = find_backend("exact");
+  std::vector<LayerAttention> attention(static_cast<size_t>(layers),
+                                        LayerAttention{exact, default_parameters(exact->parameters())});
+  for (const int64_t layer : replaced_layers(model_case, layers))
+    attention[static_cast<size_t>(layer)] = {model_case.grid_case->backend, model_case.grid_case->parameters};
+  return attention;
 }
 
 std::string describe(const ModelCase& model_case) {

@@ -7,6 +7,7 @@
 
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
+#include "experiments/language_model/decoder.h"
 
 namespace hyperattn {
 
@@ -31,6 +32,9 @@ using PointCases = std::vector<ModelCase>;
 
 /// The layers that a case replaces, ascending.
 [[nodiscard]] std::vector<int64_t> replaced_layers(const ModelCase& model_case, int64_t layers);
+
+/// What computes the attention of each layer: the case's backend where it is replaced, else `exact`.
+[[nodiscard]] std::vector<LayerAttention> attention_of(const ModelCase& model_case, int64_t layers);
 
 /// "2 layers: hyper block_size=64 on language_model seq_len=8192".
 [[nodiscard]] std::string describe(const ModelCase& model_case);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cassert>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -15,6 +16,9 @@
 
 namespace hyperattn {
 namespace {
+
+// Numbers are taken from the file's bytes as they are, and the format is little-endian.
+static_assert(std::endian::native == std::endian::little);
 
 namespace fs = std::filesystem;
 using nlohmann::json;
@@ -184,36 +188,27 @@ float bfloat_to_float(uint16_t bits) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
 }
 
-Buffer<float> to_float(const std::vector<unsigned char>& bytes, const std::string& type) {
-  const int width = type == "F32" ? 4 : 2;
-  const auto count = static_cast<int64_t>(bytes.size()) / width;
-  Buffer<float> values(count);
-  for (int64_t i = 0; i < count; ++i) {
-    const auto bits = static_cast<uint32_t>(little_endian(bytes.data() + i * width, width));
-    if (type == "F32")
-      values[i] = std::bit_cast<float>(bits);
-    else
-      values[i] = type == "F16" ? half_to_float(static_cast<uint16_t>(bits))
-                                : bfloat_to_float(static_cast<uint16_t>(bits));
+StoredType stored_type(const TensorEntry& entry, const std::string& where) {
+  if (entry.type == "F32") return StoredType::f32;
+  if (entry.type == "F16") return StoredType::f16;
+  if (entry.type == "BF16") return StoredType::bf16;
+  fail_input(where + " has the type " + entry.type + ", but weights must be F32, F16 or BF16" +
+             (entry.type.starts_with("F8") || entry.type == "U8" || entry.type == "I8"
+                  ? ": quantised models are not read"
+                  : ""));
+}
+
+void check_finite_values(const StoredValues& values, const std::string& where) {
+  constexpr int64_t kBlock = 1024;
+  float block[kBlock];
+  for (int64_t begin = 0; begin < values.size(); begin += kBlock) {
+    const int64_t count = std::min(kBlock, values.size() - begin);
+    values.widen(begin, count, block);
+    for (int64_t i = 0; i < count; ++i)
+      if (!std::isfinite(block[i]))
+        fail_input(where + " holds a non-finite value (" + std::to_string(block[i]) + ") at flat position " +
+                   std::to_string(begin + i) + "; all weights must be finite");
   }
-  return values;
-}
-
-std::vector<unsigned char> read_bytes(const TensorEntry& entry, const std::string& where) {
-  require_memory(static_cast<double>(entry.end - entry.begin), where.c_str());
-  std::vector<unsigned char> bytes(static_cast<size_t>(entry.end - entry.begin));
-  std::ifstream stream(entry.file, std::ios::binary);
-  stream.seekg(entry.begin);
-  if (!stream.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size())))
-    fail_input(where + " cannot be read in full: the file became shorter or unreadable");
-  return bytes;
-}
-
-void check_finite_values(const Buffer<float>& values, const std::string& where) {
-  for (int64_t i = 0; i < values.size(); ++i)
-    if (!std::isfinite(values[i]))
-      fail_input(where + " holds a non-finite value (" + std::to_string(values[i]) + ") at flat position " +
-                 std::to_string(i) + "; all weights must be finite");
 }
 
 }  // namespace
@@ -222,6 +217,34 @@ int64_t TensorEntry::size() const {
   int64_t elements = 1;
   for (int64_t extent : shape) elements *= extent;
   return elements;
+}
+
+StoredValues::StoredValues(StoredType type, int64_t size)
+    : type_(type), bytes_(size * (type == StoredType::f32 ? 4 : 2)) {}
+
+void StoredValues::widen(int64_t begin, int64_t count, float* to) const {
+  const unsigned char* from = bytes_.data() + begin * width();
+  if (type_ == StoredType::f32) {
+    std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, from + 2 * i, sizeof bits);
+    to[i] = type_ == StoredType::f16 ? half_to_float(bits) : bfloat_to_float(bits);
+  }
+}
+
+void StoredValues::copy(int64_t to, const StoredValues& from, int64_t begin, int64_t count) {
+  assert(type_ == from.type_ || type_ == StoredType::f32);
+  unsigned char* target = bytes_.data() + to * width();
+  if (type_ != from.type_) return from.widen(begin, count, reinterpret_cast<float*>(target));
+  std::memcpy(target, from.data() + begin * width(), static_cast<size_t>(count * width()));
+}
+
+bool StoredValues::operator==(const StoredValues& other) const {
+  return type_ == other.type_ && bytes_.size() == other.bytes_.size() &&
+         std::equal(bytes_.begin(), bytes_.end(), other.bytes_.begin());
 }
 
 TensorArchive TensorArchive::open_file(const std::string& file) {
@@ -269,7 +292,7 @@ std::vector<std::string> TensorArchive::names() const {
   return names;
 }
 
-Buffer<float> TensorArchive::read(const std::string& name, const std::vector<int64_t>& shape) const {
+StoredValues TensorArchive::read_stored(const std::string& name, const std::vector<int64_t>& shape) const {
   const TensorEntry* entry = find(name);
   if (entry == nullptr) {
     const std::string nearest = nearest_name(name, names());
@@ -280,10 +303,21 @@ Buffer<float> TensorArchive::read(const std::string& name, const std::vector<int
   if (entry->shape != shape)
     fail_input(where + " has the shape " + shape_text(entry->shape) + ", but the model's configuration " +
                "needs " + shape_text(shape));
-  if (entry->type != "F32" && entry->type != "F16" && entry->type != "BF16")
-    fail_input(where + " has the type " + entry->type + ", but weights must be F32, F16 or BF16");
-  Buffer<float> values = to_float(read_bytes(*entry, where), entry->type);
+  const StoredType type = stored_type(*entry, where);
+  require_memory(static_cast<double>(entry->end - entry->begin), where.c_str());
+  StoredValues values(type, entry->size());
+  std::ifstream stream(entry->file, std::ios::binary);
+  stream.seekg(entry->begin);
+  if (!stream.read(reinterpret_cast<char*>(values.data()), entry->end - entry->begin))
+    fail_input(where + " cannot be read in full: the file became shorter or unreadable");
   check_finite_values(values, where);
+  return values;
+}
+
+Buffer<float> TensorArchive::read(const std::string& name, const std::vector<int64_t>& shape) const {
+  const StoredValues stored = read_stored(name, shape);
+  Buffer<float> values(stored.size());
+  stored.widen(0, stored.size(), values.data());
   return values;
 }
 

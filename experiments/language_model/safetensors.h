@@ -23,6 +23,34 @@ struct TensorEntry {
   [[nodiscard]] int64_t size() const;  ///< number of elements
 };
 
+/// What numbers of weights are stored as.
+enum class StoredType { f32, f16, bf16 };
+
+/// Numbers as their file holds them, in two or four bytes each, widened where they are used.
+class StoredValues {
+ public:
+  StoredValues() = default;
+  StoredValues(StoredType type, int64_t size);  ///< uninitialised
+
+  [[nodiscard]] StoredType type() const { return type_; }
+  [[nodiscard]] int64_t size() const { return bytes_.size() / width(); }
+  [[nodiscard]] bool empty() const { return bytes_.empty(); }
+  [[nodiscard]] int64_t width() const { return type_ == StoredType::f32 ? 4 : 2; }  ///< bytes of a number
+  [[nodiscard]] unsigned char* data() { return bytes_.data(); }
+  [[nodiscard]] const unsigned char* data() const { return bytes_.data(); }
+
+  /// Values [begin, begin + count) as float32, exactly.
+  void widen(int64_t begin, int64_t count, float* to) const;
+  /// Overwrites values [to, to + count) by those of `from` at `begin`; f32 takes any type, others their own.
+  void copy(int64_t to, const StoredValues& from, int64_t begin, int64_t count);
+  /// The same type, size and bits.
+  bool operator==(const StoredValues& other) const;
+
+ private:
+  StoredType type_ = StoredType::f32;
+  Buffer<unsigned char> bytes_;
+};
+
 /// The tensors of a model folder: `model.safetensors`, or the shards that `model.safetensors.index.json`
 /// lists.
 class TensorArchive {
@@ -39,8 +67,10 @@ class TensorArchive {
   [[nodiscard]] const TensorEntry* find(const std::string& name) const;
   [[nodiscard]] std::vector<std::string> names() const;
 
-  /// The tensor's values as float32, row-major. Error(input): no such tensor, another shape than `shape`,
-  /// a type other than F32, F16 and BF16, a non-finite value, or a file that became shorter.
+  /// The tensor's values as they are stored, row-major. Error(input): no such tensor, another shape than
+  /// `shape`, a type other than F32, F16 and BF16, a non-finite value, or a file that became shorter.
+  [[nodiscard]] StoredValues read_stored(const std::string& name, const std::vector<int64_t>& shape) const;
+  /// The same, widened to float32.
   [[nodiscard]] Buffer<float> read(const std::string& name, const std::vector<int64_t>& shape) const;
 
  private:

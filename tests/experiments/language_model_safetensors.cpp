@@ -77,6 +77,11 @@ TEST_CASE("safetensors: reading refuses a missing name, another shape, another t
   CHECK_THAT(input_error([&] { (void)archive.read("half.weight", {2}); }),
              Contains("non-finite") && Contains("position 0"));
   CHECK_THAT(input_error([&] { (void)archive.read("count", {}); }), Contains("type I64"));
+  write_file(folder / "quantised.safetensors",
+             safetensors_bytes(R"({"w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}})", "ab"));
+  const TensorArchive quantised = TensorArchive::open_file(folder / "quantised.safetensors");
+  CHECK_THAT(input_error([&] { (void)quantised.read("w", {2}); }),
+             Contains("F8_E4M3") && Contains("quantised"));
 }
 
 TEST_CASE("safetensors: hostile headers are refused, each with its reason") {
@@ -158,9 +163,9 @@ TEST_CASE("model configuration: defaults and refusals") {
   const ModelConfig config = parse("", sizes + "," + kind);
   CHECK(config.num_key_value_heads == 4);
   CHECK(config.head_dim == 16);
-  CHECK(config.rope_theta == 10000.0);
+  CHECK(config.rotary.front().rope_theta == 10000.0);
   CHECK_FALSE(config.tie_word_embeddings);
-  CHECK_FALSE(config.attention_bias);
+  CHECK_FALSE(config.qkv_bias);
   CHECK(config.byte_tokenizer);
 
   const auto refused = [&](const std::string& more) {
@@ -173,32 +178,51 @@ TEST_CASE("model configuration: defaults and refusals") {
   CHECK_THAT(refused(R"("head_dim":512)"), Contains("at most 256"));
   CHECK_THAT(refused(R"("head_dim":"x")"), Contains("positive integer"));
   CHECK_THAT(refused(R"("rope_theta":-1)"), Contains("rope_theta"));
-  CHECK_THAT(refused(R"("rope_scaling":{"type":"linear"})"), Contains("rope_scaling"));
-  CHECK_THAT(refused(R"("rope_scaling":{"rope_type":"llama3","factor":8})"), Contains("llama3"));
-  CHECK_THAT(refused(R"("rope_scaling":3)"), Contains("rope_scaling"));
-  CHECK_THAT(refused(R"("rope_parameters":{"rope_type":"yarn","rope_theta":1e4})"), Contains("yarn"));
-  CHECK_THAT(refused(R"("rope_theta":1e4,"rope_parameters":{"rope_theta":1e5})"),
-             Contains("the same as in rope_parameters"));
-  CHECK_THAT(refused(R"("rope_parameters":{"rope_theta":0})"), Contains("'rope_theta'"));
-  CHECK_THAT(refused(R"("partial_rotary_factor":0.5)"), Contains("partial_rotary_factor"));
   CHECK_THAT(refused(R"("rope_interleaved":true)"), Contains("rope_interleaved"));
   CHECK_THAT(refused(R"("sliding_window":4096)"), Contains("sliding_window") && Contains("4096"));
   CHECK_THAT(refused(R"("quantization_config":{"bits":4})"), Contains("quantization_config"));
   CHECK_THAT(refused(R"("model_type":"qwen2")"), Contains("model_type") && Contains("qwen2"));
   CHECK(refused(R"("model_type":"llama","rope_scaling":{"rope_type":"default"},"sliding_window":null)") ==
         "no error");
-  CHECK(
-      parse(R"("rope_parameters":{"rope_type":"default","rope_theta":5e5})", sizes + "," + kind).rope_theta ==
-      500000.0);
   CHECK_THAT(refused(R"("tie_word_embeddings":1)"), Contains("true or false"));
   CHECK_THAT(refused(R"("vocab_size":256)"), Contains("twice"));
   CHECK_THAT(input_error([&] { parse("", kind); }), Contains("'hidden_size'") && Contains("missing"));
-  CHECK_THAT(
-      input_error([&] { parse(R"("architectures":["MistralForCausalLM"],"hidden_act":"silu")", sizes); }),
-      Contains("MistralForCausalLM") && Contains("LlamaForCausalLM"));
+  CHECK_THAT(input_error([&] { parse(R"("architectures":["BertForMaskedLM"],"hidden_act":"silu")", sizes); }),
+             Contains("BertForMaskedLM") && Contains("GPTNeoXForCausalLM, ") && Contains("LlamaForCausalLM"));
   CHECK_THAT(input_error([&] { parse(R"("hidden_act":"silu")", sizes); }),
              Contains("architectures") && Contains("missing"));
   CHECK_THAT(
-      input_error([&] { parse(R"("architectures":["LlamaForCausalLM"],"hidden_act":"gelu")", sizes); }),
-      Contains("hidden_act") && Contains("gelu"));
+      input_error([&] { parse(R"("architectures":["LlamaForCausalLM"],"hidden_act":"xielu")", sizes); }),
+      Contains("hidden_act") && Contains("xielu") && Contains("silu"));
+}
+
+TEST_CASE("model configuration: what is neither read nor known to be harmless is refused by name") {
+  const std::string base =
+      R"({"architectures":["LlamaForCausalLM"],"hidden_size":64,"intermediate_size":96,"num_hidden_layers":2,)"
+      R"("num_attention_heads":4,"vocab_size":256,"rms_norm_eps":1e-6,"max_position_embeddings":128,)";
+  const auto refused = [&](const std::string& more) {
+    return input_error([&] { (void)parse_model_config(base + more + "}", "config.json"); });
+  };
+  CHECK_THAT(refused(R"("attention_multiplier":0.5)"),
+             Contains("'attention_multiplier' is 0.5") && Contains("LlamaForCausalLM"));
+  CHECK_THAT(refused(R"("attn_logit_softcapping":50)"), Contains("'attn_logit_softcapping'"));
+  CHECK_THAT(refused(R"("use_sliding_window":true)"), Contains("'use_sliding_window'"));
+  CHECK_THAT(refused(R"("layer_types":["full_attention","sliding_attention"])"), Contains("'layer_types'"));
+  CHECK_THAT(refused(R"("layer_types":["full_attention"])"), Contains("'layer_types'"));
+  CHECK_THAT(refused(R"("layer_types":["linear_attention","full_attention"])"), Contains("linear_attention"));
+  CHECK_THAT(refused(R"("model_type":7)"), Contains("'model_type'"));
+  CHECK(refused(R"("layer_types":["full_attention","full_attention"],"use_sliding_window":false,)"
+                R"("attention_dropout":0.1,"bos_token_id":1,"_attn_implementation":"eager","use_cache":true,)"
+                R"("is_llama_config":true,"rope_interleaved":false,"attn_logit_softcapping":null)") ==
+        "no error");
+}
+
+TEST_CASE("model configuration: a GGUF file is refused with what to do about it") {
+  const ScratchFolder folder;
+  write_file(folder / "model.gguf", "GGUF");
+  for (const std::string& path : {folder / "model.gguf", folder.path()}) {
+    CAPTURE(path);
+    CHECK_THAT(input_error([&] { (void)read_model_config(path); }),
+               Contains("GGUF") && Contains("scripts/fetch_smollm2.sh"));
+  }
 }
