@@ -22,6 +22,7 @@
 #include "experiments/config/problems.h"
 #include "experiments/inputs/language_model.h"
 #include "experiments/language_model/experiment.h"
+#include "experiments/language_model/logits.h"
 #include "experiments/runner.h"
 #include "experiments/training/train.h"
 
@@ -42,6 +43,8 @@ struct Arguments {
   int threads = 0;
   std::vector<std::string> model_arguments;
   std::string capture;
+  std::string logits;
+  std::string positions;
   std::string list_what;
   bool schema = false;
   std::vector<std::string> files;
@@ -148,8 +151,18 @@ void add_language_model(CLI::App& program, Arguments& arguments) {
       "--capture", arguments.capture,
       "Write Q, K and V of heads to this HDF5 file instead; the KEY=VALUE are those of the "
       "source language_model: layers=[0,5] heads=[0,3] seq_len=4096");
-  // A capture is one computation of the model, with a file of its own.
-  for (CLI::Option* other : {group, output, resume, dry_run}) capture->excludes(other);
+  CLI::Option* logits = command.add_option(
+      "--logits", arguments.logits,
+      "Write the model's logits on the first window to this HDF5 file instead: seq_len=64, and with "
+      "backends=NAME replaced=[2] those with layers replaced");
+  command
+      .add_option("--positions", arguments.positions,
+                  "Only the logits of these tokens, from 0: 0,10,20:30 (default: all)")
+      ->needs(logits);
+  // Each is one computation of the model, with a file of its own.
+  for (CLI::Option* alone : {capture, logits})
+    for (CLI::Option* other : {output, resume, dry_run}) alone->excludes(other);
+  capture->excludes(group)->excludes(logits);
   add_threads(command, arguments);
 }
 
@@ -180,7 +193,10 @@ int run_language_model_command(Arguments& arguments) {
     else
       fail_usage("lm takes one configuration, but '" + run.config + "' and '" + argument + "' are given");
   }
-  return run_language_model(run);
+  if (arguments.logits.empty()) return run_language_model(run);
+  run.output = arguments.logits;
+  write_logits(run, arguments.positions);
+  return 0;
 }
 
 void add_results_commands(CLI::App& program, Arguments& arguments) {

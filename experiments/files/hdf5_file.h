@@ -139,6 +139,10 @@ class Hdf5File {
   void write_tensor_like(const std::string& dataset, TensorView<const float> tensor, const DatasetInfo& like);
   /// Row-major values of any rank, such as the (batch, heads, n) of /lse.
   void write_floats(const std::string& dataset, const std::vector<int64_t>& shape, const float* values);
+  /// A dataset of float32 that `write_rows` fills part by part.
+  void create_floats(const std::string& dataset, const std::vector<int64_t>& shape);
+  /// Entries [first, first + count) of its first dimension.
+  void write_rows(const std::string& dataset, int64_t first, int64_t count, const float* values);
   void write_doubles(const std::string& dataset, const std::vector<int64_t>& shape, const double* values);
   void write_integers(const std::string& dataset, const std::vector<int64_t>& shape, const int64_t* values);
   void write_text(const std::string& dataset, const std::string& text);

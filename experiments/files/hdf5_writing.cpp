@@ -52,6 +52,31 @@ void Hdf5File::write_floats(const std::string& dataset, const std::vector<int64_
   impl_->write(dataset, shape, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, values);
 }
 
+void Hdf5File::create_floats(const std::string& dataset, const std::vector<int64_t>& shape) {
+  const Id space = impl_->simple_space(shape, dataset);
+  const Id properties(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+  static_cast<void>(impl_->create_dataset(dataset, H5T_IEEE_F32LE, space.get(), properties.get()));
+}
+
+void Hdf5File::write_rows(const std::string& dataset, int64_t first, int64_t count, const float* values) {
+  if (count == 0) return;
+  const Id id = impl_->open_dataset(dataset);
+  const Id space = impl_->need_id(H5Dget_space(id.get()), H5Sclose, dataset, "has no shape");
+  std::vector<hsize_t> extents(static_cast<size_t>(H5Sget_simple_extent_ndims(space.get())));
+  H5Sget_simple_extent_dims(space.get(), extents.data(), nullptr);
+  std::vector<hsize_t> begin(extents.size(), 0);
+  begin[0] = static_cast<hsize_t>(first);
+  extents[0] = static_cast<hsize_t>(count);
+  impl_->need(
+      H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, begin.data(), nullptr, extents.data(), nullptr),
+      dataset, "has no such rows");
+  const Id memory =
+      impl_->need_id(H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr), H5Sclose,
+                     dataset, "can't have this shape");
+  impl_->need(H5Dwrite(id.get(), H5T_NATIVE_FLOAT, memory.get(), space.get(), H5P_DEFAULT, values), dataset,
+              "could not be written");
+}
+
 void Hdf5File::write_doubles(const std::string& dataset, const std::vector<int64_t>& shape,
                              const double* values) {
   impl_->write(dataset, shape, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, values);
