@@ -203,9 +203,41 @@ def smollm3(rng):
     return config
 
 
+def arcee(rng):
+    return {**llama(rng), "hidden_act": rng.choice(["relu2", "silu"])}
+
+
+def ernie(rng):
+    return {**sizes(rng), **wider_heads(rng), "head_dim": rng.choice([8, 16]), **epsilon(rng, "rms_norm_eps"),
+            **scaling(rng), **tied(rng), "use_bias": rng.random() < 0.5}
+
+
+def helium(rng):
+    config = {**llama(rng)}
+    return {**config, "head_dim": config["hidden_size"] // config["num_attention_heads"]}
+
+
+def nemotron(rng):
+    config = {**sizes(rng), **wider_heads(rng), **epsilon(rng, "norm_eps"), **partial(rng, [0.5, 1.0]), **tied(rng),
+              "attention_bias": rng.random() < 0.5, "mlp_bias": rng.random() < 0.5}
+    config["hidden_act"] = rng.choice(["relu2", "gelu"])
+    return config
+
+
+def olmo(rng):
+    return {**sizes(rng), **scaling(rng), **tied(rng), "clip_qkv": rng.choice([None, 0.7]),
+            "attention_bias": rng.random() < 0.5}
+
+
+def seed_oss(rng):
+    return {**llama(rng), "head_dim": rng.choice([None, 8, 24]), "attention_out_bias": rng.random() < 0.5}
+
+
 # What `hyperattn lm` calls the architecture, its configuration in transformers, and settings for a seed.
 CASES = {
+    "ArceeForCausalLM": ("ArceeConfig", arcee),
     "CohereForCausalLM": ("CohereConfig", cohere),
+    "Ernie4_5ForCausalLM": ("Ernie4_5Config", ernie),
     "GemmaForCausalLM": ("GemmaConfig", gemma),
     "Gemma2ForCausalLM": ("Gemma2Config", gemma2),
     "Gemma3ForCausalLM": ("Gemma3TextConfig", gemma3),
@@ -214,13 +246,17 @@ CASES = {
     "GPT2LMHeadModel": ("GPT2Config", gpt2),
     "GPTNeoXForCausalLM": ("GPTNeoXConfig", gpt_neox),
     "GraniteForCausalLM": ("GraniteConfig", granite),
+    "HeliumForCausalLM": ("HeliumConfig", helium),
     "LlamaForCausalLM": ("LlamaConfig", llama),
     "MistralForCausalLM": ("MistralConfig", mistral),
+    "NemotronForCausalLM": ("NemotronConfig", nemotron),
+    "OlmoForCausalLM": ("OlmoConfig", olmo),
     "Olmo2ForCausalLM": ("Olmo2Config", olmo2),
     "PhiForCausalLM": ("PhiConfig", phi),
     "Phi3ForCausalLM": ("Phi3Config", phi3),
     "Qwen2ForCausalLM": ("Qwen2Config", qwen2),
     "Qwen3ForCausalLM": ("Qwen3Config", qwen3),
+    "SeedOssForCausalLM": ("SeedOssConfig", seed_oss),
     "SmolLM3ForCausalLM": ("SmolLM3Config", smollm3),
     "StableLmForCausalLM": ("StableLmConfig", stablelm),
     "Starcoder2ForCausalLM": ("Starcoder2Config", starcoder2),
@@ -230,7 +266,9 @@ CASES = {
 # The small models of the tests: name, architecture, settings beside those of CASES.
 ROPE = {"rope_theta": 10000.0, "factor": 4.0}
 MADE = [
+    ("arcee", "ArceeForCausalLM", {}),
     ("cohere", "CohereForCausalLM", {"use_qk_norm": True}),
+    ("ernie4_5", "Ernie4_5ForCausalLM", {}),
     ("gemma", "GemmaForCausalLM", {}),
     ("gemma2", "Gemma2ForCausalLM", {"final_logit_softcapping": 5.0}),
     ("gemma3", "Gemma3ForCausalLM", {}),
@@ -240,6 +278,7 @@ MADE = [
     ("gpt_neox", "GPTNeoXForCausalLM", {"use_parallel_residual": True}),
     ("gpt_neox_in_turn", "GPTNeoXForCausalLM", {"use_parallel_residual": False, "attention_bias": False}),
     ("granite", "GraniteForCausalLM", {}),
+    ("helium", "HeliumForCausalLM", {"head_dim": 8}),
     ("llama", "LlamaForCausalLM", {"head_dim": 14, "attention_bias": True, "mlp_bias": True}),
     ("llama_linear", "LlamaForCausalLM", {"rope_parameters": {**ROPE, "rope_type": "linear"}}),
     ("llama_dynamic", "LlamaForCausalLM", {"rope_parameters": {**ROPE, "rope_type": "dynamic"},
@@ -250,6 +289,8 @@ MADE = [
     ("llama_yarn", "LlamaForCausalLM", {"rope_parameters": {
         **ROPE, "rope_type": "yarn", "original_max_position_embeddings": 32}}),
     ("mistral", "MistralForCausalLM", {"sliding_window": 40}),
+    ("nemotron", "NemotronForCausalLM", {}),
+    ("olmo", "OlmoForCausalLM", {"clip_qkv": 0.7}),
     ("olmo2", "Olmo2ForCausalLM", {}),
     ("phi", "PhiForCausalLM", {"qk_layernorm": True}),
     ("phi3", "Phi3ForCausalLM", {"rope_parameters": {
@@ -257,6 +298,7 @@ MADE = [
         "long_factor": [1.0, 2.0, 3.0, 4.0]}, "original_max_position_embeddings": 32}),
     ("qwen2", "Qwen2ForCausalLM", {}),
     ("qwen3", "Qwen3ForCausalLM", {}),
+    ("seed_oss", "SeedOssForCausalLM", {"attention_out_bias": True}),
     ("smollm3", "SmolLM3ForCausalLM", {"no_rope_layer_interval": 2}),
     ("stablelm", "StableLmForCausalLM", {"qk_layernorm": True, "use_parallel_residual": False}),
     ("stablelm_parallel", "StableLmForCausalLM", {"qk_layernorm": False, "use_parallel_residual": True}),

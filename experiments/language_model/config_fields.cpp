@@ -198,10 +198,12 @@ void ConfigFields::without_effect(std::initializer_list<const char*> keys) const
 }
 
 void ConfigFields::refuse_unread(const std::string& model) const {
-  for (const auto& [key, found] : document_.items())
-    if (read_.count(key) == 0 && !has_no_effect(key) && !is_off(found))
-      fail_input(name_ + ": '" + key + "' is " + excerpt(found) + ", but the key is not known for " + model +
-                 ", so what it changes is not computed; remove it if it changes nothing");
+  for (const auto& [key, found] : document_.items()) {
+    if (read_.count(key) > 0 || has_no_effect(key) || is_off(found)) continue;
+    const std::string stated = "'" + key + "' is " + excerpt(found);
+    fail_input(name_ + ": " + stated + ", but the key is not known for " + model +
+               ", so what it changes is not computed; remove it if it changes nothing");
+  }
 }
 
 }  // namespace hyperattn

@@ -154,13 +154,18 @@ void read_scaling(const ConfigFields& rope, bool factor_is_null, RotaryConfig& c
   if (config.kind == RotaryKind::longrope) read_longrope(rope, config);
 }
 
+[[noreturn]] void fail_value(const std::string& name, const std::string& key, const json& value,
+                             const std::string& why) {
+  fail_input(name + ": '" + key + "' is " + excerpt(value) + why);
+}
+
 void refuse_other_keys(const json& object, const std::string& name, const KindKeys& kind) {
   std::set<std::string> allowed = {"rope_type", "type", "rope_theta", "partial_rotary_factor"};
   allowed.insert(kind.keys.begin(), kind.keys.end());
+  const std::string why = std::string(", but rotary positions of the type \"") + kind.name +
+                          "\" have no such key; remove it if it changes nothing";
   for (const auto& [key, value] : object.items())
-    if (allowed.count(key) == 0 && !value.is_null())
-      fail_input(name + ": '" + key + "' is " + excerpt(value) + ", but rotary positions of the type \"" +
-                 kind.name + "\" have no such key; remove it if it changes nothing");
+    if (allowed.count(key) == 0 && !value.is_null()) fail_value(name, key, value, why);
 }
 
 // rope_parameters is the newer name of rope_scaling.
@@ -268,8 +273,8 @@ RotaryConfig read_rotary(const ConfigFields& fields, const RotaryRules& rules) {
   const json& object = rope_object(fields);
   for (const auto& [key, value] : object.items())
     if (value.is_object())
-      fail_input(fields.name() + ": the rope object has '" + key + "' = " + excerpt(value) +
-                 ", but rotary positions that differ by layer type are not known for this architecture");
+      fail_value(fields.name() + ": rotary positions", key, value,
+                 ", but positions that differ by layer type are not known for this architecture");
   return read_rope_object(object, fields, rules);
 }
 

@@ -149,6 +149,22 @@ TEST_CASE("architectures: the type alone names one, and a type of another is ref
   CHECK_THAT(refusal_of(config), Contains("'model_type'") && Contains("qwen3"));
 }
 
+TEST_CASE("architectures: an absent rope_theta is the architecture's own") {
+  const auto thetas = [](const std::string& name) {
+    nlohmann::json config = config_of(name);
+    config.erase("rope_parameters");
+    std::vector<double> list;
+    for (const RotaryConfig& rotary : parse_model_config(config.dump(), "c").rotary)
+      list.push_back(rotary.rope_theta);
+    return list;
+  };
+  CHECK(thetas("llama") == std::vector<double>{1e4});
+  CHECK(thetas("cohere") == std::vector<double>{5e5});
+  CHECK(thetas("ernie4_5") == std::vector<double>{5e5});
+  CHECK(thetas("smollm3") == std::vector<double>{2e6});
+  CHECK(thetas("gemma3") == std::vector<double>{1e6, 1e4});
+}
+
 TEST_CASE("architectures: settings of other architectures are refused by name") {
   for (const std::string& name : model_names()) {
     CAPTURE(name);

@@ -112,7 +112,7 @@ void read_rotary_of_all_layers(const ConfigFields& fields, const RotaryRules& ru
 }
 
 std::vector<std::string> read_layer_types(const ConfigFields& fields, const ModelConfig& config) {
-  const std::vector<std::string> types = fields.texts("layer_types");
+  std::vector<std::string> types = fields.texts("layer_types");
   for (const std::string& type : types)
     if (type != kFull && type != kSliding)
       fields.refuse("layer_types", std::string("a list of \"") + kFull + "\" and \"" + kSliding + "\"");

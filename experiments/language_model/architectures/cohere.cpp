@@ -17,6 +17,7 @@ void describe(const ConfigFields& fields, ModelConfig& config) {
   read_tied(fields, true, config);
   RotaryRules rules = rotary_rules(config);
   rules.interleaved = true;
+  rules.default_theta = 500000;
   read_rotary_of_all_layers(fields, rules, config);
   refuse_windows(fields, config);
   config.names.query_norm = "self_attn.q_norm";

@@ -43,7 +43,9 @@ void describe(const ConfigFields& fields, ModelConfig& config) {
   config.qkv_bias = config.output_bias = fields.flag("attention_bias");
   config.mlp_bias = fields.flag("mlp_bias");
   read_tied(fields, true, config);
-  read_rotary_of_all_layers(fields, rotary_rules(config), config);
+  RotaryRules rules = rotary_rules(config);
+  rules.default_theta = 2000000;
+  read_rotary_of_all_layers(fields, rules, config);
   read_layers_without_positions(fields, config);
   read_windows(fields, config);
 }
