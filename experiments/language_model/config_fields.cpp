@@ -98,6 +98,12 @@ bool is_off(const json& value) {
   return value.is_null() || empty || (value.is_boolean() && !value.get<bool>());
 }
 
+[[noreturn]] void fail_unread(const std::string& name, const std::string& key, const json& value,
+                              const std::string& model) {
+  fail_input(name + ": '" + key + "' is " + excerpt(value) + ", but the key is not known for " + model +
+             ", so what it changes is not computed; remove it if it changes nothing");
+}
+
 }  // namespace
 
 ConfigFields::ConfigFields(const json& document, std::string name)
@@ -198,12 +204,8 @@ void ConfigFields::without_effect(std::initializer_list<const char*> keys) const
 }
 
 void ConfigFields::refuse_unread(const std::string& model) const {
-  for (const auto& [key, found] : document_.items()) {
-    if (read_.count(key) > 0 || has_no_effect(key) || is_off(found)) continue;
-    const std::string stated = "'" + key + "' is " + excerpt(found);
-    fail_input(name_ + ": " + stated + ", but the key is not known for " + model +
-               ", so what it changes is not computed; remove it if it changes nothing");
-  }
+  for (const auto& [key, found] : document_.items())
+    if (read_.count(key) == 0 && !has_no_effect(key) && !is_off(found)) fail_unread(name_, key, found, model);
 }
 
 }  // namespace hyperattn

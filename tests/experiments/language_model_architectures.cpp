@@ -165,6 +165,18 @@ TEST_CASE("architectures: an absent rope_theta is the architecture's own") {
   CHECK(thetas("gemma3") == std::vector<double>{1e6, 1e4});
 }
 
+TEST_CASE("architectures: what first files said beside their keys is honoured or refused") {
+  nlohmann::json config = config_of("starcoder2");
+  config["mlp_type"] = "default";
+  config["norm_type"] = "layer_norm";
+  CHECK(refusal_of(config) == "no error");
+  config["norm_type"] = "rms_norm";
+  CHECK_THAT(refusal_of(config), Contains("'norm_type'") && Contains("rms_norm"));
+  config = config_of("smollm3");
+  config["max_window_layers"] = 28;
+  CHECK(refusal_of(config) == "no error");
+}
+
 TEST_CASE("architectures: settings of other architectures are refused by name") {
   for (const std::string& name : model_names()) {
     CAPTURE(name);

@@ -48,6 +48,7 @@ void describe(const ConfigFields& fields, ModelConfig& config) {
   read_rotary_of_all_layers(fields, rules, config);
   read_layers_without_positions(fields, config);
   read_windows(fields, config);
+  fields.without_effect({"max_window_layers"});
 }
 
 }  // namespace

@@ -14,6 +14,10 @@ void describe(const ConfigFields& fields, ModelConfig& config) {
   read_tied(fields, true, config);
   read_rotary_of_all_layers(fields, rotary_rules(config), config);
   read_window_of_all_layers(fields, 0, config);
+  // The first files say what has no other value since.
+  if (fields.text("mlp_type", "default") != "default") fields.refuse("mlp_type", "\"default\" or absent");
+  if (fields.text("norm_type", "layer_norm") != "layer_norm")
+    fields.refuse("norm_type", "\"layer_norm\" or absent");
   config.names.up = "mlp.c_fc";
   config.names.down = "mlp.c_proj";
 }
