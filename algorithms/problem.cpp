@@ -37,6 +37,8 @@ void check_problem(const AttentionProblem& problem) {
   const TensorShape& k = problem.key.shape;
   const TensorShape& v = problem.value.shape;
   const std::string shapes = "q is " + to_string(q) + ", k is " + to_string(k) + ", v is " + to_string(v);
+  require(is_countable(q) && is_countable(k) && is_countable(v),
+          "a tensor may have at most 2^53 elements and 2^31 - 1 heads in all, but " + shapes);
   require(q.batch == k.batch && q.batch == v.batch && q.heads == k.heads && q.heads == v.heads,
           "q, k and v must have the same batch and heads, but " + shapes);
   require(q.dim == k.dim, "q and k must have the same head dimension, but " + shapes);

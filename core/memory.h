@@ -7,6 +7,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/checked.h"
+
 namespace hyperattn {
 
 /// Bytes held by all live buffers of the process, and the largest value since the last reset. Thread-safe.
@@ -67,7 +69,9 @@ void free_counted(void* pointer, int64_t bytes) noexcept;
 
 template <class T>
 Buffer<T>::Buffer(int64_t size)
-    : data_(static_cast<T*>(detail::allocate_counted(size * static_cast<int64_t>(sizeof(T))))), size_(size) {}
+    : data_(static_cast<T*>(
+          detail::allocate_counted(checked_product({size, static_cast<int64_t>(sizeof(T))}).value_or(-1)))),
+      size_(size) {}
 
 template <class T>
 Buffer<T>::~Buffer() {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/checked.h"
 #include "core/memory.h"
 
 namespace hyperattn {
@@ -50,10 +51,23 @@ struct TensorShape {
   int64_t rows = 0;
   int64_t dim = 0;
 
+  /// Of a shape that `is_countable`.
   [[nodiscard]] int64_t size() const { return batch * heads * rows * dim; }
   [[nodiscard]] int64_t matrices() const { return batch * heads; }
   bool operator==(const TensorShape&) const = default;
 };
+
+/// More elements than a double counts one by one, or matrices than an int32: no machine holds them, and
+/// products with them could wrap.
+inline constexpr int64_t kMaxElements = int64_t{1} << 53;
+inline constexpr int64_t kMaxMatrices = (int64_t{1} << 31) - 1;
+
+/// Whether a shape's size, and what is computed from it, stays far within int64. Every shape that a user or a
+/// file names is asked before anything is computed with it.
+[[nodiscard]] inline bool is_countable(const TensorShape& s) {
+  const auto size = checked_product({s.batch, s.heads, s.rows, s.dim});
+  return size && *size <= kMaxElements && s.matrices() <= kMaxMatrices;
+}
 
 /// "(1, 4, 4096, 64)", as numpy prints a shape.
 [[nodiscard]] inline std::string to_string(const TensorShape& s) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "core/checked.h"
 #include "core/error.h"
 
 namespace hyperattn::hdf5 {
@@ -108,10 +109,7 @@ ElementType element_type(hid_t type) {
 }
 
 int64_t count_elements(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (int64_t extent : shape)
-    if (__builtin_mul_overflow(count, extent, &count)) return -1;
-  return count;
+  return checked_product_of(shape).value_or(-1);
 }
 
 std::string field_text(const char* data, size_t size, H5T_str_t padding) {

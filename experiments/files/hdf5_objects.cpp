@@ -3,7 +3,9 @@
 #include <array>
 #include <cmath>
 #include <map>
+#include <optional>
 
+#include "core/checked.h"
 #include "core/error.h"
 #include "experiments/files/hdf5_internal.h"
 
@@ -118,9 +120,10 @@ DatasetInfo Hdf5File::Impl::info_of(hid_t dataset, const std::string& name) cons
 /// Refuses storage that lies outside the file, and sizes that the stored bytes cannot account for, before any
 /// memory is taken for them.
 void Hdf5File::Impl::check_storage(hid_t dataset, const DatasetInfo& info, const std::string& name) const {
-  int64_t bytes = 0;
-  if (__builtin_mul_overflow(info.size(), info.element_bytes, &bytes))
+  const std::optional<int64_t> counted = checked_product({info.size(), info.element_bytes});
+  if (!counted)
     fail(name, "has shape " + shape_text(info.shape) + ", more bytes than can be counted in 63 bits");
+  const int64_t bytes = *counted;
   const Id properties =
       need_id(H5Dget_create_plist(dataset), H5Pclose, name, "has unreadable creation properties");
   const H5D_layout_t layout = H5Pget_layout(properties.get());

@@ -1,8 +1,10 @@
 // Tables of named columns in an HDF5 file: compound datasets, packed and unpacked by columns.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 
+#include "core/checked.h"
 #include "core/utf8.h"
 #include "experiments/files/hdf5_internal.h"
 
@@ -156,7 +158,9 @@ Table Hdf5File::read_table(const std::string& dataset) const {
                  ("the table '" + dataset + "'").c_str());
   const Id memory_type = compound_of(fields, row_bytes);
   if (!memory_type.valid()) impl_->fail(dataset, "has columns that can't be read" + library_message());
-  Buffer<char> rows(info.size() * static_cast<int64_t>(row_bytes), '\0');
+  const std::optional<int64_t> bytes = checked_product({info.size(), static_cast<int64_t>(row_bytes)});
+  if (!bytes) impl_->fail(dataset, "has more bytes than can be counted in 63 bits");
+  Buffer<char> rows(*bytes, '\0');
   if (info.size() > 0)
     impl_->need(H5Dread(id.get(), memory_type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, rows.data()), dataset,
                 "can't be read");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/error.h"
 #include "core/memory.h"
 #include "core/parallel.h"
 
@@ -39,7 +40,13 @@ InputShapes generated_shapes(const Parameters& parameters) {
   const int64_t keys = parameters.has("key_len") ? parameters.integer("key_len") : queries;
   const int64_t dim = parameters.integer("head_dim");
   const int64_t value_dim = parameters.has("value_dim") ? parameters.integer("value_dim") : dim;
-  return {{batch, heads, queries, dim}, {batch, heads, keys, dim}, {batch, heads, keys, value_dim}};
+  const InputShapes shapes{
+      {batch, heads, queries, dim}, {batch, heads, keys, dim}, {batch, heads, keys, value_dim}};
+  for (const TensorShape& shape : {shapes.query, shapes.key, shapes.value})
+    if (!is_countable(shape))
+      fail_usage("batch, heads, rows and dimension make a tensor of shape " + to_string(shape) +
+                 ", but it may have at most 2^53 elements and 2^31 - 1 heads in all");
+  return shapes;
 }
 
 AttentionInputs normal_inputs(const InputShapes& shapes, const Draw& draw) {

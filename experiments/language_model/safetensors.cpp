@@ -9,7 +9,9 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "core/checked.h"
 #include "core/error.h"
 #include "core/parameters.h"
 #include "experiments/files/json_file.h"
@@ -77,15 +79,13 @@ void check_size(const TensorEntry& entry, const std::string& where) {
   const auto found = bytes_of_type().find(entry.type);
   if (found == bytes_of_type().end())
     fail_input(where + " has the type '" + entry.type + "', which the safetensors format does not define");
-  int64_t bytes = found->second;
+  std::vector<int64_t> factors = entry.shape;
+  factors.push_back(found->second);
   const bool empty = std::find(entry.shape.begin(), entry.shape.end(), 0) != entry.shape.end();
-  bool overflow = false;
-  for (int64_t extent : entry.shape)
-    overflow = overflow || (!empty && __builtin_mul_overflow(bytes, extent, &bytes));
-  if (empty) bytes = 0;
-  if (overflow || bytes != entry.end - entry.begin)
+  const std::optional<int64_t> bytes = empty ? 0 : checked_product_of(factors);
+  if (bytes != entry.end - entry.begin)
     fail_input(where + " is " + entry.type + " of shape " + shape_text(entry.shape) + ", which takes " +
-               (overflow ? "more than 2^63" : std::to_string(bytes)) + " bytes, but its data_offsets hold " +
+               (bytes ? std::to_string(*bytes) : "more than 2^63") + " bytes, but its data_offsets hold " +
                std::to_string(entry.end - entry.begin));
 }
 

@@ -283,6 +283,28 @@ class BadInput(CliTest):
                 h5py.h5d.create(inputs.id, part.encode(), h5py.h5t.IEEE_F32LE, space, properties)
         self.refused(1, self.attend(path), "memory", "GiB")
 
+    def test_sizes_whose_product_no_integer_holds(self):
+        """The first wraps to 32 million elements, the second to none."""
+        for batch, heads, rows, dim in ((65536, 2731, 402604038, 256), (65536, 65536, 2147483647, 64), (65536, 65536, 1, 1), (1, 65536, 2147483647, 256)):
+            for more in ("", ", key_len: 3", ", value_dim: 1"):
+                for source in ("gaussian", "clustered"):
+                    text = (f"inputs: {{source: {source}, batch: {batch}, heads: {heads}, seq_len: {rows}, head_dim: {dim}{more}}}\n"
+                            "backends: [exact]\nmeasures: [timing]\n")
+                    for call in (["--dry-run"], ["-o", "out.h5"]):
+                        outcome = self.call("run", self.config(text), *call)
+                        self.assert_outcome(outcome, 2, f"({batch}, {heads}, {rows}, {dim})", "at most 2^53 elements")
+                        self.assertEqual(len(outcome.stderr.strip().splitlines()), 1)
+        self.assertFalse(self.path("out.h5").exists())
+        axis = "inputs: {source: gaussian, heads: 65536, head_dim: 256}\nsweep: {seq_len: [64, 2147483647]}\nbackends: [exact]\n"
+        self.assert_outcome(self.call("run", self.config(axis), "-o", "out.h5"), 2, "2147483647", "at most 2^53 elements")
+
+    def test_shapes_in_files_whose_product_no_integer_holds(self):
+        for shape in ((65536, 65536, 65536, 65536), (2**31, 2**31, 4, 1), (1, 2**20, 2**30, 256)):
+            with h5py.File(self.path("in.h5"), "w") as file:
+                for part in "qkv":
+                    file.create_dataset(f"inputs/{part}", shape, "i1", chunks=(1, 1, 4, 1), fillvalue=1)
+            self.refused(3, self.attend("in.h5"), "/inputs/q", str(shape))
+
     def test_too_big_for_memory(self):
         size = 40_000_000
         text = (f"inputs: {{source: gaussian, head_dim: 256}}\nsweep: {{seq_len: [64, {size}]}}\n"
