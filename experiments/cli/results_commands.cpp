@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "experiments/cli/commands.h"
 #include "experiments/results/reports.h"
+#include "experiments/results/result_store.h"
 #include "experiments/terminal.h"
 
 namespace hyperattn {
@@ -19,7 +20,7 @@ int compare_command(const std::vector<std::string>& files) {
   if (files.size() != 2)
     fail_usage("show --compare takes two results files, A and B, but " + std::to_string(files.size()) +
                (files.size() == 1 ? " is given" : " are given"));
-  compare_results(read_results(files[0]), read_results(files[1]), std::cout,
+  compare_results(read_with_journal(files[0]).results, read_with_journal(files[1]).results, std::cout,
                   terminal_width(STDOUT_FILENO, kReportWidth));
   return 0;
 }
@@ -43,7 +44,12 @@ int show_command(const std::vector<std::string>& files, bool compare, bool all) 
   if (compare) return compare_command(files);
   for (size_t i = 0; i < files.size(); ++i) {
     if (i > 0) std::cout << "\n";
-    show_results(read_results(files[i]), std::cout, {terminal_width(STDOUT_FILENO, kReportWidth), all});
+    const StoredResults stored = read_with_journal(files[i]);
+    show_results(stored.results, std::cout, {terminal_width(STDOUT_FILENO, kReportWidth), all});
+    if (stored.from_journal > 0)
+      std::cout
+          << "note: " << stored.from_journal << (stored.from_journal == 1 ? " trial is" : " trials are")
+          << " from the journal beside the file: the run was killed (go on with --resume), or is running\n";
   }
   return 0;
 }

@@ -20,6 +20,7 @@
 #include "core/error.h"
 #include "experiments/files/descriptor.h"
 #include "experiments/files/output_file.h"
+#include "experiments/files/read_log.h"
 
 namespace hyperattn {
 namespace {
@@ -114,6 +115,7 @@ std::vector<std::string> read_journal(const std::string& path) {
   const int descriptor = open_journal(path, O_RDONLY);
   if (descriptor < 0 && errno == ENOENT) return {};
   if (descriptor < 0) fail_input("'" + path + "' can't be read: " + std::strerror(errno));
+  note_read(path, false);
   const std::string bytes = read_all(descriptor, path);
   ::close(descriptor);
   return parse_records(bytes, path).records;

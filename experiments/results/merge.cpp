@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "experiments/files/output_file.h"
 #include "experiments/results/reports.h"
+#include "experiments/results/result_store.h"
 #include "experiments/results/text_diff.h"
 
 namespace hyperattn {
@@ -54,7 +55,7 @@ ResultsFile merge_results(const std::string& path, const std::vector<std::string
   std::map<TrialKey, size_t> places;
   std::map<std::string, size_t> known_sessions;  // by run_id
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const ResultsFile results = read_results(inputs[i]);
+    const ResultsFile results = read_with_journal(inputs[i]).results;
     if (i == 0) {
       merged = results;
       merged.trials.clear();

@@ -88,6 +88,7 @@ struct ResultStore::Impl {
   void load(const std::vector<std::string>& records);
   void index();
   [[nodiscard]] std::string problem_of(const TrialRecord& record) const;
+  [[nodiscard]] std::string refusal() const;
   void put(const TrialRecord& record);
   void rebuild();
 };
@@ -100,6 +101,7 @@ void ResultStore::Impl::load(const std::vector<std::string>& records) {
   if (has_file) results = read_results(path);
   if (!records.empty()) {
     ResultsFile header = decode_header(records.front(), place + " record 1");
+    check_plan(header, place);
     if (!has_file || header.run_id != results.run_id) results = std::move(header);
   }
   results.path = path;
@@ -129,10 +131,7 @@ std::string ResultStore::Impl::problem_of(const TrialRecord& record) const {
 
 void ResultStore::Impl::open(const RunDescription& run, Existing existing) {
   const bool exists = fs::exists(path) || !journal->records().empty();
-  if (exists && existing == Existing::refuse)
-    fail_usage("the output '" + path +
-               "' exists; continue it with --resume, replace it with --force, or choose "
-               "another with -o");
+  if (exists && existing == Existing::refuse) fail_usage(refusal());
   if (exists && existing == Existing::resume) {
     load(journal->records());
     if (const std::string problem = resume_problem(results, run); !problem.empty()) fail_usage(problem);
@@ -156,6 +155,16 @@ void ResultStore::Impl::open(const RunDescription& run, Existing existing) {
   journal->clear();
   journal->append(encode_header(results));
   rebuild();
+}
+
+/// Why a run that neither resumes nor replaces stops here.
+std::string ResultStore::Impl::refusal() const {
+  const std::string cure = "; continue it with --resume, replace it with --force, or choose another with -o";
+  const size_t records = journal->records().size();
+  if (records == 0) return "the output '" + path + "' exists" + cure;
+  const std::string trials = std::to_string(records - 1) + (records == 2 ? " trial" : " trials");
+  return "a run that was killed left " + trials + " in the journal '" + journal_path(path) + "'" +
+         (fs::exists(path) ? " and its output '" + path + "'" : ", but no output '" + path + "'") + cure;
 }
 
 void ResultStore::Impl::put(const TrialRecord& record) {
@@ -191,6 +200,18 @@ ResultStore::ResultStore(const std::string& path, const RunDescription& run, Exi
     if (!impl_->journal->existed()) impl_->journal->remove();
     throw;
   }
+}
+
+StoredResults read_with_journal(const std::string& path) {
+  std::error_code error;
+  const fs::path target = fs::canonical(path, error);  // the journal lies where a link leads
+  ResultStore::Impl impl;
+  impl.path = error ? path : target.string();
+  const std::vector<std::string> records = read_journal(journal_path(impl.path));
+  if (records.empty()) return {read_results(path), 0};
+  impl.load(records);
+  impl.results.path = path;
+  return {std::move(impl.results), static_cast<int64_t>(records.size()) - 1};
 }
 
 ResultsFile ResultStore::stored(const std::string& path) {

@@ -33,6 +33,16 @@ enum class Existing { refuse, resume, replace };
 /// What keeps this run from going on with those results, in a sentence; empty if nothing does.
 [[nodiscard]] std::string resume_problem(const ResultsFile& found, const RunDescription& run);
 
+/// What a results file holds, with what is in the journal beside it: of a run that was killed, or that goes
+/// on.
+struct StoredResults {
+  ResultsFile results;
+  int64_t from_journal = 0;  ///< trials that the journal holds, whether or not the file has them as well
+};
+/// For readers; changes nothing and takes no lock. The journal alone is enough. Error(input): there is
+/// neither, or one is damaged.
+[[nodiscard]] StoredResults read_with_journal(const std::string& path);
+
 class ResultStore {
  public:
   /// Makes the folder if it is missing, locks the output against other processes and writes the file's first
@@ -69,6 +79,7 @@ class ResultStore {
   [[nodiscard]] const ResultsFile& results() const;
 
  private:
+  friend StoredResults read_with_journal(const std::string& path);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -343,13 +343,10 @@ std::vector<AttributeMap> read_provenance(const Hdf5File& file) {
   return sessions;
 }
 
-/// What is missing is counted trial by trial, so a plan that no run could have is refused.
-void check_plan(const ResultsFile& results) {
-  const auto cases = std::max<int64_t>(1, static_cast<int64_t>(results.cases.size()));
-  if (results.trials_per_case < 1 || results.trials_per_case > kMaximumTrials / cases)
-    fail_input("'" + results.path + "': '/' has trials_per_case " + std::to_string(results.trials_per_case) +
-               ", but with " + std::to_string(results.cases.size()) + " cases it must be between 1 and " +
-               std::to_string(kMaximumTrials / cases));
+void check_schema(const ResultsFile& results, const std::string& place) {
+  if (results.schema != kResultsSchema)
+    fail_input(place + " has schema '" + results.schema + "', but this program reads '" + kResultsSchema +
+               "'");
 }
 
 ResultsFile read_from(const Hdf5File& file) {
@@ -358,9 +355,7 @@ ResultsFile read_from(const Hdf5File& file) {
   if (!file.has_attribute("/", "schema"))
     fail_input("'" + file.path() + "' is an HDF5 file, but not a results file: it has no attribute 'schema'");
   results.schema = file.text_attribute("/", "schema");
-  if (results.schema != kResultsSchema)
-    fail_input("'" + file.path() + "' has schema '" + results.schema + "', but this program reads '" +
-               kResultsSchema + "'");
+  check_schema(results, "'" + file.path() + "'");
   results.run_id = file.text_attribute("/", "run_id");
   results.name = file.text_attribute("/", "name");
   results.created = file.text_attribute("/", "created");
@@ -372,7 +367,7 @@ ResultsFile read_from(const Hdf5File& file) {
   results.provenance = read_provenance(file);
   results.files = read_files(file);
   results.cases = read_cases(file);
-  check_plan(results);
+  check_plan(results, "'" + file.path() + "': '/'");
   results.trials = read_trials(file, results.cases);
   const TrialFinder finder(results.trials);
   read_details(file, false, finder);
@@ -392,6 +387,15 @@ std::vector<TrialKey> ResultsFile::missing() const {
     for (int64_t trial = 0; trial < trials_per_case; ++trial)
       if (done.count({entry.case_id, trial}) == 0) keys.push_back({entry.case_id, trial});
   return keys;
+}
+
+void check_plan(const ResultsFile& results, const std::string& place) {
+  check_schema(results, place);
+  const auto cases = std::max<int64_t>(1, static_cast<int64_t>(results.cases.size()));
+  if (results.trials_per_case < 1 || results.trials_per_case > kMaximumTrials / cases)
+    fail_input(place + " has trials_per_case " + std::to_string(results.trials_per_case) + ", but with " +
+               std::to_string(results.cases.size()) + " cases it must be between 1 and " +
+               std::to_string(kMaximumTrials / cases));
 }
 
 ResultsFile read_results(const std::string& path) {

@@ -46,6 +46,10 @@ struct ResultsFile {
 /// The same from the bytes of a file.
 [[nodiscard]] ResultsFile read_results_image(const std::string& bytes, const std::string& name);
 
+/// Refuses a schema that this version does not know, and a plan that no run could have (what is missing is
+/// counted trial by trial). Error(input) that names `place`.
+void check_plan(const ResultsFile& results, const std::string& place);
+
 /// Writes under a temporary name beside `path`, syncs, renames, syncs the folder: at any moment `path` is the
 /// old file or the new one, whole. Error(environment) leaves the old one. Cost is linear in the rows.
 void write_results(const std::string& path, const ResultsFile& results);

@@ -254,6 +254,30 @@ class Interrupted(RunnerTest):
         self.assert_outcome(self.run_sweep("out.h5", *resume, config=config), 0)
         self.assertEqual(differing_columns(self.path("whole.h5"), self.path("out.h5")), [])
 
+    def test_what_a_killed_run_left_is_shown_and_merged(self):
+        config = self.config(LONG)
+        run = self.start(config, "out.h5")
+        journal = self.path("out.h5.journal")
+        deadline = time.monotonic() + 60
+        while (not journal.exists() or journal.read_bytes().count(b"\n") < 4) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        run.kill()
+        run.communicate()
+        trials = journal.read_bytes().count(b"\n") - 1
+        for file_is_there in (True, False):
+            if not file_is_there:
+                self.path("out.h5").unlink()
+            shown = self.call("show", "out.h5")
+            self.assert_outcome(shown, 0)
+            self.assertIn(f" {trials} trials, {trials} ok", shown.stdout)
+            self.assertIn(f"note: {trials} trials are from the journal", shown.stdout)
+            self.assert_outcome(self.call("merge", "merged.h5", "out.h5", "--force"), 4, "missing")
+            self.assertEqual(len(self.statuses("merged.h5")), trials)
+        refused = self.run_sweep("out.h5", config=config)
+        self.assert_outcome(refused, 2, f"a run that was killed left {trials} trials in the journal 'out.h5.journal'", "--resume")
+        self.assert_outcome(self.run_sweep("out.h5", "--resume", config=config), 0)
+        self.assertEqual(len(self.statuses("out.h5")), 36)
+
     def test_reported_trials_survive_a_kill(self):
         config = self.config(LONG)
         process = self.start(config, "out.h5")

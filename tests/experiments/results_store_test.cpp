@@ -16,6 +16,7 @@
 
 #include "experiments/files/journal.h"
 #include "experiments/results/record_text.h"
+#include "experiments/results/reports.h"
 #include "results_support.h"
 
 namespace hyperattn {
@@ -248,6 +249,68 @@ TEST_CASE("the journal alone is enough", "[results]") {
   ResultStore store(path, made_up_run(2, 1), Existing::resume);
   CHECK(store.is_done({"case0", 0}));
   CHECK(read_results(path).trials.size() == 1);
+}
+
+TEST_CASE("the journal of a killed run is read by show and merge, with its file or without", "[results]") {
+  const ScratchFolder folder;
+  const std::string path = folder / "run.h5";
+  {
+    ResultStore store(path, made_up_run(2, 2), Existing::refuse);
+    for (int trial = 0; trial < 2; ++trial) store.append(made_up_record(0, trial));
+    store.flush();
+    store.append(made_up_record(1, 0));
+  }  // as after a kill: the journal has three trials; make the file lack the last one
+  ResultsFile file = read_results(path);
+  file.trials.resize(2);
+  write_results(path, file);
+  const auto check_all = [&] {
+    const StoredResults stored = read_with_journal(path);
+    CHECK(stored.results.trials.size() == 3);
+    CHECK(stored.from_journal == 3);
+    CHECK(stored.results.path == path);
+    REQUIRE(find(stored.results, {"case1", 0}) != nullptr);
+    CHECK(find(stored.results, {"case1", 0})->same_as(made_up_record(1, 0)));
+    const ResultsFile merged = merge_results(folder / "merged.h5", {path}, true);
+    CHECK(merged.trials.size() == 3);
+    CHECK_FALSE(merged.complete);
+    CHECK(read_results(folder / "merged.h5").trials.size() == 3);
+  };
+  check_all();
+  fs::create_symlink("run.h5", folder / "link.h5");
+  CHECK(read_with_journal(folder / "link.h5").results.trials.size() == 3);
+  const std::string before = contents(path + ".journal");
+  fs::remove(path);
+  check_all();
+  CHECK(contents(path + ".journal") == before);
+  CHECK_FALSE(fs::exists(path));
+  check_error(
+      Blame::usage,
+      {"a run that was killed left 3 trials", path + ".journal", "but no output", "--resume", "--force"},
+      [&] { ResultStore store(path, made_up_run(2, 2), Existing::refuse); });
+  CHECK(contents(path + ".journal") == before);
+  ResultStore(path, made_up_run(2, 2), Existing::resume).finish(false);
+  CHECK(read_with_journal(path).results.trials.size() == 3);
+  CHECK(read_with_journal(path).from_journal == 0);
+  fs::remove(path);
+  check_error(Blame::input, {path, "does not exist"}, [&] { (void)read_with_journal(path); });
+}
+
+TEST_CASE("a journal whose header no run could have is refused", "[results]") {
+  const ScratchFolder folder;
+  const auto refusal = [&](const ResultsFile& header, const std::string& word) {
+    {
+      Journal journal(folder / "run.h5.journal");
+      journal.clear();
+      journal.append(encode_header(header));
+    }
+    check_error(Blame::input, {"run.h5.journal", word}, [&] { (void)read_with_journal(folder / "run.h5"); });
+  };
+  ResultsFile header;
+  header.schema = "hyperattn.results/9";
+  refusal(header, "hyperattn.results/9");
+  header = {};
+  header.trials_per_case = int64_t{1} << 40;
+  refusal(header, "trials_per_case");
 }
 
 TEST_CASE("a journal torn at any byte keeps its whole records", "[results]") {
