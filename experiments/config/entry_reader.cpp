@@ -62,6 +62,8 @@ void read_parameters(const YamlNode& map, const std::vector<std::string>& other_
       problems.add_unknown(field.origin, "key", field.key, place, allowed);
       continue;
     }
+    const bool says_none = field.value.kind == YamlNode::Kind::null && !field.value.text.empty();
+    if (spec->optional && says_none) continue;
     draft.own[field.key] = field.value.origin;
     if (auto value = read_value(field.value, *spec, prefix + field.key, problems))
       draft.parameters.set(field.key, *value);

@@ -1,6 +1,7 @@
 #include "experiments/config/overrides.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 
 #include "experiments/config/sections.h"
@@ -180,6 +181,60 @@ bool is_name(const std::string& text) {
 
 }  // namespace
 
+namespace {
+
+std::string trimmed(const std::string& text) {
+  constexpr const char* kSpace = " \t\r\n";
+  const size_t begin = text.find_first_not_of(kSpace);
+  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
+}
+
+/// The place of the first # that YAML takes for the beginning of a comment, outside of quotes; npos if there
+/// is none.
+size_t find_comment(const std::string& text) {
+  char quote = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char before = i == 0 ? ' ' : text[i - 1];
+    const bool starts = std::string(" \t\n[]{},:").find(before) != std::string::npos;
+    if (quote != 0) {
+      if (quote == '"' && text[i] == '\\')
+        ++i;
+      else if (text[i] == quote)
+        quote = 0;
+    } else if (starts && (text[i] == '"' || text[i] == '\'')) {
+      quote = text[i];
+    } else if (text[i] == '#' && std::isspace(static_cast<unsigned char>(before)) != 0) {
+      return i;
+    }
+  }
+  return std::string::npos;
+}
+
+/// The value of an argument. The shell has taken its own quotes and comments away, so a text is meant as it
+/// stands: what YAML would drop of it (a comment, an anchor, a second space) stays.
+YamlNode parse_value(const std::string& raw, const Origin& origin, Problems& problems) {
+  const std::string text = trimmed(raw);
+  YamlNode value = parse_yaml(text, origin, problems);
+  const bool in_quotes = !text.empty() && (text[0] == '"' || text[0] == '\'');
+  const bool is_word = value.kind == YamlNode::Kind::null || (value.is_scalar() && !in_quotes);
+  const std::string read = value.kind == YamlNode::Kind::null ? "" : value.text;
+  const bool is_null_word = value.kind == YamlNode::Kind::null && !value.text.empty();
+  if (is_word && read != text && !(is_null_word && find_comment(text) == std::string::npos)) {
+    value = {};
+    value.kind = YamlNode::Kind::scalar;
+    value.text = text;
+    value.quoted = true;
+  } else if (!is_word && find_comment(text) != std::string::npos) {
+    problems.add(
+        origin,
+        "holds ' #', which begins a comment in YAML; put the text that it belongs to in quotes inside "
+        "the value");
+  }
+  return value;
+}
+
+}  // namespace
+
 ConfigPath parse_path(const std::string& path) {
   ConfigPath result;
   const size_t dot = path.find('.');
@@ -208,7 +263,7 @@ Assignment parse_assignment(const std::string& argument, Problems& problems) {
   Assignment assignment;
   assignment.path = argument.substr(0, equals);
   const size_t before = problems.size();
-  assignment.value = parse_yaml(argument.substr(equals + 1), origin, problems);
+  assignment.value = parse_value(argument.substr(equals + 1), origin, problems);
   if (problems.size() != before) return {};
   set_origin(assignment.value, origin);
   return assignment;

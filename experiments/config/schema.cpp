@@ -81,6 +81,7 @@ std::string description(const ParameterSpec& spec, const std::vector<ParameterSp
 
 Json property(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs) {
   Json json = value_schema(spec);
+  if (spec.optional) json = {{"anyOf", Json::array({json, {{"type", "null"}}})}};
   json["description"] = description(spec, specs);
   if (spec.default_value) json["default"] = default_json(*spec.default_value);
   return json;

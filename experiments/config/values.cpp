@@ -43,8 +43,10 @@ std::optional<ParameterValue> to_integer_list(const YamlNode& node) {
 }
 
 std::optional<ParameterValue> to_boolean(const YamlNode& node) {
-  if (node.is_plain("true")) return true;
-  if (node.is_plain("false")) return false;
+  for (const char* word : {"true", "True", "TRUE"})
+    if (node.is_plain(word)) return true;
+  for (const char* word : {"false", "False", "FALSE"})
+    if (node.is_plain(word)) return false;
   return {};
 }
 

@@ -214,7 +214,10 @@ class Parser {
     advance();
     if (token.kind == Token::Kind::number) return literal(token.number);
     if (token.kind == Token::Kind::text) return literal(token.text);
-    if (token.text == "true" || token.text == "false") return literal(token.text == "true");
+    for (const char* word : {"true", "True", "TRUE"})
+      if (token.text == word) return literal(true);
+    for (const char* word : {"false", "False", "FALSE"})
+      if (token.text == word) return literal(false);
     if (std::find(names_.begin(), names_.end(), token.text) == names_.end()) names_.push_back(token.text);
     auto node = std::make_shared<Node>();
     node->kind = Node::Kind::name;

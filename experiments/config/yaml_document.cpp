@@ -44,7 +44,8 @@ size_t depth_of(const YamlNode& node) {
 /// the level here, so the limit on depth also guards its stack.
 class TreeBuilder : public YAML::EventHandler {
  public:
-  TreeBuilder(const Origin& origin, Problems& problems) : origin_(origin), problems_(problems) {}
+  TreeBuilder(const std::string& text, const Origin& origin, Problems& problems)
+      : text_(text), origin_(origin), problems_(problems) {}
 
   [[nodiscard]] YamlNode take() { return std::move(root_); }
 
@@ -53,6 +54,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     YamlNode node = make(YamlNode::Kind::null, mark);
+    if (is_null_word(mark)) node.text = "null";
     // yaml-cpp places a value that is not there at whatever follows; the reader of a message looks at the
     // key.
     if (!open_.empty() && open_.back().has_key) node.origin.line = open_.back().field.origin.line;
@@ -94,7 +96,20 @@ class TreeBuilder : public YAML::EventHandler {
     YAML::anchor_t anchor = 0;
     bool has_key = false;
     YamlField field;
+    bool merges = false;                ///< the key is `<<`
+    std::vector<YamlNode> merged = {};  ///< what `<<` names, the first before the others
   };
+
+  /// Whether it was written, or is only a value that is not there: then the mark is at what follows.
+  [[nodiscard]] bool is_null_word(const YAML::Mark& mark) const {
+    const auto at = static_cast<size_t>(std::max(0, mark.pos));
+    const std::string_view rest = std::string_view(text_).substr(std::min(at, text_.size()));
+    for (const std::string_view word : {"~", "null", "Null", "NULL"})
+      if (rest.starts_with(word))
+        return rest.size() == word.size() ||
+               std::string_view(" \t\r\n,]}").find(rest[word.size()]) != std::string_view::npos;
+    return false;
+  }
 
   static int line_of(const YAML::Mark& mark) { return mark.line + 1; }
 
@@ -116,12 +131,13 @@ class TreeBuilder : public YAML::EventHandler {
     if (!tag.empty() && tag != "?" && tag != "!") refuse_tag(mark, tag);
     if (open_.size() >= kMaximumDepth)
       throw Refusal{line_of(mark), "nested more than " + std::to_string(kMaximumDepth) + " levels deep"};
-    open_.push_back({make(kind, mark), anchor, false, {}});
+    open_.push_back({make(kind, mark), anchor, false, {}, false, {}});
   }
 
   void end() {
     Open top = std::move(open_.back());
     open_.pop_back();
+    for (const YamlNode& map : top.merged) merge(map, top.node);
     finish(std::move(top.node), top.anchor);
   }
 
@@ -135,18 +151,47 @@ class TreeBuilder : public YAML::EventHandler {
       finish_in_map(open_.back(), std::move(node));
   }
 
+  /// Adds the keys that the map has not itself.
+  static void merge(const YamlNode& from, YamlNode& map) {
+    for (const YamlField& field : from.fields)
+      if (map.find(field.key) == nullptr) {
+        check_key_count(map, field.origin.line);
+        map.fields.push_back(field);
+      }
+  }
+
+  static void check_key_count(const YamlNode& map, int line) {
+    if (map.fields.size() >= kMaximumKeys)
+      throw Refusal{line, "more than " + std::to_string(kMaximumKeys) + " keys in one map"};
+  }
+
+  /// The value of `<<` (YAML's merge key): a map, or a list of maps.
+  static void take_merged(Open& map, YamlNode node) {
+    std::vector<YamlNode> maps;
+    if (node.is_list())
+      maps = std::move(node.items);
+    else
+      maps.push_back(std::move(node));
+    for (YamlNode& one : maps) {
+      if (!one.is_map())
+        throw Refusal{one.origin.line, "'<<' takes a map or a list of maps, but is given " + describe(one)};
+      map.merged.push_back(std::move(one));
+    }
+  }
+
   void finish_in_map(Open& map, YamlNode node) {
     if (!map.has_key) {
       if (!node.is_scalar())
         throw Refusal{node.origin.line, "a key must be a word, but is " + describe(node)};
       map.field.key = node.text;
       map.field.origin = node.origin;
+      map.merges = node.is_plain("<<");
       map.has_key = true;
       return;
     }
-    if (map.node.fields.size() >= kMaximumKeys)
-      throw Refusal{node.origin.line, "more than " + std::to_string(kMaximumKeys) + " keys in one map"};
+    check_key_count(map.node, node.origin.line);
     map.has_key = false;
+    if (map.merges) return take_merged(map, std::move(node));
     map.field.value = std::move(node);
     if (const YamlNode* first = map.node.find(map.field.key))
       problems_.add(map.field.origin, "key '" + map.field.key + "' occurs twice; first in line " +
@@ -156,6 +201,7 @@ class TreeBuilder : public YAML::EventHandler {
     map.field = {};
   }
 
+  const std::string& text_;
   Origin origin_;
   Problems& problems_;
   YamlNode root_;
@@ -182,10 +228,10 @@ Refusal check_text(const std::string& text) {
 YamlNode parse_document(const std::string& text, const Origin& origin, Problems& problems) {
   std::istringstream stream(text);
   YAML::Parser parser(stream);
-  TreeBuilder builder(origin, problems);
+  TreeBuilder builder(text, origin, problems);
   if (!parser.HandleNextDocument(builder)) return {};
   YamlNode root = builder.take();
-  TreeBuilder second(origin, problems);
+  TreeBuilder second(text, origin, problems);
   if (parser.HandleNextDocument(second)) throw Refusal{0, "holds more than one YAML document"};
   return root;
 }
@@ -218,7 +264,7 @@ void YamlNode::remove(std::string_view key) {
 std::string describe(const YamlNode& node) {
   switch (node.kind) {
     case YamlNode::Kind::null:
-      return "empty";
+      return node.text.empty() ? "empty" : "null";
     case YamlNode::Kind::list:
       return "a list";
     case YamlNode::Kind::map:

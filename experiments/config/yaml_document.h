@@ -26,7 +26,7 @@ struct YamlNode {
   enum class Kind { null, scalar, list, map };
 
   Kind kind = Kind::null;
-  std::string text;     ///< scalar
+  std::string text;     ///< scalar; of null "null" where it was written, empty where there is nothing
   bool quoted = false;  ///< scalar: never a number or a truth value
   std::vector<YamlNode> items;
   std::vector<YamlField> fields;  ///< in the order of the text; keys are distinct
@@ -62,9 +62,9 @@ class Problems;
 /// Longer texts are refused.
 inline constexpr size_t kMaximumYamlBytes = size_t{1} << 20;
 
-/// A null node for an empty text. What is not one well-formed YAML document of reasonable size (1 MiB, 32
-/// levels, 200 000 values, aliases counted as often as they are used; UTF-8; no tags) becomes a problem at
-/// `origin` (whose line is replaced), and so does a key that occurs twice.
+/// A null node for an empty text. Merge keys (`<<`) are resolved. What is not one well-formed YAML document
+/// of reasonable size (1 MiB, 32 levels, 200 000 values, aliases counted as often as they are used; UTF-8; no
+/// tags) becomes a problem at `origin` (whose line is replaced), and so does a key that occurs twice.
 [[nodiscard]] YamlNode parse_yaml(const std::string& text, const Origin& origin, Problems& problems);
 
 }  // namespace hyperattn

@@ -44,6 +44,9 @@ ACCEPTED = [
     ("{name: exact}", "exact"),
     ("measures: [timing, spectral_error]", "measures: []"),
     ("name: small", "name: small\ngroups: {base: {}, smoke: {trials: 1}}"),
+    ("name: small", "name: small\ngroups: Null"),
+    ("head_dim: 16", "head_dim: 16, causal: True, scale: ~"),
+    ("{name: exact}", "&e {name: lsh, block_size: 32}, {<<: *e, block_size: 64}"),
 ]
 
 

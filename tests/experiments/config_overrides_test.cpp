@@ -33,6 +33,65 @@ TEST_CASE("Top-level values and timing can be overridden", "[config]") {
   CHECK(config.timing.warmup == 0);
 }
 
+TEST_CASE("The shell's word is taken as it stands", "[config]") {
+  const auto output = [](const std::string& value) {
+    return fakes::read(kMinimal, {"output=" + value}).output;
+  };
+  for (const std::string text : {"run #3.h5", "#3.h5", "it's.h5", "a  b.h5", "&anchor a.h5", "x # y # z",
+                                 "C:\\x #1", "! b", "~/x #1", "null #1"})
+    CHECK(output(text) == text);
+  CHECK(output("'quoted #3.h5'") == "quoted #3.h5");
+  CHECK(output("\"quoted \\\" #3.h5\"") == "quoted \" #3.h5");
+  CHECK(output(" spaces.h5 ") == "spaces.h5");
+  CHECK_THAT(problems_of(kMinimal, {"output='a' #b"}), Contains("begins a comment"));
+  CHECK_THAT(problems_of(kMinimal, {"sweep.seq_len=[64, 128] # two"}), Contains("begins a comment"));
+  CHECK_THAT(problems_of(kMinimal, {"trials=2 # two"}), Contains("trials") && Contains("2 # two"));
+  CHECK(
+      fakes::read(kMinimal, {"inputs=[{source: file, path: 'a #2.h5'}]"}).inputs[0].parameters.text("path") ==
+      "a #2.h5");
+  CHECK_THAT(problems_of(kMinimal, {"inputs=[{source: file, path: a #2.h5}]"}), Contains("inputs="));
+  CHECK_THAT(problems_of(kMinimal, {"output=\"a\" b"}), Contains("YAML"));
+  CHECK_THAT(problems_of(kMinimal, {"output=a: b"}), Contains("a map"));
+}
+
+TEST_CASE("Truth and null in every spelling of YAML 1.2", "[config]") {
+  for (const char* word : {"true", "True", "TRUE"}) {
+    CHECK(
+        fakes::read(kMinimal, {std::string("inputs.causal=") + word}).inputs[0].parameters.boolean("causal"));
+    CHECK(fakes::case_lines(
+              fakes::read(kMinimal, {"inputs.causal=true", std::string("sweep.where=causal == ") + word}))
+              .size() == 1);
+  }
+  for (const char* word : {"false", "False", "FALSE"})
+    CHECK_FALSE(
+        fakes::read(kMinimal, {std::string("inputs.causal=") + word}).inputs[0].parameters.boolean("causal"));
+  CHECK_THAT(problems_of(kMinimal, {"inputs.causal=tRUE"}), Contains("true or false"));
+  CHECK_THAT(problems_of(kMinimal, {"inputs.causal='true'"}), Contains("the text \"true\""));
+  for (const char* word : {"~", "null", "Null", "NULL"}) {
+    CAPTURE(word);
+    CHECK_FALSE(
+        fakes::read(kMinimal, {std::string("inputs.key_len=") + word}).inputs[0].parameters.has("key_len"));
+    CHECK(fakes::read(kMinimal + "sweep: " + word + "\ngroups: " + word + "\n").sweep.empty());
+    CHECK(fakes::read(kMinimal + "sweep: {heads: [1, 2]}\n", {std::string("sweep.heads=") + word})
+              .sweep.empty());
+    CHECK_THAT(problems_of(kMinimal, {std::string("inputs.heads=") + word}), Contains("is null"));
+  }
+  CHECK_THAT(problems_of(kMinimal, {"inputs.key_len="}), Contains("is empty"));
+}
+
+TEST_CASE("An entry takes over another one by a merge key", "[config]") {
+  const ExperimentConfig config = fakes::read(
+      "inputs: {source: gaussian, seq_len: 64}\nbackends:\n  - &h {name: hyper, block_size: 16, sample_size: "
+      "8}\n"
+      "  - {<<: *h, block_size: 32}\n");
+  REQUIRE(config.backends.size() == 2);
+  CHECK(config.backends[1].parameters.integer("block_size") == 32);
+  CHECK(config.backends[1].parameters.integer("sample_size") == 8);
+  CHECK_THAT(problems_of("inputs: {source: gaussian, seq_len: 64}\nbackends:\n  - &h {name: hyper, "
+                         "blok_size: 16}\n  - {<<: *h}\n"),
+             Contains("test.yaml:3") && Contains("blok_size"));
+}
+
 TEST_CASE("inputs.KEY reaches every entry whose source has the parameter", "[config]") {
   const ExperimentConfig config = fakes::read(kTwoInputs, {"inputs.heads=4", "inputs.seq_len=32"});
   CHECK(config.inputs[0].parameters.integer("heads") == 4);

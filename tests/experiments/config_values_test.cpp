@@ -79,7 +79,7 @@ TEST_CASE("A number may be a fraction, an exponent or, where declared, infinity 
 
 TEST_CASE("Truth values, texts, choices and lists of integers", "[config]") {
   CHECK(one("true", spec_of(ParameterType::boolean)) == "true");
-  for (const std::string wrong : {"yes", "1", "'true'", "True"})
+  for (const std::string wrong : {"yes", "1", "'true'", "tRUE"})
     CHECK_THAT(one(wrong, spec_of(ParameterType::boolean)), Catch::Contains("p must be true or false"));
   CHECK(one("12", spec_of(ParameterType::text)) == "12");
   ParameterSpec choice = spec_of(ParameterType::choice);

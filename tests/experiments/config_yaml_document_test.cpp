@@ -48,6 +48,39 @@ TEST_CASE("Anchors and aliases are copies", "[config]") {
   CHECK(parsed.root.find("b")->find("k")->text == "1");
 }
 
+TEST_CASE("A merge key takes over what the map does not say itself", "[config]") {
+  const Parsed parsed = parse(
+      "a: &a {x: 1, y: 2}\nb: &b {y: 3, z: [4]}\nc: {y: 5, <<: *a}\nd: {<<: [*b, *a], z: 6}\ne: {'<<': 7}\n"
+      "f: {<<: {<<: *a, x: 8}}\n");
+  REQUIRE(parsed.problems.empty());
+  const auto said = [&](const char* map) {
+    std::string text;
+    for (const YamlField& field : parsed.root.find(map)->fields)
+      text += field.key + "=" + field.value.text + " ";
+    return text;
+  };
+  CHECK(said("c") == "y=5 x=1 ");
+  CHECK(said("d") == "z=6 y=3 x=1 ");
+  CHECK(said("e") == "<<=7 ");  // quoted: a key like any other
+  CHECK(said("f") == "x=8 y=2 ");
+  CHECK_THAT(parse("a: {<<: 5}").problems,
+             Catch::Contains("'<<' takes a map or a list of maps") && Catch::Contains("'5'"));
+  CHECK_THAT(parse("a: &a {x: 1}\nb:\n  <<: [*a, y]\n").problems, Catch::StartsWith("t.yaml:3:"));
+  CHECK_THAT(parse("a: {<<: *a}").problems, Catch::Contains("not well-formed"));
+}
+
+TEST_CASE("null is told from nothing", "[config]") {
+  for (const char* word : {"~", "null", "Null", "NULL"}) {
+    const Parsed parsed = parse("a: " + std::string(word) + "\nn:\n");
+    CHECK(parsed.root.find("a")->kind == YamlNode::Kind::null);
+    CHECK(describe(*parsed.root.find("a")) == "null");
+    CHECK(describe(*parsed.root.find("n")) == "empty");
+  }
+  for (const char* next : {"next", "nullable", "Nulls"})
+    CHECK(parse("a:\n" + std::string(next) + ": 1\n").root.find("a")->text.empty());
+  CHECK(parse("[~, null]").root.items.at(1).text == "null");
+}
+
 TEST_CASE("A key that occurs twice is named with both lines", "[config]") {
   CHECK(parse("a: 1\nb: 2\na: 3\n").problems == "t.yaml:3: key 'a' occurs twice; first in line 1");
 }
