@@ -66,7 +66,9 @@ void copy_permissions(int descriptor, const struct stat& from, const std::string
   const bool other_owner = made.st_uid != from.st_uid || made.st_gid != from.st_gid;
   // Only root may give a file away; for others it becomes theirs.
   if (other_owner && ::fchown(descriptor, from.st_uid, from.st_gid) != 0) errno = 0;
-  if (::fchmod(descriptor, from.st_mode & 07777U) != 0) fail_writing(path, std::strerror(errno));
+  // Asked only where there is a difference: a file system without permissions refuses, and has none.
+  const bool other_mode = ((made.st_mode ^ from.st_mode) & 07777U) != 0;
+  if (other_mode && ::fchmod(descriptor, from.st_mode & 07777U) != 0) fail_writing(path, std::strerror(errno));
 }
 
 /// What an earlier process left there is ours to remove, if it is a file.
