@@ -62,6 +62,14 @@ void check_losses(const std::vector<double>& losses) {
                  " of the window is not finite: its activations overflow float32");
 }
 
+void check_logits(MatrixView<const float> logits, const int64_t* positions) {
+  for (int64_t i = 0; i < logits.rows; ++i)
+    for (int64_t j = 0; j < logits.cols; ++j)
+      if (!std::isfinite(logits.row(i)[j]))
+        fail_input("the model's logits after token " + std::to_string(positions[i]) +
+                   " are not finite: its activations overflow float32");
+}
+
 }  // namespace
 
 Decoder::Decoder(const std::string& folder)
@@ -91,7 +99,9 @@ void Decoder::logits(const int32_t* ids, int64_t n, const std::vector<LayerAtten
   const auto count = static_cast<int64_t>(positions.size());
   for (int64_t first = 0; first < count; first += step) {
     const int64_t rows = std::min(step, count - first);
-    receiver(first, pass.logits(positions.data() + first, rows));
+    const DenseMatrix<float> block = pass.logits(positions.data() + first, rows);
+    check_logits(block, positions.data() + first);
+    receiver(first, block);
   }
 }
 

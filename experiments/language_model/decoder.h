@@ -69,7 +69,8 @@ class Decoder {
                                       const std::vector<LayerAttention>& attention, const DecoderSeed& seed,
                                       const LayerObserver& observer = {}) const;
 
-  /// The logits after ids[0 … p] for each p of `positions` (each below n), some rows at a time.
+  /// The logits after ids[0 … p] for each p of `positions` (each below n), some rows at a time. Error(input)
+  /// where they are not finite.
   void logits(const int32_t* ids, int64_t n, const std::vector<LayerAttention>& attention,
               const DecoderSeed& seed, const std::vector<int64_t>& positions,
               const LogitReceiver& receiver) const;

@@ -20,12 +20,12 @@ namespace {
 // A backend that takes any length, for a call that replaces no layer.
 constexpr const char* kDefaultConfig = "name: logits\ninputs: {source: language_model}\nbackends: exact\n";
 
-int64_t parse_place(const std::string& text, const std::string& all, int64_t limit) {
+int64_t parse_place(const std::string& text, const std::string& all, int64_t limit, int64_t n) {
   int64_t place = -1;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), place);
   if (error != std::errc() || stop != text.data() + text.size() || place < 0 || place > limit)
-    fail_usage("--positions must be numbers and ranges BEGIN:END between 0 and seq_len (" +
-               std::to_string(limit) + "), such as 0,10,20:30, but is '" + all + "', where '" + text +
+    fail_usage("--positions must be numbers below seq_len (" + std::to_string(n) +
+               ") and ranges BEGIN:END within it, such as 0,10,20:30, but is '" + all + "', where '" + text +
                "' is none");
   return place;
 }
@@ -73,11 +73,11 @@ std::vector<int64_t> parse_positions(const std::string& text, int64_t n) {
     const std::string item = text.substr(at, end - at);
     const size_t colon = item.find(':');
     if (colon == std::string::npos) {
-      const int64_t place = parse_place(item, text, n - 1);
+      const int64_t place = parse_place(item, text, n - 1, n);
       add(place, place + 1);
     } else {
-      const int64_t begin = parse_place(item.substr(0, colon), text, n);
-      const int64_t stop = parse_place(item.substr(colon + 1), text, n);
+      const int64_t begin = parse_place(item.substr(0, colon), text, n, n);
+      const int64_t stop = parse_place(item.substr(colon + 1), text, n, n);
       if (begin >= stop)
         fail_usage("--positions: the range '" + item + "' is empty; BEGIN must lie before END");
       add(begin, stop);

@@ -222,4 +222,9 @@ TEST_CASE("decoder: weights whose activations overflow are an error, not a NaN")
   const std::vector<int32_t> ids = random_ids(11, 37, 2);
   CHECK_THAT(input_error([&] { (void)decoder.evaluate(ids.data(), 10, plain_attention(3), {}); }),
              Contains("not finite"));
+  const auto ignore = [](int64_t, MatrixView<const float>) {};
+  CHECK_THAT(input_error([&] {
+               decoder.logits(ids.data(), 10, plain_attention(3), {}, {0, 1, 2, 3, 4}, ignore);
+             }),
+             Contains("logits after token") && Contains("not finite"));
 }
