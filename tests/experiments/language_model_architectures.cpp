@@ -191,6 +191,9 @@ TEST_CASE("architectures: settings of other architectures are refused by name") 
     config["hidden_size"] = -3;
     config["n_embd"] = -3;
     CHECK_THAT(refusal_of(config), Contains("between 1"));
+    config = config_of(name);
+    config[name == "gpt2" ? "n_layer" : "num_hidden_layers"] = 1'000'000'000;
+    CHECK_THAT(refusal_of(config), Contains("at most 10000 layers") && Contains("1000000000"));
   }
 }
 

@@ -10,6 +10,8 @@ namespace hyperattn {
 namespace {
 
 constexpr int64_t kMaxHeadDim = 256;  // of the attention backends
+constexpr int64_t kMaxLayers =
+    10'000;  // many times any model's; each takes memory before its weights are seen
 constexpr const char* kFull = "full_attention";
 constexpr const char* kSliding = "sliding_attention";
 
@@ -64,6 +66,10 @@ void finish_sizes(const ConfigFields& fields, ModelConfig& config) {
     fail_input(fields.name() + ": a head must have at most " + std::to_string(kMaxHeadDim) +
                " numbers, but has " + std::to_string(config.head_dim) +
                " ('head_dim', by default 'hidden_size' / heads)");
+  if (config.num_hidden_layers > kMaxLayers)
+    fail_input(fields.name() + ": a model must have at most " + std::to_string(kMaxLayers) +
+               " layers ('num_hidden_layers' or 'n_layer'), but has " +
+               std::to_string(config.num_hidden_layers));
   LayerConfig layer;
   layer.scale = 1 / std::sqrt(static_cast<double>(config.head_dim));
   config.layers.assign(static_cast<size_t>(config.num_hidden_layers), layer);
