@@ -115,12 +115,6 @@ bool same_value(const ParameterValue& a, const ParameterValue& b) {
   return number(a) && number(b) ? *number(a) == *number(b) : a == b;
 }
 
-bool admits(const EffectCondition::Alternative& alternative, const ParameterValue& value) {
-  const bool listed = std::any_of(alternative.values.begin(), alternative.values.end(),
-                                  [&](const ParameterValue& each) { return same_value(each, value); });
-  return listed != alternative.excluded;
-}
-
 // "mask: sort_lsh, band or file", "sample_size other than 0".
 std::string alternative_text(const EffectCondition::Alternative& alternative) {
   std::string words;
@@ -236,6 +230,12 @@ ParameterSpec ParameterSpec::in_unit(const std::string& name_of_unit) const {
   return spec;
 }
 
+ParameterSpec ParameterSpec::in_column(const std::string& name_of_column) const {
+  ParameterSpec spec = *this;
+  spec.column = name_of_column;
+  return spec;
+}
+
 ParameterSpec ParameterSpec::only_with(const std::string& parameter,
                                        std::vector<ParameterValue> values) const {
   ParameterSpec spec = *this;
@@ -346,6 +346,12 @@ const ParameterSpec* find_spec(const std::vector<ParameterSpec>& specs, const st
   for (const ParameterSpec& spec : specs)
     if (spec.name == name) return &spec;
   return nullptr;
+}
+
+bool admits(const EffectCondition::Alternative& alternative, const ParameterValue& value) {
+  const bool listed = std::any_of(alternative.values.begin(), alternative.values.end(),
+                                  [&](const ParameterValue& each) { return same_value(each, value); });
+  return listed != alternative.excluded;
 }
 
 std::string why_no_effect(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs,

@@ -42,6 +42,7 @@ struct ParameterSpec {
   std::optional<ParameterValue> default_value;  ///< none: required, unless `optional`
   std::string meaning;                          ///< one line
   std::string unit;                             ///< empty: a count, a ratio, or none
+  std::string column;  ///< of results, where the parameter's name stands for something else there
   double minimum = -std::numeric_limits<double>::infinity();
   double maximum =
       std::numeric_limits<double>::infinity();  ///< inclusive; `.inf` itself only if allow_infinity
@@ -60,6 +61,7 @@ struct ParameterSpec {
   [[nodiscard]] ParameterSpec or_infinity() const;
   [[nodiscard]] ParameterSpec or_absent() const;
   [[nodiscard]] ParameterSpec in_unit(const std::string& name_of_unit) const;
+  [[nodiscard]] ParameterSpec in_column(const std::string& name_of_column) const;
   /// Has effect only where `parameter` has one of these values and an effect itself. Several such conditions
   /// must all hold.
   [[nodiscard]] ParameterSpec only_with(const std::string& parameter,
@@ -115,6 +117,9 @@ class Parameters {
 /// The declaration of that name, or null.
 [[nodiscard]] const ParameterSpec* find_spec(const std::vector<ParameterSpec>& specs,
                                              const std::string& name);
+
+/// Whether `value` meets the alternative; the effect of the other parameter itself is not looked at.
+[[nodiscard]] bool admits(const EffectCondition::Alternative& alternative, const ParameterValue& value);
 
 /// Empty if the parameter has an effect where all have these values; else why not: "has effect only with
 /// mask: file, but mask is band". `specs` holds the declarations of the parameters that conditions name; a

@@ -52,10 +52,10 @@ AttendArguments replayed_arguments(const Hdf5File& file, const std::vector<std::
     return std::any_of(arguments.begin(), arguments.end(),
                        [&](const std::string& argument) { return key_of(argument) == key; });
   };
-  std::vector<std::string> completed = arguments;
+  std::vector<std::string> completing;
   for (const auto& [key, value] : prescribed)
-    if (takes(*backend, key) && !is_given(key)) completed.push_back(key + "=" + to_string(value));
-  AttendArguments resolved = read_attend_arguments(completed);
+    if (takes(*backend, key) && !is_given(key)) completing.push_back(key + "=" + to_string(value));
+  AttendArguments resolved = read_attend_arguments(arguments, default_registry(), completing);
   for (const auto& [key, value] : prescribed)
     if (takes(*backend, key) && is_given(key) && !same_value(resolved, key, value))
       fail_usage("an argument sets " + key + " to another value than '" + file.path() +

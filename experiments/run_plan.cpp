@@ -39,15 +39,19 @@ double calls_per_trial(const TimingConfig& timing) {
   return static_cast<double>(std::max<int64_t>(1, timing.warmup) + repeats);
 }
 
-void print_dropped(const Grid& grid) {
+}  // namespace
+
+void print_left_out(const Grid& grid) {
   for (const Dropped& dropped : grid.dropped) {
     std::printf("dropped %ld by where '%s', such as\n", static_cast<long>(dropped.count),
                 dropped.predicate.c_str());
     for (const std::string& example : dropped.examples) std::printf("    %s\n", example.c_str());
   }
+  for (const Collapsed& collapsed : grid.collapsed)
+    std::printf("collapsed %ld that differ only in %s, which %s; such as\n    %s\n",
+                static_cast<long>(collapsed.count), collapsed.parameter.c_str(), collapsed.why.c_str(),
+                collapsed.example.c_str());
 }
-
-}  // namespace
 
 StoredTrials stored_trials(const std::string& output, const RunDescription& run, const RunOptions& options) {
   StoredTrials stored;
@@ -141,7 +145,7 @@ void print_plan(const ExperimentConfig& config, const Grid& grid, const RunDescr
     trials_done += finished;
     ++cases;
   }
-  print_dropped(grid);
+  print_left_out(grid);
   std::printf("%ld cases, ", static_cast<long>(cases));
   print_stored(stored, output, trials, trials_done);
   std::printf("estimated: %s for the calls (measures come on top), at most %s of memory (%s available)\n",

@@ -42,6 +42,9 @@ using IsDone = std::function<bool(const TrialKey&)>;
 /// A number in proportion to the expected time of a trial.
 [[nodiscard]] double trial_weight(const TrialPlan& plan);
 
+/// What `where:` dropped, and what axes of parameters without an effect would have repeated.
+void print_left_out(const Grid& grid);
+
 /// The table of --dry-run: cases of the shard with their cost, what is dropped and why, what is done already.
 void print_plan(const ExperimentConfig& config, const Grid& grid, const RunDescription& run,
                 const RunOptions& options);

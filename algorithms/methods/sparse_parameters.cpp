@@ -89,7 +89,8 @@ std::vector<ParameterSpec> sample_parameters() {
           "(moments: only whether it is 0)")
           .between(0, kMaxRows)
           .by_default(256)
-          .not_with("residual", {"none"}),
+          .not_with("residual", {"none"})
+          .or_with("estimator", {"theory"}),
       choice_parameter("residual",
                        {"sample", "centroids", "calibrated_centroids", "linear_centroids", "moments",
                         "columns+centroids", "none"},

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "algorithms/backend.h"
+#include "experiments/config/effects.h"
 #include "experiments/config/entry_reader.h"
 #include "experiments/config/overrides.h"
 #include "experiments/config/values.h"
@@ -47,9 +48,12 @@ const Backend* find_backend_of(const YamlNode& map, const Registry& registry, Pr
 }  // namespace
 
 BackendArguments read_backend_arguments(const std::string& command, const std::vector<std::string>& arguments,
-                                        const std::vector<ParameterSpec>& of_call, const Registry& registry) {
+                                        const std::vector<ParameterSpec>& of_call, const Registry& registry,
+                                        const std::vector<std::string>& prescribed) {
   Problems problems(command);
-  const YamlNode map = collect(arguments, problems);
+  std::vector<std::string> all = arguments;
+  all.insert(all.end(), prescribed.begin(), prescribed.end());
+  const YamlNode map = collect(all, problems);
   BackendArguments result;
   result.backend = find_backend_of(map, registry, problems);
   if (result.backend == nullptr) problems.throw_if_any();
@@ -61,6 +65,10 @@ BackendArguments read_backend_arguments(const std::string& command, const std::v
   draft.parameters = default_parameters(draft.specs);
   read_parameters(map, {"backend", "seed"}, draft, problems);
   require_parameters(draft, {}, problems);
+  for (const std::string& argument : prescribed) draft.own.erase(argument.substr(0, argument.find('=')));
+  EntryDraft of_call_too = draft;
+  if (!draft.parameters.has("causal")) of_call_too.parameters.set("causal", false);
+  refuse_ineffective(of_call_too, problems);
   if (const YamlNode* seed = map.find("seed")) result.seed = read_seed(*seed, problems);
   problems.throw_if_any();
 
@@ -73,8 +81,10 @@ BackendArguments read_backend_arguments(const std::string& command, const std::v
   return result;
 }
 
-AttendArguments read_attend_arguments(const std::vector<std::string>& arguments, const Registry& registry) {
-  const BackendArguments read = read_backend_arguments("attend", arguments, call_parameters(), registry);
+AttendArguments read_attend_arguments(const std::vector<std::string>& arguments, const Registry& registry,
+                                      const std::vector<std::string>& prescribed) {
+  const BackendArguments read =
+      read_backend_arguments("attend", arguments, call_parameters(), registry, prescribed);
   AttendArguments result;
   result.backend = read.backend;
   result.parameters = read.parameters;

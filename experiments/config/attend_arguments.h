@@ -19,11 +19,14 @@ struct BackendArguments {
 };
 
 /// `backend=NAME` is required; other keys are the backend's parameters, those of `of_call`, and seed.
-/// Throws one Error(usage) that lists every problem and names the command.
+/// `prescribed` are arguments that the user did not write: they may be without an effect. A command without
+/// a parameter `causal` has no causal problems. Throws one Error(usage) that lists every problem and names
+/// the command.
 [[nodiscard]] BackendArguments read_backend_arguments(const std::string& command,
                                                       const std::vector<std::string>& arguments,
                                                       const std::vector<ParameterSpec>& of_call,
-                                                      const Registry& registry = default_registry());
+                                                      const Registry& registry = default_registry(),
+                                                      const std::vector<std::string>& prescribed = {});
 
 /// Of `hyperattn attend`.
 struct AttendArguments {
@@ -37,6 +40,7 @@ struct AttendArguments {
 
 /// The parameters of the call are causal, scale and trial.
 [[nodiscard]] AttendArguments read_attend_arguments(const std::vector<std::string>& arguments,
-                                                    const Registry& registry = default_registry());
+                                                    const Registry& registry = default_registry(),
+                                                    const std::vector<std::string>& prescribed = {});
 
 }  // namespace hyperattn

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "experiments/config/effects.h"
 #include "experiments/config/overrides.h"
 #include "experiments/config/resolved_yaml.h"
 #include "experiments/config/sweep_reader.h"
@@ -55,6 +56,7 @@ class ConfigReader {
     config_.where = sweep.where;
     require(inputs, true, sweep.refused);
     require(backends, false, sweep.refused);
+    refuse_ineffective(inputs, backends, config_.sweep, problems_);
     read_measures();
     if (!problems_.empty()) return config_;
     take_inputs(inputs);
@@ -120,6 +122,7 @@ class ConfigReader {
     }
     check_timing(draft);
     TimingConfig& timing = config_.timing;
+    timing.parameters = draft.parameters;
     timing.warmup = draft.parameters.integer("warmup");
     timing.adaptive = draft.parameters.is_text("repeats");
     if (!timing.adaptive) timing.repeats = draft.parameters.integer("repeats");
@@ -132,12 +135,8 @@ class ConfigReader {
   }
 
   void check_timing(const EntryDraft& draft) {
+    refuse_ineffective(draft, problems_);
     const bool adaptive = draft.parameters.is_text("repeats");
-    for (const std::string name : {"relative_error", "min_repeats", "max_repeats"}) {
-      const auto own = draft.own.find(name);
-      if (own != draft.own.end() && !adaptive)
-        problems_.add(own->second, "timing." + name + " has a meaning only with repeats: auto");
-    }
     const int64_t low = draft.parameters.integer("min_repeats");
     const int64_t high = draft.parameters.integer("max_repeats");
     if (adaptive && low > high)
@@ -192,6 +191,7 @@ class ConfigReader {
                       draft.path + " names '" + draft.name + "' again; its figures would collide");
       seen.push_back(draft.name);
       require_parameters(draft, {}, problems_);
+      refuse_ineffective(draft, problems_);
       config_.measures.push_back({registry_.find_measure(draft.name), draft.parameters});
     }
   }

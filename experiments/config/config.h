@@ -10,6 +10,7 @@
 #include "core/parameters.h"
 #include "experiments/config/registry.h"
 #include "experiments/config/where_expression.h"
+#include "experiments/config/yaml_document.h"
 
 namespace hyperattn {
 
@@ -24,6 +25,7 @@ struct TimingConfig {
   int64_t min_repeats = 0;    ///< adaptive
   int64_t max_repeats = 0;    ///< adaptive
   PassKind pass = PassKind::forward;
+  Parameters parameters;  ///< all of the above as they are declared
 };
 
 /// One entry of `inputs`. Axes of the sweep are not applied yet.
@@ -50,6 +52,7 @@ struct Axis {
   bool of_inputs = false;       ///< else of backends
   std::vector<size_t> entries;  ///< never empty
   std::vector<ParameterValue> values;
+  Layer layer = Layer::file;  ///< where it was written
 };
 
 /// One factor of the product of the sweep: one axis, or several of equal length that go in step (`zip`).

@@ -91,6 +91,35 @@ void separate_problem(InputPoint& input) {
     if (find_spec(input.source->parameters(), spec.name) == nullptr) input.parameters.erase(spec.name);
 }
 
+/// What axes set without an effect.
+struct Ineffective {
+  std::vector<std::string> names;
+  std::string why;  ///< the first one has none
+};
+
+/// Puts those of the parameters that an axis set and that have no effect back to their defaults, so that the
+/// points of such an axis are one case. `problem`: values that conditions may name, too.
+Ineffective reset_ineffective(const std::vector<ParameterSpec>& specs, const Parameters& problem,
+                              Parameters& parameters, std::vector<std::string>& swept) {
+  Parameters values = parameters;
+  for (const auto& [name, value] : problem.all()) values.set(name, value);
+  Ineffective found;
+  for (const std::string& name : swept) {
+    const ParameterSpec* spec = find_spec(specs, name);
+    if (spec == nullptr || (!spec->default_value && !spec->optional)) continue;
+    const std::string why = why_no_effect(*spec, specs, values);
+    if (why.empty()) continue;
+    parameters.erase(name);
+    if (spec->default_value) parameters.set(name, normalised(*spec, *spec->default_value));
+    if (found.names.empty()) found.why = why;
+    found.names.push_back(name);
+  }
+  std::erase_if(swept, [&](const std::string& name) {
+    return std::find(found.names.begin(), found.names.end(), name) != found.names.end();
+  });
+  return found;
+}
+
 class Expander {
  public:
   explicit Expander(const ExperimentConfig& config) : config_(config) {
@@ -137,10 +166,32 @@ class Expander {
       set_values(factors[i].of_backend, position[i], backend.backend->parameters(), grid_case.parameters,
                  grid_case.swept);
     }
+    const Ineffective of_input =
+        reset_ineffective(input_specs_[input_entry], {}, input_parameters, input_swept);
+    Parameters problem;
+    if (input_parameters.has("causal")) problem.set("causal", input_parameters.boolean("causal"));
+    const Ineffective of_backend =
+        reset_ineffective(backend.backend->parameters(), problem, grid_case.parameters, grid_case.swept);
+    grid_case.ineffective = of_backend.names;
     grid_case.input = find_or_add_input(input, std::move(input_parameters), std::move(input_swept));
     grid_case.id = hash_text(case_identity(config_.seed, inputs_[grid_case.input], grid_case));
-    if (!seen_.insert(grid_case.id).second) return;
+    if (!seen_.insert(grid_case.id).second) {
+      note_collapsed(of_input, grid_case);
+      note_collapsed(of_backend, grid_case);
+      return;
+    }
     if (keep(grid_case)) cases_[grid_case.input].push_back(std::move(grid_case));
+  }
+
+  void note_collapsed(const Ineffective& found, const Case& grid_case) {
+    if (found.names.empty()) return;
+    const std::string parameter = join(found.names);
+    for (Collapsed& known : collapsed_)
+      if (known.parameter == parameter && known.why == found.why) {
+        ++known.count;
+        return;
+      }
+    collapsed_.push_back({parameter, found.why, 1, describe_case(inputs_[grid_case.input], grid_case)});
   }
 
   size_t find_or_add_input(const InputEntry& entry, Parameters parameters, std::vector<std::string> swept) {
@@ -151,6 +202,12 @@ class Expander {
     input.label = entry.label;
     separate_problem(input);
     input.id = hash_text(input_identity(config_.seed, input));
+    // The first of two points that are equal but for their labels has the name that it would have alone.
+    const auto equal = input_index_.find(input.id);
+    if (equal != input_index_.end() && inputs_[equal->second].label != input.label) {
+      input.label_tells_apart = true;
+      input.id = hash_text(input_identity(config_.seed, input));
+    }
     const auto [found, is_new] = input_index_.try_emplace(input.id, inputs_.size());
     if (is_new) {
       input.shapes = shapes_of(input);
@@ -197,6 +254,7 @@ class Expander {
     }
     for (Dropped& dropped : dropped_)
       if (dropped.count > 0) grid.dropped.push_back(std::move(dropped));
+    grid.collapsed = std::move(collapsed_);
     if (grid.cases.empty()) fail_usage(config_.file + ": sweep.where leaves no case to run");
     return grid;
   }
@@ -208,6 +266,7 @@ class Expander {
   std::unordered_map<std::string, size_t> input_index_;
   std::unordered_set<std::string> seen_;
   std::vector<Dropped> dropped_;
+  std::vector<Collapsed> collapsed_;
 };
 
 /// " name=value" for each parameter that an axis set or that is not at its default.

@@ -24,6 +24,7 @@ struct InputPoint {
   bool causal = false;
   std::optional<double> scale;  ///< absent: 1/√d
   std::string label;
+  bool label_tells_apart = false;     ///< another point is equal but for its label
   std::optional<InputShapes> shapes;  ///< absent where the source refuses; `validate_cases` says why
 };
 
@@ -33,7 +34,17 @@ struct Case {
   const Backend* backend = nullptr;
   Parameters parameters;           ///< the backend's, resolved
   std::vector<std::string> swept;  ///< those that an axis set
+  /// Those that an axis sets, but without an effect here: they are at their defaults.
+  std::vector<std::string> ineffective;
   PassKind pass = PassKind::forward;
+};
+
+/// Combinations of axes that differ from others only in parameters that have no effect: they are not run.
+struct Collapsed {
+  std::string parameter;  ///< or several, with commas
+  std::string why;        ///< "has effect only with mask: sort_lsh, but mask is band"
+  int64_t count = 0;
+  std::string example;  ///< the case that stands for them
 };
 
 /// What one predicate of `where:` dropped.
@@ -47,6 +58,7 @@ struct Grid {
   std::vector<InputPoint> inputs;
   std::vector<Case> cases;       ///< grouped by input point, in the order of `inputs`, then of the backends
   std::vector<Dropped> dropped;  ///< one for each predicate that dropped any
+  std::vector<Collapsed> collapsed;
 };
 
 /// Deterministic. Asks each source for its shapes (a `file` source reads headers). Throws Error(usage) for a

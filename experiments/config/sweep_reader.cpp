@@ -155,7 +155,7 @@ class SweepReader {
       refused_.push_back(target.parameter);
       return draft;
     }
-    draft.axis = {path, target.parameter, target.of_inputs, target.entries, {}};
+    draft.axis = {path, target.parameter, target.of_inputs, target.entries, {}, node.origin.layer};
     draft.axis.values = read_axis_values(node, leading_spec(draft.axis), place, problems_);
     if (draft.axis.values.empty() || !all_accept(draft.axis, node.origin, place)) {
       draft.axis.entries.clear();

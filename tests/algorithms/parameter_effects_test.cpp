@@ -53,22 +53,37 @@ std::vector<ParameterSpec> with_problem(const Backend& backend) {
   return specs;
 }
 
-/// Every setting of the parameters that conditions of `spec` name, one parameter changed at a time.
-std::vector<Parameters> settings_for(const ParameterSpec& spec, const Backend& backend) {
+/// The parameters on which the effect of `spec` depends, also through others.
+std::vector<ParameterSpec> depends_on(const ParameterSpec& spec, const Backend& backend) {
   const std::vector<ParameterSpec> specs = with_problem(backend);
-  std::vector<Parameters> settings;
-  for (const EffectCondition& condition : spec.conditions)
-    for (const auto& alternative : condition.alternatives) {
-      const ParameterSpec* other = find_spec(specs, alternative.parameter);
-      if (other == nullptr) continue;
-      std::vector<ParameterValue> values = some_values(*other);
-      values.insert(values.end(), alternative.values.begin(), alternative.values.end());
-      for (const ParameterValue& value : values) {
-        settings.push_back(small_parameters(backend));
-        settings.back().set("causal", false);
-        settings.back().set(alternative.parameter, value);
+  std::vector<ParameterSpec> found;
+  std::vector<ParameterSpec> open = {spec};
+  while (!open.empty()) {
+    const ParameterSpec next = open.back();
+    open.pop_back();
+    for (const EffectCondition& condition : next.conditions)
+      for (const auto& alternative : condition.alternatives) {
+        const ParameterSpec* other = find_spec(specs, alternative.parameter);
+        if (other == nullptr || find_spec(found, other->name) != nullptr) continue;
+        found.push_back(*other);
+        open.push_back(*other);
       }
+  }
+  return found;
+}
+
+/// Every setting of these, one parameter changed at a time.
+std::vector<Parameters> settings_for(const ParameterSpec& spec, const Backend& backend) {
+  std::vector<Parameters> settings;
+  for (const ParameterSpec& other : depends_on(spec, backend)) {
+    std::vector<ParameterValue> values = some_values(other);
+    if (other.minimum == 0) values.emplace_back(int64_t{0});
+    for (const ParameterValue& value : values) {
+      settings.push_back(small_parameters(backend));
+      settings.back().set("causal", false);
+      settings.back().set(other.name, value);
     }
+  }
   return settings;
 }
 

@@ -47,9 +47,9 @@ class TheoryTest(CliTest):
         """Blocks, theory and masks that hold everything or half of the rows, on one input."""
         self.write_mask("all.h5", blocks=[[0, 64, 0, 64]])
         self.write_mask("half.h5", blocks=[[0, 32, 0, 64]])
-        backends = [f"{{name: hyper, sample_size: 8, block_size: 16, estimator: {estimator}, mask: {mask}}}"
+        backends = [f"{{name: hyper, sample_size: 8, estimator: {estimator}, mask: {mask}}}"
                     for estimator in ("residual", "theory")
-                    for mask in ("sort_lsh", "file, mask_path: all.h5", "file, mask_path: half.h5")]
+                    for mask in ("sort_lsh, block_size: 16", "file, mask_path: all.h5", "file, mask_path: half.h5")]
         text = f"inputs: {{source: file, path: {inputs}}}\nbackends: [{', '.join(backends)}]\n"
         return self.trials(self.config(text), MEASURES, "-o", "out.h5")
 

@@ -132,7 +132,7 @@ TEST_CASE("A list where one value belongs says where lists go", "[config]") {
 
 TEST_CASE("Adaptive timing has its own keys", "[config]") {
   CHECK_THAT(problems_of(kMinimal + "timing: {max_repeats: 9}\n"),
-             Contains("has a meaning only with repeats: auto"));
+             Contains("has effect only with repeats: auto, but repeats is 3"));
   CHECK_THAT(problems_of(kMinimal + "timing: {repeats: auto, min_repeats: 9, max_repeats: 3}\n"),
              Contains("timing.min_repeats (9) is above timing.max_repeats (3)"));
   CHECK_THAT(problems_of(kMinimal + "timing: {repeats: often}\n"), Contains("one of auto, but is 'often'"));
