@@ -109,9 +109,24 @@ SharedProblem make_problem(const TrialPlan& plan) {
   return shared;
 }
 
+/// How it is measured.
+void describe_settings(const ExperimentConfig& config, TrialRecord& record) {
+  const std::vector<ParameterSpec>& timing = timing_parameters();
+  for (const ParameterSpec& spec : timing)
+    if (why_no_effect(spec, timing, config.timing.parameters).empty())
+      record.set_parameters({spec}, config.timing.parameters);
+  for (const MeasureEntry& entry : config.measures)
+    record.set_parameters(entry.measure->parameters(), entry.parameters);
+}
+
 /// The columns that are known before anything runs.
-void describe(const TrialPlan& plan, const Case& grid_case, RowValues& row) {
+void describe(const TrialPlan& plan, const Case& grid_case, TrialRecord& record) {
   const InputPoint& point = *plan.point;
+  RowValues& row = record.row;
+  record.set_parameters(point.source->parameters(), point.parameters);
+  record.set_parameters(grid_case.backend->parameters(), grid_case.parameters);
+  describe_settings(*plan.config, record);
+  if (point.scale) row.set_number("scale", *point.scale);
   row.set_text("case_id", grid_case.id);
   row.set_text("backend", grid_case.backend->name());
   row.set_text("source", point.source->name());
@@ -125,7 +140,7 @@ void describe(const TrialPlan& plan, const Case& grid_case, RowValues& row) {
   row.set_integer("batch", point.shapes->query.batch);
   row.set_integer("causal", point.causal ? 1 : 0);
   row.set_integer("trial", plan.trial);
-  row.set_integer("seed", static_cast<int64_t>(plan.config->seed));
+  row.set_seed("seed", plan.config->seed);
   row.set_integer("threads", thread_count());
 }
 
@@ -136,9 +151,7 @@ std::unique_ptr<Job> make_job(const TrialPlan& plan, const Case& grid_case, bool
   job->context.parameters = grid_case.parameters;
   job->context.seed = plan.config->seed;
   job->context.trial = static_cast<uint32_t>(plan.trial);
-  job->record.set_parameters(plan.point->parameters);
-  job->record.set_parameters(grid_case.parameters);
-  describe(plan, grid_case, job->record.row);
+  describe(plan, grid_case, job->record);
   job->record.row.set_text("status", "ok");
   return job;
 }
@@ -265,9 +278,7 @@ void record_times(Job& job, const InputShapes& shapes, const Job* baseline) {
 void clear_outcome(const TrialPlan& plan, Job& job) {
   const std::string message = job.record.row.text("message");
   TrialRecord record;
-  record.set_parameters(plan.point->parameters);
-  record.set_parameters(job.grid_case->parameters);
-  describe(plan, *job.grid_case, record.row);
+  describe(plan, *job.grid_case, record);
   job.record = std::move(record);
   fail(job, message);
 }

@@ -57,8 +57,10 @@ struct IntegerArray {
 };
 
 /// A table of named columns of equal length (in the file: a one-dimensional compound dataset).
+/// Integers without a sign are read as signed ones, unless one is beyond their range.
 struct TableColumn {
-  using Values = std::variant<std::vector<int64_t>, std::vector<double>, std::vector<std::string>>;
+  using Values = std::variant<std::vector<int64_t>, std::vector<double>, std::vector<std::string>,
+                              std::vector<uint64_t>>;
   std::string name;
   Values values;
 

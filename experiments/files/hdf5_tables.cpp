@@ -1,6 +1,7 @@
 // Tables of named columns in an HDF5 file: compound datasets, packed and unpacked by columns.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 
@@ -24,6 +25,7 @@ struct Field {
   ElementClass element = ElementClass::other;
   size_t offset = 0;
   size_t size = 8;
+  bool is_unsigned = false;  ///< of an integer: 64 bits without a sign
   H5T_str_t padding = H5T_STR_NULLPAD;
   Id type;
 };
@@ -60,9 +62,18 @@ std::vector<std::string> unpack_texts(const Buffer<char>& rows, size_t row_bytes
   return values;
 }
 
+/// As signed numbers, unless one is beyond their range.
+TableColumn::Values without_sign(std::vector<uint64_t> values) {
+  constexpr auto kLargest = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+  if (std::any_of(values.begin(), values.end(), [](uint64_t value) { return value > kLargest; }))
+    return values;
+  return std::vector<int64_t>(values.begin(), values.end());
+}
+
 TableColumn::Values unpack(const Buffer<char>& rows, size_t row_bytes, const Field& field) {
   switch (field.element) {
     case ElementClass::integer:
+      if (field.is_unsigned) return without_sign(unpack_numbers<uint64_t>(rows, row_bytes, field));
       return unpack_numbers<int64_t>(rows, row_bytes, field);
     case ElementClass::real:
       return unpack_numbers<double>(rows, row_bytes, field);
@@ -78,6 +89,9 @@ Field field_of(const TableColumn& column) {
   if (std::holds_alternative<std::vector<int64_t>>(column.values)) {
     field.element = ElementClass::integer;
     field.type = Id(H5Tcopy(H5T_NATIVE_INT64), H5Tclose);
+  } else if (std::holds_alternative<std::vector<uint64_t>>(column.values)) {
+    field.element = ElementClass::integer;
+    field.type = Id(H5Tcopy(H5T_NATIVE_UINT64), H5Tclose);
   } else if (std::holds_alternative<std::vector<double>>(column.values)) {
     field.element = ElementClass::real;
     field.type = Id(H5Tcopy(H5T_NATIVE_DOUBLE), H5Tclose);
@@ -105,6 +119,7 @@ void pack_column(const TableColumn& column, const Field& field, size_t row_bytes
     for (size_t i = 0; i < numbers.size(); ++i) std::memcpy(place(i), &numbers[i], sizeof numbers[i]);
   };
   if (const auto* integers = std::get_if<std::vector<int64_t>>(&column.values)) copy_numbers(*integers);
+  if (const auto* seeds = std::get_if<std::vector<uint64_t>>(&column.values)) copy_numbers(*seeds);
   if (const auto* reals = std::get_if<std::vector<double>>(&column.values)) copy_numbers(*reals);
 }
 
@@ -123,7 +138,9 @@ std::string read_fields(hid_t type, std::vector<Field>& fields) {
     if (!member.valid()) return "has an unreadable column type";
     field.element = element_type(member.get()).element;
     if (field.element == ElementClass::integer) {
-      field.type = Id(H5Tcopy(H5T_NATIVE_INT64), H5Tclose);
+      // Shorter ones fit the signed type, and callers expect it.
+      field.is_unsigned = H5Tget_sign(member.get()) == H5T_SGN_NONE && H5Tget_size(member.get()) == 8;
+      field.type = Id(H5Tcopy(field.is_unsigned ? H5T_NATIVE_UINT64 : H5T_NATIVE_INT64), H5Tclose);
     } else if (field.element == ElementClass::real) {
       field.type = Id(H5Tcopy(H5T_NATIVE_DOUBLE), H5Tclose);
     } else if (field.element == ElementClass::text && H5Tis_variable_str(member.get()) == 0) {

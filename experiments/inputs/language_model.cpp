@@ -33,7 +33,7 @@ std::vector<ParameterSpec> source_parameters() {
           .between(1, kMaxRow)
           .by_default(4096));
   specs.push_back(numbers("layers", "layers to take, from 0; default all"));
-  specs.push_back(numbers("heads", "heads of a layer, from 0; default all"));
+  specs.push_back(numbers("heads", "heads of a layer, from 0; default all").in_column("model_heads"));
   specs.push_back(
       boolean_parameter("paired", "layers and heads go in step, instead of every head of every layer"));
   specs.push_back(numbers("query_rows", "[begin, end): takes this range of the window's query rows"));

@@ -166,8 +166,9 @@ Evaluation evaluate(const ModelCase& model_case, Library& library, uint64_t seed
 TrialRecord make_record(const ModelCase& model_case, Library& library, uint64_t seed, int64_t trial) {
   const InputPoint& point = *model_case.point;
   TrialRecord record;
-  record.set_parameters(point.parameters);
-  if (model_case.replaced > 0) record.set_parameters(model_case.grid_case->parameters);
+  record.set_parameters(point.source->parameters(), point.parameters);
+  if (model_case.replaced > 0)
+    record.set_parameters(model_case.grid_case->backend->parameters(), model_case.grid_case->parameters);
   RowValues& row = record.row;
   row.set_text("case_id", model_case.id);
   row.set_text("backend", model_case.replaced > 0 ? model_case.grid_case->backend->name() : "");
@@ -181,7 +182,7 @@ TrialRecord make_record(const ModelCase& model_case, Library& library, uint64_t 
   row.set_integer("batch", 1);
   row.set_integer("causal", 1);
   row.set_integer("trial", trial);
-  row.set_integer("seed", static_cast<int64_t>(seed));
+  row.set_seed("seed", seed);
   row.set_integer("threads", thread_count());
   row.set_integer("replaced", model_case.replaced);
   const int64_t layers = library.model(point).config().num_hidden_layers;
@@ -382,6 +383,7 @@ int run_language_model(const RunOptions& options) {
   RunDescription run = describe_run(config, points);
   run.files = log.digests();
   if (options.dry_run) {
+    print_left_out(grid);
     print_plan(config, points, output, stored_trials(output, run, options));
     return 0;
   }

@@ -44,10 +44,12 @@ const Measure& alpha_measure() {
            "alpha_skip leaves out this many first keys (the paper leaves out 32); 0: no alpha_skip")
            .at_least(0)
            .by_default(0)},
-      {{"alpha", "(n_k²/n_q)·max_j ‖P e_j‖²: 1 where attention is uniform"},
+      {FigureSpec{"alpha", "(n_k²/n_q)·max_j ‖P e_j‖²: 1 where attention is uniform"}.headline(),
        {"alpha_skip",
         "alpha without the first skip_columns columns; NaN where none is left out or none left"},
-       {"alpha_node", "causal: largest alpha of the approximated cross nodes, each under its own softmax"}},
+       FigureSpec{"alpha_node",
+                  "causal: largest alpha of the approximated cross nodes, each under its own softmax"}
+           .headline()},
       compute,
   });
   return measure;

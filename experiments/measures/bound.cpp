@@ -157,12 +157,14 @@ const Measure& bound_measure() {
       "bound",
       "the error that the paper's lemmas promise with constants 1, and one with a proven constant",
       {},
-      {{"log_bound_diagonal", "log of the ε that Lemma 1 promises; causal: of the worst cross node"},
-       {"bound_product", "the ε that Lemma 2 promises; causal: of the worst cross node"},
+      {FigureSpec{"log_bound_diagonal", "log of the ε that Lemma 1 promises; causal: of the worst cross node"}
+           .headline(),
+       FigureSpec{"bound_product", "the ε that Lemma 2 promises; causal: of the worst cross node"}.headline(),
        {"bound_product_provable", "√(srank(P)·srank(V)/(δm)), holds with probability 1 − δ = 0.99"},
        {"srank_softmax", "‖P‖_F²/‖P‖_op²"},
        {"srank_value", "‖V‖_F²/‖V‖_op²"},
-       {"norm_status", "whether the norms converged: converged, not_converged or not_finite"},
+       FigureSpec{"norm_status", "whether the norms converged: converged, not_converged or not_finite"}
+           .text(),
        {"norm_residual", "largest relative residual of the norms"}},
       compute,
   });

@@ -63,9 +63,12 @@ const Measure& diagonal_error_measure() {
       "diagonal_error",
       "the error of the softmax denominators against the paper's inequality (2)",
       {},
-      {{"epsilon_diagonal", "‖(D̃⁻¹ − D⁻¹)A‖_op/‖P‖_op: inequality (2); ∞ where it overflows"},
-       {"error_lse", "largest |l̃se_i − lse_i|"},
-       {"norm_status", "whether the norms converged: converged, not_converged or not_finite"},
+      {FigureSpec{"epsilon_diagonal", "‖(D̃⁻¹ − D⁻¹)A‖_op/‖P‖_op: inequality (2); ∞ where it overflows"}
+           .headline()
+           .error(),
+       FigureSpec{"error_lse", "largest |l̃se_i − lse_i|"}.error(),
+       FigureSpec{"norm_status", "whether the norms converged: converged, not_converged or not_finite"}
+           .text(),
        {"norm_residual", "largest relative residual of the norms"}},
       compute,
   });

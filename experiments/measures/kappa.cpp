@@ -57,8 +57,10 @@ const Measure& kappa_measure() {
       "kappa",
       "the ratio of the largest to the smallest row sum of exp(scores) outside the mask",
       {},
-      {{"log_kappa", "log of the largest over the smallest unmasked row sum; ∞ with a wholly masked row"},
-       {"log_kappa_node", "causal: largest log_kappa of the approximated cross nodes"},
+      {FigureSpec{"log_kappa",
+                  "log of the largest over the smallest unmasked row sum; ∞ with a wholly masked row"}
+           .headline(),
+       FigureSpec{"log_kappa_node", "causal: largest log_kappa of the approximated cross nodes"}.headline(),
        {"log_kappa_empty", "log_kappa under the empty mask"}},
       compute,
   });

@@ -32,7 +32,7 @@ const Measure& mask_mass_measure() {
       "mask_mass",
       "the share of softmax mass that is computed exactly: the mask's, and a causal problem's exact leaves",
       {},
-      {{"mask_mass_mean", "share of softmax mass inside the mask, mean over rows"},
+      {FigureSpec{"mask_mass_mean", "share of softmax mass inside the mask, mean over rows"}.headline(),
        {"mask_mass_min", "the same, smallest row"}},
       compute,
   });

@@ -11,10 +11,20 @@
 
 namespace hyperattn {
 
-/// One column of the results that a measure fills.
+/// One column of the results: what a measure fills, or the runner.
 struct FigureSpec {
-  std::string name;     ///< column name, fixed by docs/results-format.md
-  std::string meaning;  ///< one line, with unit
+  std::string name;          ///< column name, fixed by docs/results-format.md
+  std::string meaning;       ///< one line
+  std::string unit = {};     ///< empty: a ratio, a count, or a text
+  bool is_headline = false;  ///< shown unless all figures are asked for
+  bool is_error = false;     ///< says how wrong a result is: smaller is better, and plots offer it
+  bool is_text = false;      ///< a word, such as norm_status; else a number
+
+  // A copy with one more thing said: FigureSpec{"epsilon", "…"}.headline().error().
+  [[nodiscard]] FigureSpec in_unit(const std::string& name_of_unit) const;
+  [[nodiscard]] FigureSpec headline() const;
+  [[nodiscard]] FigureSpec error() const;
+  [[nodiscard]] FigureSpec text() const;
 };
 
 /// Figures of one head (flat index) or, where `level` ≥ 0, of one level of the causal recursion; `head` −1 is

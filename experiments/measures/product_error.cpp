@@ -52,8 +52,12 @@ const Measure& product_error_measure() {
       "product_error",
       "the error of the sampled product against the paper's inequality (3)",
       {},
-      {{"epsilon_product", "‖P̃V − diag(exp(lse − l̃se))PV‖_op/(‖P‖‖V‖): inequality (3); ∞ where it overflows"},
-       {"norm_status", "whether the norms converged: converged, not_converged or not_finite"},
+      {FigureSpec{"epsilon_product",
+                  "‖P̃V − diag(exp(lse − l̃se))PV‖_op/(‖P‖‖V‖): inequality (3); ∞ where it overflows"}
+           .headline()
+           .error(),
+       FigureSpec{"norm_status", "whether the norms converged: converged, not_converged or not_finite"}
+           .text(),
        {"norm_residual", "largest relative residual of the norms"}},
       compute,
   });

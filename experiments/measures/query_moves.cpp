@@ -143,7 +143,8 @@ const Measure& query_moves_measure() {
       {integer_parameter(
            "rows", "sampled query rows of each cross node; each costs one plan of the mask for every level")
            .at_least(1)
-           .by_default(32)},
+           .by_default(32)
+           .in_column("query_moves_rows")},
       {{"query_moves",
         "share of rows of cross nodes whose keys in the mask change when all later queries of the node are "
         "replaced; NaN where nothing is approximated or the problem is not causal"}},

@@ -9,12 +9,14 @@ const Measure& timing_measure() {
       "timing",
       "wall time of every repeat and stage, work per second, speedup over exact attention, memory",
       {},
-      {{"seconds", "median wall time of one call, s"},
-       {"seconds_mad", "median absolute deviation of the repeats, s"},
-       {"gflops", "2·(d + d_v) FLOPs for each entry of the backend's own plan, over seconds, GFLOP/s"},
-       {"speedup", "baseline_seconds over seconds"},
-       {"baseline_seconds", "median wall time of the faster of exact and dense on the same inputs, s"},
-       {"peak_bytes", "largest sum of counted buffers during the call, bytes"}},
+      {FigureSpec{"seconds", "median wall time of one call"}.in_unit("s").headline(),
+       FigureSpec{"seconds_mad", "median absolute deviation of the repeats"}.in_unit("s").headline(),
+       FigureSpec{"gflops", "2·(d + d_v) FLOPs for each entry of the backend's own plan, over seconds"}
+           .in_unit("GFLOP/s"),
+       FigureSpec{"speedup", "baseline_seconds over seconds"}.headline(),
+       FigureSpec{"baseline_seconds", "median wall time of the faster of exact and dense on the same inputs"}
+           .in_unit("s"),
+       FigureSpec{"peak_bytes", "largest sum of counted buffers during the call"}.in_unit("bytes")},
       [](MeasureContext&, const Parameters&) { return std::vector<FigureRow>(1); },
   });
   return measure;

@@ -14,11 +14,6 @@ namespace {
 
 constexpr double kLevel = 0.01;
 constexpr size_t kMaxRows = 60;
-// The figures that say how wrong a result is.
-const std::vector<std::string> kErrors{"epsilon",   "error_op_rel",    "error_fro_rel",
-                                       "error_op",  "error_max",       "epsilon_diagonal",
-                                       "error_lse", "epsilon_product", "cross_entropy"};
-
 struct Pair {
   const CaseTrials* a = nullptr;
   const CaseTrials* b = nullptr;
@@ -32,36 +27,35 @@ struct Matching {
   bool by_parameters = false;  ///< some pairs have different case_ids
 };
 
-std::vector<ColumnSpec> parameter_columns() {
-  std::vector<ColumnSpec> columns;
-  for (const ColumnSpec& column : trial_columns())
-    if (column.role == ColumnRole::parameter) columns.push_back(column);
-  return columns;
+/// The figures that say how wrong a result is, the ones that most readers want first.
+std::vector<std::string> error_figures() {
+  std::vector<std::string> figures;
+  for (const bool headline : {true, false})
+    for (const ColumnSpec& column : trial_columns())
+      if (column.is_error && column.is_headline == headline) figures.push_back(column.name);
+  return figures;
 }
 
 /// Cases by the text of all their parameters; where two share one, neither can be matched by it.
-std::map<std::string, const CaseTrials*> by_parameters(const std::vector<CaseTrials>& cases) {
-  const std::vector<ColumnSpec> columns = parameter_columns();
+std::map<std::string, const CaseTrials*> by_parameters(const Cases& cases) {
   std::map<std::string, const CaseTrials*> map;
   for (const CaseTrials& entry : cases) {
-    const auto [place, is_new] = map.emplace(label_of(entry.first(), columns), &entry);
+    const auto [place, is_new] = map.emplace(all_parameters(entry), &entry);
     if (!is_new) place->second = nullptr;
   }
   return map;
 }
 
-Matching match(const std::vector<CaseTrials>& a, const std::vector<CaseTrials>& b,
-               const std::vector<ColumnSpec>& label_columns) {
+Matching match(const Cases& a, const Cases& b, const CaseNames& names) {
   std::map<std::string, const CaseTrials*> b_ids;
   for (const CaseTrials& entry : b) b_ids[entry.case_id] = &entry;
   const auto a_parameters = by_parameters(a);
   const auto b_parameters = by_parameters(b);
-  const std::vector<ColumnSpec> columns = parameter_columns();
   Matching matching;
   std::set<const CaseTrials*> taken;
   for (const CaseTrials& entry : a) {
     const CaseTrials* partner = nullptr;
-    const std::string parameters = label_of(entry.first(), columns);
+    const std::string parameters = all_parameters(entry);
     if (const auto found = b_ids.find(entry.case_id); found != b_ids.end()) {
       partner = found->second;
     } else if (a_parameters.at(parameters) != nullptr && b_parameters.count(parameters) != 0) {
@@ -72,18 +66,26 @@ Matching match(const std::vector<CaseTrials>& a, const std::vector<CaseTrials>& 
       ++matching.only_a;
       continue;
     }
-    matching.pairs.push_back({&entry, partner, label_of(entry.first(), label_columns)});
+    matching.pairs.push_back({&entry, partner, names.label(entry)});
   }
   matching.only_b = b.size() - matching.pairs.size();
   return matching;
 }
 
-/// Parameters that vary in either file, or between them.
-std::vector<ColumnSpec> label_columns(const ResultsFile& a, const ResultsFile& b) {
-  ResultsFile both;
-  both.trials = a.trials;
-  both.trials.insert(both.trials.end(), b.trials.begin(), b.trials.end());
-  return varying_parameters(both);
+/// What was measured otherwise: "repeats 3 in A, 5 in B".
+void print_settings(const Cases& a, const Cases& b, std::ostream& out) {
+  if (a.empty() || b.empty()) return;
+  for (const ColumnSpec& column : trial_columns()) {
+    if (column.role != ColumnRole::setting) continue;
+    const RowValues& in_a = a.front().first();
+    const RowValues& in_b = b.front().first();
+    // A file of an earlier version has no such columns.
+    if (!in_a.has(column.name) || !in_b.has(column.name)) continue;
+    const std::string value_a = value_text(in_a, column);
+    const std::string value_b = value_text(in_b, column);
+    if (value_a != value_b)
+      out << "measured otherwise: " << column.name << ' ' << value_a << " in A, " << value_b << " in B\n";
+  }
 }
 
 struct Verdicts {
@@ -167,12 +169,13 @@ void compare_speed(const Matching& matching, std::ostream& out, size_t width) {
 
 void compare_errors(const Matching& matching, std::ostream& out, size_t width) {
   out << "\nError: medians over the trials, where any trial differs (Mann-Whitney, two-sided)\n\n";
+  const std::vector<std::string> errors = error_figures();
   TextTable table = comparison_table(true);
   Verdicts counts;
   size_t rows = 0;
   size_t equal = 0;
   for (const Pair& pair : matching.pairs)
-    for (const std::string& figure : kErrors) {
+    for (const std::string& figure : errors) {
       const std::vector<double> a = pair.a->values(figure);
       const std::vector<double> b = pair.b->values(figure);
       if (a.empty() || b.empty()) continue;
@@ -222,13 +225,16 @@ void print_file(const char* letter, const ResultsFile& results, std::ostream& ou
 void compare_results(const ResultsFile& a, const ResultsFile& b, std::ostream& out, size_t width) {
   print_file("A", a, out);
   print_file("B", b, out);
-  const std::vector<CaseTrials> a_cases = trials_by_case(a);
-  const std::vector<CaseTrials> b_cases = trials_by_case(b);
-  const Matching matching = match(a_cases, b_cases, label_columns(a, b));
+  const Cases a_cases = trials_by_case(a);
+  const Cases b_cases = trials_by_case(b);
+  const CaseNames names({&a_cases, &b_cases});
+  const Matching matching = match(a_cases, b_cases, names);
+  print_settings(a_cases, b_cases, out);
   out << '\n' << matching.pairs.size() << " cases in common";
   if (matching.by_parameters)
     out << " (some matched by their parameters, since their seeds or versions differ)";
   out << ", " << matching.only_a << " only in A, " << matching.only_b << " only in B\n";
+  for (const auto& [text, whole] : names.shortened()) out << "  " << printable(text + " is " + whole) << '\n';
   if (matching.pairs.empty()) return;
   compare_speed(matching, out, width);
   compare_errors(matching, out, width);

@@ -37,6 +37,12 @@ int64_t integer_of(const Json& json) {
   return json.get<int64_t>();
 }
 
+/// A journal of version 0.1 has the same bits as a signed number.
+uint64_t seed_of(const Json& json) {
+  if (!json.is_number_integer()) throw std::invalid_argument("'" + json.dump() + "' is not a seed");
+  return json.is_number_unsigned() ? json.get<uint64_t>() : static_cast<uint64_t>(json.get<int64_t>());
+}
+
 Json row_json(const RowValues& row) {
   Json json = Json::object();
   for (const ColumnSpec& column : trial_columns()) {
@@ -45,6 +51,7 @@ Json row_json(const RowValues& row) {
     if (column.kind == ColumnKind::integer) json[name] = row.integer(name);
     if (column.kind == ColumnKind::number) json[name] = number_json(row.number(name));
     if (column.kind == ColumnKind::text) json[name] = row.text(name);
+    if (column.kind == ColumnKind::seed) json[name] = row.seed(name);
   }
   return json;
 }
@@ -57,6 +64,7 @@ RowValues row_of(const Json& json) {
     if (column->kind == ColumnKind::integer) row.set_integer(name, integer_of(value));
     if (column->kind == ColumnKind::number) row.set_number(name, number_of(value));
     if (column->kind == ColumnKind::text) row.set_text(name, value.get<std::string>());
+    if (column->kind == ColumnKind::seed) row.set_seed(name, seed_of(value));
   }
   return row;
 }

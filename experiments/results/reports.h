@@ -31,8 +31,4 @@ void compare_results(const ResultsFile& a, const ResultsFile& b, std::ostream& o
 /// Error(input): one trial with two different results.
 ResultsFile merge_results(const std::string& path, const std::vector<std::string>& inputs, bool replace);
 
-/// "hyper seq_len=4096 sample_size=128": how a case is named for people, by those of its parameters that vary
-/// in the file.
-[[nodiscard]] std::string case_label(const ResultsFile& results, const TrialRecord& record);
-
 }  // namespace hyperattn

@@ -5,14 +5,19 @@
 #include <ctime>
 #include <limits>
 #include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <set>
 
 #include "core/error.h"
 #include "experiments/files/output_file.h"
+#include "experiments/results/declared.h"
 
 namespace hyperattn {
 namespace {
+
+using Json = nlohmann::json;
 
 // ------------------------------------------------------------------------------------------- writing
 
@@ -22,10 +27,12 @@ class TableBuilder {
   void integers(const std::string& name) { columns_.push_back({name, std::vector<int64_t>{}}); }
   void numbers(const std::string& name) { columns_.push_back({name, std::vector<double>{}}); }
   void texts(const std::string& name) { columns_.push_back({name, std::vector<std::string>{}}); }
+  void seeds(const std::string& name) { columns_.push_back({name, std::vector<uint64_t>{}}); }
   void column(const ColumnSpec& spec) {
     if (spec.kind == ColumnKind::integer) integers(spec.name);
     if (spec.kind == ColumnKind::number) numbers(spec.name);
     if (spec.kind == ColumnKind::text) texts(spec.name);
+    if (spec.kind == ColumnKind::seed) seeds(spec.name);
   }
 
   void begin_row() { next_ = 0; }
@@ -38,6 +45,8 @@ class TableBuilder {
     if (spec.kind == ColumnKind::integer) add(row.integer(spec.name));
     if (spec.kind == ColumnKind::number) add(row.number(spec.name));
     if (spec.kind == ColumnKind::text) add(row.text(spec.name));
+    if (spec.kind == ColumnKind::seed)
+      std::get<std::vector<uint64_t>>(columns_[next_++].values).push_back(row.seed(spec.name));
   }
   [[nodiscard]] Table take() { return {std::move(columns_)}; }
 
@@ -169,6 +178,7 @@ std::string results_image(const std::string& path, const ResultsFile& results) {
   file.write_attribute("/", "trials_per_case", results.trials_per_case);
   file.write_attribute("/", "shard", results.shard);
   file.write_text("/config", results.config);
+  file.write_text("/declarations", declarations_json());
   write_provenance(file, results.provenance);
   const Records records = in_order(results);
   file.write_table("/files", files_table(results.files));
@@ -198,7 +208,20 @@ class TableReader {
   [[nodiscard]] const std::vector<std::string>& texts(const std::string& name) const {
     return values<std::string>(name, "texts");
   }
+  /// Of signed numbers, as version 0.1 wrote them, the bits.
+  [[nodiscard]] std::vector<uint64_t> seeds(const std::string& name) const {
+    const TableColumn* column = table_.find(name);
+    if (column != nullptr)
+      if (const auto* bits = std::get_if<std::vector<uint64_t>>(&column->values)) return *bits;
+    const std::vector<int64_t>& bits = integers(name);
+    return {bits.begin(), bits.end()};
+  }
   [[nodiscard]] bool has(const std::string& name) const { return table_.find(name) != nullptr; }
+  [[nodiscard]] std::set<std::string> names() const {
+    std::set<std::string> all;
+    for (const TableColumn& column : table_.columns) all.insert(column.name);
+    return all;
+  }
   [[noreturn]] void fail(const std::string& what) const { fail_input(place_ + " " + what); }
 
   /// Fills those columns of `rows` that the table has (a file of an older version lacks some), where they
@@ -220,7 +243,10 @@ class TableReader {
 
   void fill_column(const ColumnSpec& column, std::vector<RowValues>& rows) const {
     const std::string& name = column.name;
-    if (column.kind == ColumnKind::integer) {
+    if (column.kind == ColumnKind::seed) {
+      const std::vector<uint64_t> column_values = seeds(name);
+      for (size_t i = 0; i < rows.size(); ++i) rows[i].set_seed(name, column_values[i]);
+    } else if (column.kind == ColumnKind::integer) {
       const std::vector<int64_t>& column_values = integers(name);
       for (size_t i = 0; i < rows.size(); ++i)
         if (column_values[i] != -1) rows[i].set_integer(name, column_values[i]);
@@ -274,6 +300,74 @@ void check_trial(const TableReader& table, const RowValues& row, size_t i,
     table.fail("has status '" + status + "'" + where + "; it must be ok, failed or skipped");
 }
 
+/// The value that a column holds for a parameter of /cases, which has JSON of any shape.
+std::optional<ParameterValue> value_of(const Json& json, ColumnKind kind) {
+  if (json.is_boolean()) return json.get<bool>();
+  if (json.is_string()) return json.get<std::string>();
+  if (json.is_number() && kind == ColumnKind::number) return json.get<double>();
+  if (json.is_number_integer() && !json.is_number_unsigned()) return json.get<int64_t>();
+  if (json.is_number_unsigned() && json.get<uint64_t>() <= std::numeric_limits<int64_t>::max())
+    return json.get<int64_t>();
+  if (!json.is_array()) return {};
+  IntegerList list;
+  for (const Json& item : json) {
+    if (!item.is_number_integer()) return {};
+    list.push_back(item.get<int64_t>());
+  }
+  return list;
+}
+
+/// The parameters of a case that a file of an earlier version has no columns of, from its JSON and, where
+/// they were declared since, at their defaults.
+std::vector<std::pair<ParameterSpec, ParameterValue>> lacking_parameters(
+    const std::string& json_text, const std::set<std::string>& columns) {
+  std::vector<std::pair<ParameterSpec, ParameterValue>> lacking;
+  const Json json = Json::parse(json_text, nullptr, false);
+  if (!json.is_object()) return lacking;
+  const auto word = [&](const char* key) {
+    const auto found = json.find(key);
+    return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  const auto inner = [&](const char* key) {
+    const auto found = json.find(key);
+    return found != json.end() && found->is_object() ? *found : Json::object();
+  };
+  const Json of_problem = json;
+  const Json of_inputs = inner("inputs");
+  const Json of_backend = inner("parameters");
+  for (const DeclaredParameter& declared : case_parameters()) {
+    const bool is_input = declared.of == "inputs" && declared.owner == word("source");
+    const bool is_backend = declared.of == "backends" && declared.owner == word("backend");
+    const ColumnSpec* column = find_trial_column(column_of(declared.spec));
+    if ((!is_input && !is_backend && declared.of != "problem") || columns.count(column->name) != 0) continue;
+    const Json& values = is_input ? of_inputs : is_backend ? of_backend : of_problem;
+    const auto found = values.find(declared.spec.name);
+    std::optional<ParameterValue> value = declared.spec.default_value;
+    if (found != values.end()) value = value_of(*found, column->kind);
+    if (value && check_parameter(declared.spec, *value).empty()) lacking.emplace_back(declared.spec, *value);
+  }
+  return lacking;
+}
+
+/// Nothing vanishes from `show` and `--compare` because the file is older than a column.
+void complete_parameters(const std::set<std::string>& columns, const std::vector<CaseEntry>& cases,
+                         std::vector<TrialRecord>& trials) {
+  const auto complete = [&](const DeclaredParameter& declared) {
+    return columns.count(column_of(declared.spec)) != 0;
+  };
+  if (std::all_of(case_parameters().begin(), case_parameters().end(), complete)) return;
+  std::map<std::string, TrialRecord> additions;
+  for (const CaseEntry& entry : cases)
+    for (const auto& [spec, value] : lacking_parameters(entry.parameters, columns)) {
+      Parameters one;
+      one.set(spec.name, value);
+      additions[entry.case_id].set_parameters({spec}, one);
+    }
+  for (TrialRecord& record : trials)
+    if (const auto found = additions.find(record.key().case_id); found != additions.end())
+      record.row.fill_from(found->second.row);
+}
+
 std::vector<TrialRecord> read_trials(const Hdf5File& file, const std::vector<CaseEntry>& cases) {
   const TableReader table(file, "/trials");
   for (const std::string name : {"case_id", "status"}) (void)table.texts(name);
@@ -292,6 +386,7 @@ std::vector<TrialRecord> read_trials(const Hdf5File& file, const std::vector<Cas
                  "' twice");
     trials.push_back(std::move(record));
   }
+  complete_parameters(table.names(), cases, trials);
   return trials;
 }
 

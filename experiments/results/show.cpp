@@ -12,14 +12,6 @@ namespace hyperattn {
 namespace {
 
 constexpr size_t kMaxFailuresNamed = 20;
-// Shown unless all figures are asked for.
-const std::vector<std::string> kHeadline{
-    "epsilon",   "error_op_rel",   "epsilon_diagonal", "epsilon_product",    "alpha",        "alpha_node",
-    "log_kappa", "log_kappa_node", "mask_mass_mean",   "log_bound_diagonal", "bound_product"};
-
-bool is_headline(const std::string& figure) {
-  return std::find(kHeadline.begin(), kHeadline.end(), figure) != kHeadline.end();
-}
 
 std::string attribute_text(const AttributeMap& attributes, const std::string& name) {
   const auto found = attributes.find(name);
@@ -74,7 +66,7 @@ void print_counts(const ResultsFile& results, std::ostream& out) {
 }
 
 /// Figures that some trial has, in the schema's order.
-std::vector<ColumnSpec> present_figures(const std::vector<CaseTrials>& cases) {
+std::vector<ColumnSpec> present_figures(const Cases& cases) {
   std::vector<ColumnSpec> present;
   for (const ColumnSpec& column : trial_columns()) {
     if (column.role != ColumnRole::figure || column.kind != ColumnKind::number) continue;
@@ -109,8 +101,7 @@ ShownColumn seconds_column(const std::string& column, const std::string& title) 
   return {title, [=](const CaseTrials& entry) { return seconds_text(median(entry.values(column))); }};
 }
 
-std::vector<ShownColumn> shown_columns(const std::vector<CaseTrials>& cases, int64_t trials_per_case,
-                                       bool all) {
+std::vector<ShownColumn> shown_columns(const Cases& cases, int64_t trials_per_case, bool all) {
   std::vector<ShownColumn> columns{{"ok",
                                     [=](const CaseTrials& entry) {
                                       return std::to_string(entry.ok_count()) + "/" +
@@ -124,7 +115,7 @@ std::vector<ShownColumn> shown_columns(const std::vector<CaseTrials>& cases, int
                                    seconds_column("attention_seconds", "attention"),
                                    figure_column("attention_speedup", "att. speedup", 3)};
   for (const ColumnSpec& figure : present_figures(cases))
-    if (all || is_headline(figure.name)) columns.push_back(figure_column(figure.name, figure.name, 4));
+    if (all || figure.is_headline) columns.push_back(figure_column(figure.name, figure.name, 4));
   if (all) {
     columns.push_back(figure_column("gflops", "GFLOP/s", 3));
     columns.push_back({"peak", [](const CaseTrials& entry) { return bytes_text(median_peak(entry)); }});
@@ -132,25 +123,48 @@ std::vector<ShownColumn> shown_columns(const std::vector<CaseTrials>& cases, int
   return columns;
 }
 
-void print_cases(const ResultsFile& results, std::ostream& out, const ShowOptions& options) {
-  const std::vector<CaseTrials> cases = trials_by_case(results);
-  const std::vector<ColumnSpec> keys = varying_parameters(results);
+/// "  heads=4, head_dim=64", a line or several.
+void print_words(const std::string& head, std::vector<std::string> words, size_t width, std::ostream& out) {
+  if (words.empty()) return;
+  for (std::string& word : words) word = printable(word);
+  words.front() = head + words.front();
+  out << wrapped_list(words, "  ", width) << '\n';
+}
+
+/// What the table leaves out because it is the same in all rows, or follows from the name of the inputs.
+void print_what_is_not_told(const CaseNames& names, size_t width, std::ostream& out) {
+  for (const auto& [label, text] : names.inputs()) print_words("input " + label + ": ", {text}, width, out);
+  std::vector<std::string> same;
+  for (const auto& [column, value] : names.same()) same.push_back(column + "=" + value);
+  print_words("the same in all: ", same, width, out);
+  for (const auto& [text, whole] : names.shortened()) out << "  " << printable(text + " is " + whole) << '\n';
+}
+
+bool is_number(const std::string& column) {
+  const ColumnSpec* spec = find_trial_column(column);
+  return spec != nullptr && spec->kind != ColumnKind::text;
+}
+
+void print_cases(const ResultsFile& results, const Cases& cases, const CaseNames& names, std::ostream& out,
+                 const ShowOptions& options) {
+  const std::vector<std::string>& keys = names.columns();
   const std::vector<ShownColumn> columns = shown_columns(cases, results.trials_per_case, options.all);
   using Align = TextTable::Align;
   TextTable table;
-  for (const ColumnSpec& key : keys)
-    table.add_key_column(key.name, key.kind == ColumnKind::text ? Align::left : Align::right);
+  for (const std::string& key : keys) table.add_key_column(key, is_number(key) ? Align::right : Align::left);
   for (const ShownColumn& column : columns) table.add_column(column.title, Align::right);
   for (const CaseTrials& entry : cases) {
     std::vector<std::string> cells;
-    for (const ColumnSpec& key : keys) cells.push_back(value_text(entry.first(), key));
+    for (const std::string& key : keys) cells.push_back(names.shown(entry, key));
     for (const ShownColumn& column : columns) cells.push_back(column.text(entry));
     table.add_row(std::move(cells));
   }
   if (table.empty()) return;
   out << "\nMedians over the trials of each case; speedup is over "
       << (is_language_model(results) ? "no layer replaced" : "the faster of exact and dense")
-      << (options.all ? ".\n\n" : "; --all shows every figure.\n\n");
+      << (options.all ? ".\n" : "; --all shows every figure.\n");
+  print_what_is_not_told(names, options.width, out);
+  out << '\n';
   table.print(out, options.width);
 }
 
@@ -168,15 +182,17 @@ void print_norm_status(const ResultsFile& results, std::ostream& out) {
   out << '\n';
 }
 
-void print_failures(const ResultsFile& results, std::ostream& out) {
-  const std::vector<ColumnSpec> keys = varying_parameters(results);
+void print_failures(const ResultsFile& results, const Cases& cases, const CaseNames& names,
+                    std::ostream& out) {
+  std::map<std::string, std::string> labels;
+  for (const CaseTrials& entry : cases) labels[entry.case_id] = names.label(entry);
   size_t named = 0;
   size_t all = 0;
   for (const TrialRecord& record : results.trials) {
     if (record.ok()) continue;
     if (all++ == 0) out << "\nWithout a result:\n";
     if (++named <= kMaxFailuresNamed)
-      out << "  " << label_of(record.row, keys) << ", trial " << record.row.integer("trial") << ", "
+      out << "  " << labels[record.key().case_id] << ", trial " << record.row.integer("trial") << ", "
           << record.row.text("status") << ": " << printable(record.row.text("message")) << '\n';
   }
   if (all > kMaxFailuresNamed) out << "  … and " << all - kMaxFailuresNamed << " more\n";
@@ -187,13 +203,11 @@ void print_failures(const ResultsFile& results, std::ostream& out) {
 void show_results(const ResultsFile& results, std::ostream& out, const ShowOptions& options) {
   print_heading(results, out);
   print_counts(results, out);
-  print_cases(results, out, options);
+  const Cases cases = trials_by_case(results);
+  const CaseNames names({&cases});
+  print_cases(results, cases, names, out, options);
   print_norm_status(results, out);
-  print_failures(results, out);
-}
-
-std::string case_label(const ResultsFile& results, const TrialRecord& record) {
-  return label_of(record.row, varying_parameters(results));
+  print_failures(results, cases, names, out);
 }
 
 }  // namespace hyperattn

@@ -1,9 +1,13 @@
 #include "experiments/results/text_table.h"
 
+#include <locale.h>
+#include <wchar.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <cwchar>
 #include <stdexcept>
 #include <utility>
 
@@ -26,11 +30,89 @@ std::string three_digits(double value, const char* unit) {
   return text.data();
 }
 
+std::vector<std::string> characters_of(const std::string& text) {
+  std::vector<std::string> characters;
+  for (const char c : text) {
+    const bool continues = (static_cast<unsigned char>(c) & 0xC0) == 0x80;
+    if (continues && !characters.empty())
+      characters.back() += c;
+    else
+      characters.emplace_back(1, c);
+  }
+  return characters;
+}
+
+/// The C library knows the widths of characters in a UTF-8 locale, whatever the user's own is.
+class Utf8Locale {
+ public:
+  Utf8Locale() : locale_(::newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr)) {}
+  ~Utf8Locale() {
+    if (locale_ != nullptr) ::freelocale(locale_);
+  }
+  Utf8Locale(const Utf8Locale&) = delete;
+  Utf8Locale& operator=(const Utf8Locale&) = delete;
+
+  /// 1 where nothing is known.
+  [[nodiscard]] size_t width(const std::string& character) const {
+    if (locale_ == nullptr) return 1;
+    const locale_t before = ::uselocale(locale_);
+    wchar_t wide = 0;
+    std::mbstate_t state{};
+    const size_t length = std::mbrtowc(&wide, character.data(), character.size(), &state);
+    const int columns = length == character.size() ? ::wcwidth(wide) : -1;
+    ::uselocale(before);
+    return columns < 0 ? 1 : static_cast<size_t>(columns);
+  }
+
+ private:
+  locale_t locale_;
+};
+
+size_t character_width(const std::string& character) {
+  static const Utf8Locale locale;
+  const bool is_ascii = character.size() == 1 && static_cast<unsigned char>(character[0]) < 0x80;
+  return is_ascii ? 1 : locale.width(character);
+}
+
 }  // namespace
 
 size_t text_width(const std::string& text) {
-  return static_cast<size_t>(std::count_if(
-      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  size_t width = 0;
+  for (const std::string& character : characters_of(text)) width += character_width(character);
+  return width;
+}
+
+std::string shortened_text(const std::string& text, size_t width) {
+  if (text_width(text) <= width) return text;
+  const std::vector<std::string> characters = characters_of(text);
+  const size_t half = (width - 1) / 2;
+  std::string head;
+  std::string tail;
+  size_t used = 0;
+  for (auto c = characters.begin(); used + character_width(*c) <= half; ++c) {
+    used += character_width(*c);
+    head += *c;
+  }
+  used = 0;
+  for (auto c = characters.rbegin(); used + character_width(*c) <= half; ++c) {
+    used += character_width(*c);
+    tail.insert(0, *c);
+  }
+  return head + "…" + tail;
+}
+
+std::string wrapped_list(const std::vector<std::string>& words, const std::string& indent, size_t width) {
+  std::string text;
+  size_t used = 0;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string word = words[i] + (i + 1 < words.size() ? "," : "");
+    const bool fits = used > 0 && used + 1 + text_width(word) <= width;
+    if (used > 0) text += fits ? " " : "\n";
+    if (!fits) text += indent;
+    used = (fits ? used + 1 : text_width(indent)) + text_width(word);
+    text += word;
+  }
+  return text;
 }
 
 std::string printable(const std::string& text) {

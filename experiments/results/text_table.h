@@ -36,8 +36,14 @@ class TextTable {
   std::vector<std::vector<std::string>> rows_;
 };
 
-/// Characters on a terminal (UTF-8 code points).
+/// Columns that UTF-8 text takes on a terminal: 2 for a wide character (Chinese, Japanese, Korean), 0 for one
+/// that is put over another.
 [[nodiscard]] size_t text_width(const std::string& text);
+/// The text, or its beginning and its end around "…", in at most `width` columns.
+[[nodiscard]] std::string shortened_text(const std::string& text, size_t width);
+/// `words` with ", " between them, broken into lines of at most `width` columns that begin with `indent`.
+[[nodiscard]] std::string wrapped_list(const std::vector<std::string>& words, const std::string& indent,
+                                       size_t width);
 /// Without control characters, which an untrusted file could use to drive the terminal.
 [[nodiscard]] std::string printable(const std::string& text);
 

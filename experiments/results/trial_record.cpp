@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "core/utf8.h"
+#include "experiments/results/declared.h"
 
 namespace hyperattn {
 namespace {
@@ -60,6 +61,15 @@ void RowValues::set_text(const std::string& column, const std::string& value) {
   put(texts_, index_of(column, ColumnKind::text), cut_utf8(value, kMaxText));
 }
 
+void RowValues::set_seed(const std::string& column, uint64_t value) {
+  put(integers_, index_of(column, ColumnKind::seed), static_cast<int64_t>(value));
+}
+
+uint64_t RowValues::seed(const std::string& column) const {
+  const int64_t* value = get(integers_, index_of(column, ColumnKind::seed));
+  return value == nullptr ? 0 : static_cast<uint64_t>(*value);
+}
+
 int64_t RowValues::integer(const std::string& column) const {
   const int64_t* value = get(integers_, index_of(column, ColumnKind::integer));
   return value == nullptr ? -1 : *value;
@@ -76,6 +86,24 @@ const std::string& RowValues::text(const std::string& column) const {
   return value == nullptr ? kAbsent : *value;
 }
 
+void RowValues::fill_from(const RowValues& other) {
+  const auto fill = [](auto& mine, const auto& others) {
+    for (const auto& [index, value] : others)
+      if (get(mine, index) == nullptr) put(mine, index, value);
+  };
+  fill(integers_, other.integers_);
+  fill(numbers_, other.numbers_);
+  fill(texts_, other.texts_);
+}
+
+void RowValues::clear(const std::string& column) {
+  const int index = trial_column_index(column);
+  const auto is_there = [index](const auto& entry) { return entry.first == index; };
+  std::erase_if(integers_, is_there);
+  std::erase_if(numbers_, is_there);
+  std::erase_if(texts_, is_there);
+}
+
 bool RowValues::has(const std::string& column) const {
   const int index = trial_column_index(column);
   return get(integers_, index) != nullptr || get(numbers_, index) != nullptr || get(texts_, index) != nullptr;
@@ -88,21 +116,25 @@ bool RowValues::same_as(const RowValues& other) const {
     if (column.kind == ColumnKind::number && !same_number(number(column.name), other.number(column.name)))
       return false;
     if (column.kind == ColumnKind::text && text(column.name) != other.text(column.name)) return false;
+    if (column.kind == ColumnKind::seed && seed(column.name) != other.seed(column.name)) return false;
   }
   return true;
 }
 
-void TrialRecord::set_parameters(const Parameters& parameters) {
-  for (const auto& [name, value] : parameters.all()) {
+void TrialRecord::set_parameters(const std::vector<ParameterSpec>& specs, const Parameters& parameters) {
+  for (const ParameterSpec& spec : specs) {
+    if (!parameters.has(spec.name)) continue;
+    const ParameterValue& value = parameters.all().at(spec.name);
+    const std::string& name = column_of(spec);
     const ColumnSpec* column = find_trial_column(name);
-    if (column == nullptr) continue;
+    if (column == nullptr) continue;  // of a registry of tests
     if (column->kind == ColumnKind::text) row.set_text(name, to_string(value));
     if (column->kind == ColumnKind::integer) {
       if (const auto* integer = std::get_if<int64_t>(&value)) row.set_integer(name, *integer);
       if (const auto* truth = std::get_if<bool>(&value)) row.set_integer(name, *truth ? 1 : 0);
     }
-    if (column->kind == ColumnKind::number && !parameters.is_text(name))
-      row.set_number(name, parameters.number(name));
+    if (column->kind == ColumnKind::number && !parameters.is_text(spec.name))
+      row.set_number(name, parameters.number(spec.name));
   }
 }
 

@@ -20,10 +20,16 @@ class RowValues {
   void set_number(const std::string& column, double value);
   /// Texts are cut at 1000 bytes, between UTF-8 characters.
   void set_text(const std::string& column, const std::string& value);
+  void set_seed(const std::string& column, uint64_t value);
 
   [[nodiscard]] int64_t integer(const std::string& column) const;          ///< −1 if never set
   [[nodiscard]] double number(const std::string& column) const;            ///< NaN if never set
   [[nodiscard]] const std::string& text(const std::string& column) const;  ///< empty if never set
+  [[nodiscard]] uint64_t seed(const std::string& column) const;            ///< 0 if never set
+
+  /// Sets the columns that `other` has and this row lacks.
+  void fill_from(const RowValues& other);
+  void clear(const std::string& column);
 
   /// Whether the column was ever set.
   [[nodiscard]] bool has(const std::string& column) const;
@@ -36,7 +42,7 @@ class RowValues {
   template <class T>
   using Sparse = std::vector<std::pair<int, T>>;
 
-  Sparse<int64_t> integers_;
+  Sparse<int64_t> integers_;  ///< seeds, too: the same bits
   Sparse<double> numbers_;
   Sparse<std::string> texts_;
 };
@@ -71,9 +77,9 @@ class TrialRecord {
   [[nodiscard]] TrialKey key() const { return {row.text("case_id"), row.integer("trial")}; }
   [[nodiscard]] bool ok() const { return row.text("status") == "ok"; }
 
-  /// Sets every column that has a parameter of the same name; truth values become 0 and 1, and a word in a
-  /// column of numbers (`auto`) stays NaN.
-  void set_parameters(const Parameters& parameters);
+  /// Sets the columns of the declared parameters that have a value; truth values become 0 and 1, and a word
+  /// in a column of numbers (`auto`) stays NaN, in one of integers −1.
+  void set_parameters(const std::vector<ParameterSpec>& specs, const Parameters& parameters);
   /// Puts a measure's row where it belongs: the trial's own columns, or the head's or level's, which are
   /// completed when several measures fill the same one.
   void add(const FigureRow& figures);

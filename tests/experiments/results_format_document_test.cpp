@@ -12,6 +12,7 @@ namespace {
 
 std::string kind_word(ColumnKind kind) {
   if (kind == ColumnKind::integer) return "integer";
+  if (kind == ColumnKind::seed) return "uint64";
   return kind == ColumnKind::number ? "number" : "text";
 }
 
@@ -29,7 +30,8 @@ TEST_CASE("docs/results-format.md has every column, in order, as it is declared"
   REQUIRE(file);
   std::string expected;
   for (const ColumnSpec& column : trial_columns())
-    expected += "| `" + column.name + "` | " + kind_word(column.kind) + " | " + cell(column.meaning) + " |\n";
+    expected +=
+        "| `" + column.name + "` | " + kind_word(column.kind) + " | " + cell(full_meaning(column)) + " |\n";
   std::stringstream text;
   text << file.rdbuf();
   const std::string head = "| column | kind | meaning |\n|---|---|---|\n";

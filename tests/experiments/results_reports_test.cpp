@@ -233,8 +233,9 @@ TEST_CASE("show names what is there, medians, failures and what is missing", "[r
   CHECK_THAT(text, Catch::Contains("epsilon"));
   CHECK_THAT(text, Catch::Contains("0.3333"));
   CHECK_THAT(text, Catch::Contains("hyper sample_size=1, trial 0, failed: no memory for [31m it"));
-  CHECK_THAT(text, !Catch::Contains("12345"));    // a figure of a failed trial counts for nothing
-  CHECK_THAT(text, !Catch::Contains("seq_len"));  // the same everywhere, so it tells nothing apart
+  CHECK_THAT(text, !Catch::Contains("12345"));  // a figure of a failed trial counts for nothing
+  CHECK_THAT(text, Catch::Contains("the same in all: seq_len=4096\n"));
+  CHECK_THAT(text, Catch::Contains("\nbackend  sample_size "));  // so that it is no column
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) CHECK(text_width(line) <= 110);
 }
@@ -272,7 +273,8 @@ TEST_CASE("show has every figure if asked, and no column that the inputs' name i
   const std::string text = shown(results);
   INFO(text);
   CHECK_THAT(text, Catch::Contains("made") && Catch::Contains("epsilon") && Catch::Contains("--all"));
-  CHECK_THAT(text, !Catch::Contains("gaussian") && !Catch::Contains("norm_value"));
+  CHECK_THAT(text, Catch::Contains("input made: source=gaussian") && !Catch::Contains("norm_value"));
+  CHECK_THAT(text, Catch::Contains("\nbackend  input_label "));
   std::ostringstream all;
   show_results(results, all, {kReportWidth, true});
   CHECK_THAT(all.str(),

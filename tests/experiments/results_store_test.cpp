@@ -108,13 +108,20 @@ TEST_CASE("parameters fill the columns of their names", "[results]") {
   parameters.set("clip_constant", int64_t{2});
   parameters.set("bucket_order", std::string("gray"));
   parameters.set("unknown_to_the_schema", 1.0);
+  parameters.set("heads", IntegerList{0, 3});
   TrialRecord record;
-  record.set_parameters(parameters);
+  record.set_parameters({integer_parameter("seq_len", ""), boolean_parameter("causal", ""),
+                         number_parameter("approx_kappa", ""), number_parameter("clip_constant", ""),
+                         text_parameter("bucket_order", ""), number_parameter("unknown_to_the_schema", ""),
+                         integer_list_parameter("heads", "").in_column("model_heads")},
+                        parameters);
   CHECK(record.row.integer("seq_len") == 7);
   CHECK(record.row.integer("causal") == 1);
   CHECK(std::isnan(record.row.number("approx_kappa")));
   CHECK(record.row.number("clip_constant") == 2.0);
   CHECK(record.row.text("bucket_order") == "gray");
+  CHECK(record.row.text("model_heads") == "[0, 3]");
+  CHECK(record.row.integer("heads") == -1);
 }
 
 TEST_CASE("figures of one head from several measures share a row", "[results]") {
