@@ -1,6 +1,7 @@
 # What `cmake --install` puts where, and the package that find_package(hyperattn) finds there:
 #   bin/hyperattn   lib/libhyperattn_*.a   include/hyperattn/{core,algorithms,experiments}   lib/cmake/hyperattn
 #   share/hyperattn/{configs,experiments/data}: the shipped configurations and the data that they name
+#   share/hyperattn/scripts: the loader of results, the plots and the report; bin/hyperattn-plot calls them
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -29,11 +30,23 @@ function(hyperattn_install_library name folder)
     FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/hyperattn)
 endfunction()
 
+# What draws results. Comparisons with other programs stay in the checkout: they need these programs.
+function(hyperattn_install_scripts)
+  set(scripts ${CMAKE_INSTALL_DATADIR}/hyperattn/scripts)
+  install(DIRECTORY scripts/ DESTINATION ${scripts} USE_SOURCE_PERMISSIONS
+    FILES_MATCHING PATTERN "hyperattn_*.py" PATTERN "plot_*.py" PATTERN "report.py" PATTERN "python.sh" PATTERN "common.sh"
+    PATTERN "hyperattn_plots/*" PATTERN "__pycache__" EXCLUDE PATTERN "slurm" EXCLUDE)
+  file(RELATIVE_PATH HYPERATTN_BIN_TO_SCRIPTS /prefix/${CMAKE_INSTALL_BINDIR} /prefix/${scripts})
+  configure_file(cmake/hyperattn-plot.in generated/hyperattn-plot @ONLY)
+  install(PROGRAMS ${PROJECT_BINARY_DIR}/generated/hyperattn-plot DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()
+
 function(hyperattn_install_package)
   if(HYPERATTN_PROGRAM)
     install(TARGETS hyperattn RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
     install(DIRECTORY configs DESTINATION ${CMAKE_INSTALL_DATADIR}/hyperattn)
     install(DIRECTORY experiments/data DESTINATION ${CMAKE_INSTALL_DATADIR}/hyperattn/experiments)
+    hyperattn_install_scripts()
   endif()
   set(package ${CMAKE_INSTALL_LIBDIR}/cmake/hyperattn)
   install(EXPORT hyperattn-targets NAMESPACE hyperattn:: DESTINATION ${package})

@@ -20,8 +20,6 @@ from pathlib import Path
 
 import h5py
 import numpy
-import torch
-import transformers
 
 TOKENS = 192
 VOCABULARY = 320
@@ -398,6 +396,11 @@ def main():
     parser.add_argument("--keep", type=Path, help="folder that keeps the models that differ")
     parser.add_argument("--make", type=Path, metavar="FOLDER", help="write the models of the tests, and stop")
     arguments = parser.parse_args()
+    # Here, so that --help needs neither.
+    global torch, transformers
+    import torch
+    import transformers
+
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     if arguments.make:

@@ -8,11 +8,7 @@
 Errors are a ResultsError with one sentence and the exit code that a script should end with.
 """
 
-import argparse
 import json
-import os
-import shutil
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,70 +16,36 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from hyperattn_plots.command import EXIT_CALL, EXIT_INPUT, READ, ResultsError, arguments, main, write_output
+from hyperattn_plots.declarations import DECLARED
+from hyperattn_plots.labels import (
+    applies,
+    by_problem,
+    cases_of,
+    choices_among,
+    distinct,
+    facts,
+    input_names,
+    label_of,
+    method_columns,
+    method_label,
+    number,
+    panels_of,
+    problem_text,
+    problem_varying,
+    tell_apart,
+    varying,
+    with_first,
+)
+
+__all__ = [
+    "EXIT_CALL", "EXIT_INPUT", "Results", "ResultsError", "applies", "approximate", "arguments", "by_problem", "caption", "cases_of",
+    "choices_among", "choose_figure", "distinct", "error_figures", "facts", "file_names", "finished", "input_names", "is_exact", "joined",
+    "label_of", "load", "load_all", "machine_line", "main", "method_columns", "method_label", "number", "panels_of", "problem_text",
+    "problem_varying", "spread_note", "tell_apart", "varying", "with_first", "with_trial_columns", "write_output",
+]  # fmt: skip
+
 SCHEMA = "hyperattn.results/1"
-EXIT_CALL = 2  # the call is wrong
-EXIT_INPUT = 3  # a file is missing, unreadable or not a results file
-
-# What tells one case from another, in the order in which labels and captions name it: (column, symbol). A test holds
-# this list, CHOICES and USUAL to what the program declares.
-PARAMETERS = [
-    ("estimator", "estimator"),
-    ("residual", "residual"),
-    ("column_share", "column share"),
-    ("mask", "mask"),
-    ("buckets", "buckets"),
-    ("bucket_count", "buckets"),
-    ("centre_keys", "centred keys"),
-    ("query_blocks", "query blocks"),
-    ("block_size", "b"),
-    ("sample_size", "m"),
-    ("min_seq_len", "min_seq_len"),
-    ("bucket_order", "order"),
-    ("sampling", "sampling"),
-    ("collisions", "collisions"),
-    ("blocks", "blocks"),
-    ("band_width", "band width"),
-    ("approx_kappa", "approx_kappa"),
-    ("approx_epsilon", "approx_epsilon"),
-    ("clip_constant", "clip"),
-    ("condition_number", "κ"),
-    ("spectrum", "spectrum"),
-]
-ERROR_FIGURES = ["epsilon", "error_op_rel", "error_fro_rel", "error_op", "error_max"]
-
-# Choices of the method, as opposed to its sizes.
-CHOICES = ["estimator", "residual", "mask", "buckets", "query_blocks", "centre_keys", "bucket_order", "sampling", "collisions", "blocks"]
-
-# Values that captions leave out when no case has another: the paper's method as it is by default.
-USUAL = {
-    "heads": 1,
-    "batch": 1,
-    "estimator": "residual",
-    "residual": "sample",
-    "mask": "sort_lsh",
-    "buckets": "lsh",
-    "bucket_order": "gray",
-    "sampling": "uniform",
-    "collisions": "mask",
-    "blocks": "aligned",
-    "query_blocks": "by_rank",
-    "centre_keys": 0,
-}
-
-# What a parameter is for: where the other one has another value it has no effect, so it does not apply.
-ONLY_WITH = {
-    "column_share": ("residual", "columns+centroids"),
-    "band_width": ("mask", "band"),
-    "approx_kappa": ("estimator", "theory"),
-    "approx_epsilon": ("estimator", "theory"),
-    "clip_constant": ("estimator", "theory"),
-}
-
-
-class ResultsError(Exception):
-    def __init__(self, message, exit_code=EXIT_INPUT):
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 @dataclass
@@ -147,6 +109,16 @@ def read_table(file, name, path):
     return pd.DataFrame(columns)
 
 
+def read_declarations(file, path):
+    try:
+        declared = json.loads(text(file["declarations"][()]))
+        if isinstance(declared, dict):
+            return declared
+    except (ValueError, AttributeError) as error:
+        raise ResultsError(f"{path}: /declarations is not JSON ({error}).") from error
+    raise ResultsError(f"{path}: /declarations must be a JSON object.")
+
+
 def read_sessions(file):
     """/provenance, then /provenance/2, … as dicts; one empty dict where there is none."""
     if "provenance" not in file:
@@ -186,50 +158,66 @@ def flatten(parameters, prefix=""):
 
 
 def attach_case_parameters(trials, cases):
-    """Adds the case parameters that are no columns of the table yet, by their last name (`residual`)."""
+    """Adds the case parameters that are no columns of the table yet: under the name of their column where they are
+    declared, else by their last name."""
     if trials.empty or not cases or "case_id" not in trials:
         return trials
     wanted = {}
     for case_id, parameters in cases.items():
         for key, value in flatten(parameters).items():
             name = key.rsplit(".", 1)[-1]
-            if name in trials.columns or name == "name":
+            if key.startswith("inputs."):
+                name = DECLARED.column_of("inputs", parameters.get("source"), name)
+            if name in trials.columns or name in ("name", "schema", "inputs", "parameters"):
                 continue
-            wanted.setdefault(name, {})[case_id] = value if np.isscalar(value) or value is None else json.dumps(value)
+            if isinstance(value, list):
+                value = json.dumps(value)
+            wanted.setdefault(name, {})[case_id] = int(value) if isinstance(value, bool) else value
     added = {name: trials["case_id"].map(values) for name, values in wanted.items()}
     return pd.concat([trials, pd.DataFrame(added, index=trials.index)], axis=1) if added else trials
 
 
+def plain_value(value, parameter):
+    """A cell as the declaration has it: True for 1 of a truth value, 8 for 8.0, None for what does not apply; the default
+    where a column of numbers has no place for its word."""
+    default = parameter.get("default")
+    if pd.isna(value) or value == "" or (value == -1 and not isinstance(value, str)):
+        return default if isinstance(default, str) else None
+    if parameter["type"] == "boolean":
+        return bool(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def without_ineffective(trials):
-    """The trials with NaN for parameters that have no effect on their case (ONLY_WITH)."""
-    for column, (other, value) in ONLY_WITH.items():
-        if column in trials and other in trials:
-            trials[column] = trials[column].where(trials[other] == value, np.nan)
-    return trials
+    """The trials with NaN for parameters that have no effect on their case, and the word for those that have one and
+    hold it, such as `auto`."""
+    if trials.empty or "backend" not in trials or "case_id" not in trials:
+        return trials
+    blanks, words = {}, {}
+    for index, row in trials.drop_duplicates("case_id").iterrows():
+        specs = DECLARED.of_backend(row["backend"])
+        values = {name: plain_value(row[spec["column"]], spec) for name, spec in specs.items() if spec["column"] in trials}
+        values["causal"] = bool(row["causal"]) if "causal" in trials else None
+        for name, spec in specs.items():
+            column = spec["column"]
+            if column not in trials:
+                continue
+            if not DECLARED.has_effect(spec, values, specs):
+                blanks.setdefault(column, set()).add(row["case_id"])
+            elif spec["type"] in ("integer", "number") and isinstance(values[name], str):
+                words.setdefault(column, {})[row["case_id"]] = values[name]
+    changed = {}
+    for column in dict.fromkeys([*blanks, *words]):
+        cells = trials[column].where(applies(trials[column]) & ~trials["case_id"].isin(blanks.get(column, ())), np.nan)
+        if column in words and len(cases_with_words(trials, cells, words[column])):
+            cells = cells.astype(object).where(~trials["case_id"].isin(words[column]), trials["case_id"].map(words[column]))
+        changed[column] = cells
+    return trials.assign(**changed)
 
 
-READ = []  # the results files that were loaded, which no output may destroy
-
-
-def write_output(path, data):
-    """Writes bytes where a path leads: whole or not at all, through symbolic links, with the permissions that a file
-    there has, and never over a results file that was read."""
-    path = Path(path)
-    for read in READ:
-        if path.exists() and read.exists() and path.samefile(read):
-            raise ResultsError(f"{path}: is the results file {read}, which is read; name another output.", EXIT_CALL)
-    place = Path(os.path.realpath(path))
-    if place.exists() and not place.is_file():  # a pipe or a device
-        place.write_bytes(data)
-        return
-    partial = place.with_name(place.name + ".partial")
-    try:
-        partial.write_bytes(data)
-        if place.exists():
-            shutil.copymode(place, partial)
-        partial.replace(place)
-    finally:
-        partial.unlink(missing_ok=True)
+def cases_with_words(trials, cells, words):
+    """The cases whose word is to be shown: only beside a number is it worth a column of mixed values."""
+    return list(words) if len(cells[applies(cells)]) else []
 
 
 def load(path):
@@ -247,6 +235,8 @@ def load(path):
                 raise ResultsError(f"{path}: not a results file that these scripts read: it {found}; '{SCHEMA}' is needed.")
             if "trials" not in file:
                 raise ResultsError(f"{path}: the results file has no table /trials.")
+            if "declarations" in file:
+                DECLARED.learn(read_declarations(file, path))
             trials = read_table(file, "trials", path)
             cases = read_cases(file, path)
             sessions = read_sessions(file)
@@ -276,16 +266,35 @@ def load(path):
 
 
 def load_all(paths):
-    return [load(path) for path in paths]
+    """Every file once, also where two of the paths lead to it."""
+    results, seen = [], set()
+    for path in paths:
+        place = Path(path).resolve()
+        if place not in seen:
+            results.append(load(path))
+            seen.add(place)
+    return results
+
+
+def file_names(results):
+    """A name for each file that no other has: its stem, with as many folders before it as that takes."""
+    places = [one.path.resolve().with_suffix("") for one in results]
+    names = []
+    for place in places:
+        length = 1
+        while sum(other.parts[-length:] == place.parts[-length:] for other in set(places)) > 1:
+            length += 1
+        names.append("/".join(place.parts[-length:]))
+    return names
 
 
 def joined(results, table="trials"):
     """The same table of several files as one, with a column `file`; `ok` means the finished trials."""
     frames = []
-    for one in results:
+    for one, name in zip(results, file_names(results)):
         frame = getattr(one, table)
         if len(frame):
-            frames.append(frame.assign(file=one.path.stem))
+            frames.append(frame.assign(file=name))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
@@ -299,22 +308,29 @@ def finished(results):
     return trials
 
 
-EXACT_BACKENDS = ["exact", "dense", "reference"]
+def is_exact(trials):
+    """Which rows are of backends without an error to measure."""
+    return trials["backend"].isin(DECLARED.exact_backends())
+
+
+def error_figures():
+    """The columns that say how wrong a result is, the ones that most readers want first."""
+    return DECLARED.error_figures()
 
 
 def approximate(trials):
     """The rows of approximate backends; all rows where there are none."""
-    rows = trials[~trials["backend"].isin(EXACT_BACKENDS)]
+    rows = trials[~is_exact(trials)]
     return rows if len(rows) else trials
 
 
 def choose_figure(trials, wanted=None):
-    """The error column to plot: the wanted one, else the first of ERROR_FIGURES that holds a value."""
+    """The error column to plot: the wanted one, else the first of the error figures that holds a value."""
     if wanted:
         if wanted not in trials or trials[wanted].dtype.kind not in "fiu":
             raise ResultsError(f"--figure {wanted}: the results have no such column of numbers.", EXIT_CALL)
         return wanted
-    for figure in ERROR_FIGURES:
+    for figure in error_figures():
         if figure in trials and trials[figure].notna().any():
             return figure
     raise ResultsError("the results hold no error figure: run with the measure spectral_error.")
@@ -334,106 +350,6 @@ def with_trial_columns(frame, trials):
     keys = [key for key in ("file", "case_id", "trial") if key in frame and key in trials]
     extra = [column for column in trials.columns if column not in frame.columns or column in keys]
     return frame.merge(trials[extra], on=keys, how="left")
-
-
-def applies(values):
-    """Which entries hold a value: not NaN, not -1 among integers, not an empty text."""
-    if values.dtype.kind in "iu":
-        return values != -1
-    if values.dtype.kind in "fb":
-        return values.notna()
-    return values.notna() & (values.astype(str) != "") & (values.astype(str) != "nan") & (values.astype(str) != "None")
-
-
-def distinct(frame, column):
-    """The sorted distinct values of a column, without those that do not apply."""
-    if column not in frame or frame.empty:
-        return []
-    values = frame[column][applies(frame[column])].unique().tolist()
-    try:
-        return sorted(values)
-    except TypeError:
-        return sorted(values, key=str)
-
-
-def varying(frame, exclude=()):
-    """The parameters of PARAMETERS that take several values within one backend, `exclude` left out."""
-    found = []
-    for column, _ in PARAMETERS:
-        if column in exclude or column not in frame:
-            continue
-        if any(len(distinct(group, column)) > 1 for _, group in frame.groupby("backend")):
-            found.append(column)
-    return found
-
-
-def method_columns(frame):
-    """The parameters that name a method: its CHOICES that vary, and what varies among cases of equal choices."""
-    choices = [column for column in varying(frame) if column in CHOICES]
-    within = set()
-    for _, cases in frame.groupby(["backend", *choices] if choices else "backend", dropna=False) if len(frame) else ():
-        # Without a sample m is no size but a choice, which `short` names.
-        within |= set(varying(cases[cases["sample_size"] != 0] if "sample_size" in cases else cases))
-    return [column for column, _ in PARAMETERS if column in choices or column in within]
-
-
-def number(value):
-    """4096 -> 4096, 0.5 -> 0.5, 1e6 -> 1e+06, text as it is."""
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.4g}"
-    return str(value)
-
-
-def short(column, value):
-    """'m = 256' for (sample_size, 256); 'random buckets' for (buckets, random)."""
-    if column in ("mask", "residual") and value == "none":
-        return f"no {column}"
-    if column == "sample_size" and value == 0:
-        return "no sample"
-    if column == "centre_keys":
-        return "centred keys"
-    if column == "query_blocks":
-        return f"query blocks {number(value)}"
-    if column in ("buckets", "blocks", "residual", "sampling", "estimator", "mask"):
-        return f"{number(value)} {'mask' if column == 'mask' else column}"
-    if column == "bucket_count":
-        return f"{number(value)} buckets"
-    symbol = dict(PARAMETERS).get(column, column)
-    return f"{symbol} = {number(value)}"
-
-
-def label_of(row, columns):
-    """'hyper, 64 buckets, m = 256': the backend of a row with those parameters that apply to it; of the method's
-    choices only those that are not the usual ones."""
-    parts = [str(row["backend"])]
-    for column in columns:
-        value = row.get(column)
-        if column in CHOICES and value == USUAL[column]:
-            continue
-        if value is None or (isinstance(value, str) and value in ("", "nan")):
-            continue
-        if isinstance(value, (int, np.integer)) and value == -1:
-            continue
-        if isinstance(value, (float, np.floating)) and np.isnan(value):
-            continue
-        parts.append(short(column, value))
-    return ", ".join(parts)
-
-
-def method_label(row, columns):
-    """'hyper, no sample': a row's method, by `method_columns`."""
-    without = row.get("sample_size") == 0 and "sample_size" not in columns
-    return label_of(row, [*columns, "sample_size"] if without else columns)
-
-
-def input_names(frame):
-    """A name for the input of each row: its label where it has one, else its source."""
-    source = frame["source"].astype(str) if "source" in frame else pd.Series("input", index=frame.index)
-    if "input_label" not in frame:
-        return source
-    return frame["input_label"].astype(str).where(applies(frame["input_label"]), source)
 
 
 def machine_line(results):
@@ -457,66 +373,11 @@ def machine_line(results):
 
 def caption(frame, results, note="", skip=()):
     """One paragraph on what is held fixed (n, d, b, m, buckets, heads, trials) and on which machine it ran."""
-    facts = []
-    fixed = [("seq_len", "n"), ("key_len", "n_k"), ("head_dim", "d"), ("value_dim", "d_v"), ("heads", "heads"), ("batch", "batch")]
-    for column, symbol in fixed + PARAMETERS:
-        values = distinct(frame, column)
-        if column in skip or not values or values == [USUAL.get(column)]:
-            continue
-        if column == "key_len" and (frame["key_len"] == frame["seq_len"]).all():
-            continue
-        if column == "value_dim" and (frame["value_dim"] == frame["head_dim"]).all():
-            continue
-        if column == "min_seq_len" and not frame.get("causal", pd.Series([True])).any():
-            continue
-        shown = values if len(values) <= 6 else [values[0], "…", values[-1]]
-        written = ", ".join(number(value) for value in shown)
-        if column == "bucket_count":
-            facts.append(f"{written} buckets")
-        elif column in ("buckets", "blocks"):
-            facts.append(f"{column}: {written}")
-        else:
-            facts.append(f"{symbol} = {written}")
-    if "trial" in frame and len(frame):
-        trials = frame["trial"].nunique()
-        facts.append(f"{trials} trial{'' if trials == 1 else 's'}")
-    lines = [", ".join(facts) + "."] if facts else []
+    held = facts(frame, skip)
+    lines = [held + "."] if held else []
     if note:
         lines.append(note.strip())
     machine = machine_line(results)
     if machine:
         lines.append(machine + ".")
     return " ".join(lines)
-
-
-def arguments(description, **options):
-    """The command line that all plots share: RESULTS.h5 … -o DIR [--title TEXT]."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="+", metavar="RESULTS.h5", help="results files of hyperattn run")
-    parser.add_argument("-o", "--output", default=".", metavar="DIR", help="folder for the pictures (default: .)")
-    parser.add_argument("--title", help="title in place of the default one")
-    for name, option in options.items():
-        parser.add_argument("--" + name.replace("_", "-"), **option)
-    return parser
-
-
-def save_pictures(pictures, directory):
-    """Saves what a script's `pictures` yields: (name, figure)."""
-    import plot_style
-
-    for name, figure in pictures:
-        plot_style.save(figure, directory, name)
-
-
-def main(run):
-    """Runs a script's main function and turns its errors into one sentence and an exit code."""
-    try:
-        run()
-    except ResultsError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(1)
-    except OSError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(1)

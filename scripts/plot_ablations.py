@@ -8,12 +8,12 @@ sample, the deviations of the authors' code, ... One line for each variant, one 
 import hyperattn_results as hr
 import plot_style as style
 
-MOST_PANELS = 8
+MOST_PANELS = 8  # of one picture
 MOST_VARIANTS = 40
 
 
 def has_variants(trials):
-    return any(len(hr.distinct(trials[trials["backend"] == backend], column)) > 1 for backend in trials["backend"].unique() for column in hr.CHOICES if column in trials)
+    return bool(hr.choices_among(hr.varying(trials)))
 
 
 def draw(axes, rows, variants, column, colours):
@@ -44,37 +44,42 @@ def pictures(results, figure=None, title=None):
     """Yields (name, figure). Raises ResultsError where there is nothing to plot."""
     trials = hr.finished(results).assign(input=hr.input_names)
     figure = hr.choose_figure(hr.approximate(trials), figure)
-    trials = trials[~trials["backend"].isin(hr.EXACT_BACKENDS) & trials[figure].notna()]
+    trials = trials[~hr.is_exact(trials) & trials[figure].notna()]
     if trials.empty or not has_variants(trials):
         raise hr.ResultsError("the results hold no variants of one backend to compare.")
-    columns = hr.method_columns(trials)
+    problems = hr.problem_varying(trials)
+    columns = hr.tell_apart(trials, hr.method_columns(trials), within=problems)
     trials = trials.assign(variant=[hr.method_label(row, columns) for _, row in trials.iterrows()])
     variants = list(dict.fromkeys(trials.sort_values("backend", kind="stable")["variant"]))
     if len(variants) > MOST_VARIANTS:
         raise hr.ResultsError(f"the results hold {len(variants)} variants, more than the {MOST_VARIANTS} that a picture can show.")
+    for name, panels in style.pages("ablations", hr.panels_of(trials, always=("input", "seq_len")), MOST_PANELS):
+        yield name, picture_of(results, trials, panels, variants, figure, title, skip=("seq_len", *problems, *columns))
+
+
+def picture_of(results, trials, panels, variants, figure, title, skip):
     backends = {variant: trials.loc[trials["variant"] == variant, "backend"].iloc[0] for variant in variants}
     colours = {variant: style.backend_colour(backend, list(backends.values())) for variant, backend in backends.items()}
-    panels = list(trials.groupby(["input", "seq_len", "causal"], sort=False))[:MOST_PANELS]
-
     picture, axes = style.plt.subplots(
         len(panels), 2, sharey=True, squeeze=False, constrained_layout=True, figsize=(9.0, len(panels) * (0.9 + 0.25 * len(variants)))
     )
-    for (left, right), ((name, seq_len, causal), rows) in zip(axes, panels):
+    for (left, right), (_, rows) in zip(axes, panels):
         draw(left, rows, variants, figure, colours)
         draw(right, rows, variants, "seconds", colours)
-        left.set_yticks(range(len(variants)), variants)
-        left.set_title(f"{name}, n = {seq_len}{', causal' if causal else ''}", loc="left")
+        left.set_yticks(range(len(variants)), style.tick_names(variants))
         left.set_xlabel(style.figure_name(figure))
         right.set_xlabel("time of one call")
+    style.set_titles(axes[:, 0], [head for head, _ in panels])
     note = "Marks: median over trials; bars: smallest to largest. A variant is named by what it departs in from the method's defaults."
-    style.finish(picture, title or "Variants of the method", hr.caption(trials, results, note, skip=("seq_len", "key_len", *hr.CHOICES, *columns)))
-    yield "ablations", picture
+    choices = hr.choices_among(trials.columns)
+    style.finish(picture, title or "Variants of the method", hr.caption(trials, results, note, (*skip, *choices)))
+    return picture
 
 
 def run():
-    parser = hr.arguments(__doc__, figure=dict(help=f"the error column (default: the first there is of {', '.join(hr.ERROR_FIGURES)})"))
+    parser = hr.arguments(__doc__, figure=dict(help=f"the error column (default: the first there is of {', '.join(hr.error_figures())})"))
     arguments = parser.parse_args()
-    hr.save_pictures(pictures(hr.load_all(arguments.results), arguments.figure, arguments.title), arguments.output)
+    style.save_pictures(pictures(hr.load_all(arguments.results), arguments.figure, arguments.title), arguments.output)
 
 
 if __name__ == "__main__":

@@ -81,31 +81,41 @@ def pictures(results, axes=None, title=None):
         others = [other for other in AXES if other != x and len(hr.distinct(shown, other)) > 1]
         for other in others:  # one slice of a wide sweep: the largest value of what is not on the axis, κ the smallest
             shown = shown[shown[other] == (shown[other].min() if other == "condition_number" else shown[other].max())]
-        shown, _, columns = style.with_series(shown, exclude=(x,))
-        panels = list(shown.groupby(["input", "backend", "series"], sort=False))
-        picture, grid = style.panel_grid(len(panels))
-        labels, drawn = {}, []
-        for one, ((source, _, series), rows) in zip(grid, panels):
-            drawn += draw_panel(one, rows, x, labels)
-            one.set_title(f"{source}: {series}", loc="left")
-        style.same_measured_axis(grid, drawn)
-        style.label_rows(grid, "relative error in operator norm")
-        note = ("The lemmas' unknown constants are taken for 1. Above the line at 1 a promise is empty: the answer 0 does "
-                "no worse. " + beyond_note(shown) + hr.spread_note(shown))
-        style.finish(
-            picture,
-            title or f"Measured and promised error against {style.axis_name(x).split(' (')[0]}",
-            hr.caption(shown, results, note, skip=(x, *columns)),
-            style.legend_handles({name: labels[name] for name, *_ in CURVES if name in labels}),
-        )
-        yield f"bounds_vs_{x}", picture
+        problems = hr.problem_varying(shown, x=x)
+        shown, _, columns = style.with_series(shown, x, problems)
+        panels = [
+            (f"{problem}: {series}", cases)
+            for problem, rows in hr.panels_of(shown, x)
+            for (_, series), cases in rows.groupby(["backend", "series"], sort=False)
+        ]
+        for name, page in style.pages(f"bounds_vs_{x}", panels):
+            yield name, picture_of(results, shown, page, x, title, skip=(x, *columns, *problems))
+
+
+def picture_of(results, shown, panels, x, title, skip):
+    picture, grid = style.panel_grid(len(panels))
+    labels, drawn = {}, []
+    for one, (_, rows) in zip(grid, panels):
+        drawn += draw_panel(one, rows, x, labels)
+    style.set_titles(grid, [head for head, _ in panels])
+    style.same_measured_axis(grid, drawn)
+    style.label_rows(grid, "relative error in operator norm")
+    note = ("The lemmas' unknown constants are taken for 1. Above the line at 1 a promise is empty: the answer 0 does "
+            "no worse. " + beyond_note(shown) + hr.spread_note(shown))
+    style.finish(
+        picture,
+        title or f"Measured and promised error against {style.axis_name(x).split(' (')[0]}",
+        hr.caption(shown, results, note, skip),
+        style.legend_handles({name: labels[name] for name, *_ in CURVES if name in labels}),
+    )
+    return picture
 
 
 def run():
     parser = hr.arguments(__doc__, x=dict(action="append", choices=AXES, help="the horizontal axis; may be given several times (default: all that vary)"))
     arguments = parser.parse_args()
     results = hr.load_all(arguments.results)
-    hr.save_pictures(pictures(results, arguments.x, arguments.title), arguments.output)
+    style.save_pictures(pictures(results, arguments.x, arguments.title), arguments.output)
 
 
 if __name__ == "__main__":

@@ -38,51 +38,66 @@ def choose_loss(rows, wanted):
     return next((loss for loss in LOSSES if loss in rows and np.isfinite(rows[loss].astype(float)).any()), LOSSES[0])
 
 
-def with_unreplaced(rows):
-    """Rows without a replaced layer belong to no backend: they are the start of every line."""
+def with_unreplaced(rows, problems):
+    """Rows without a replaced layer belong to no backend: they are the start of every line on their problem."""
     plain = rows[(rows["replaced"] == 0) & (rows["backend"] == "")]
     others = rows.drop(plain.index)
+    if others.empty:
+        return plain.assign(backend="exact", series="no layer replaced")
+    keys = ["file", "seq_len", "windows", *(column for column in problems if column not in ("input", "seq_len"))]
     parts = [others]
-    shape = ["file", "seq_len", "replace"]
-    for _, group in others.drop_duplicates(shape + ["backend", "series"]).iterrows():
-        start = plain[(plain[["file", "seq_len"]] == group[["file", "seq_len"]]).all(axis=1)].drop_duplicates("trial")
-        parts.append(start.assign(backend=group["backend"], series=group["series"], replace=group["replace"]))
-    return pd.concat(parts, ignore_index=True) if len(others) else plain.assign(backend="exact", series="no layer replaced")
+    for _, group in others.groupby([*keys, "backend", "series", "replace"], dropna=False, sort=False):
+        first = group.iloc[0]
+        same = np.logical_and.reduce([(plain[key] == first[key]) | (plain[key].isna() & pd.isna(first[key])) for key in keys])
+        parts.append(plain[same].drop_duplicates("trial").assign(backend=first["backend"], series=first["series"], replace=first["replace"]))
+    return pd.concat(parts, ignore_index=True)
 
 
 def pictures(results, figure=None, title=None):
     """Yields (name, figure). Raises ResultsError where there is nothing to plot."""
-    rows = finished_rows(results)
+    rows = finished_rows(results).assign(input=hr.input_names)
     loss = choose_loss(rows, figure)
-    columns = hr.varying(rows)
+    problems = hr.problem_varying(rows, exclude=("replace", "windows"), x="replaced")
+    columns = hr.tell_apart(rows, hr.varying(rows), "replaced", [*problems, "replace", "windows"])
     orders = rows.loc[rows["replaced"] > 0, "replace"].nunique()
-    labels = [hr.label_of(row, columns) + (f", {row['replace']} layers first" if orders > 1 else "") for _, row in rows.iterrows()]
-    rows = with_unreplaced(rows.assign(series=labels).sort_values(["backend"] + columns, kind="stable"))
-    styles = style.series_styles(zip(rows["backend"], rows["series"]))
-
-    lengths = hr.distinct(rows, "seq_len")
+    counts = rows["windows"].nunique()
+    labels = [
+        hr.label_of(row, columns) + (f", {row['replace']} layers first" if orders > 1 else "") + (f", {row['windows']} windows" if counts > 1 else "")
+        for _, row in rows.iterrows()
+    ]
+    rows = with_unreplaced(rows.assign(series=labels).sort_values(["backend"] + columns, kind="stable", key=style.sortable), problems)
     figures = [loss] + [column for column in ("attention_speedup", "speedup") if column in rows and np.isfinite(rows[column].astype(float)).any()]
-    picture, axes = style.panel_grid(len(lengths) * len(figures), len(figures))
+    panels = [(problem, mine, figure) for problem, mine in hr.panels_of(rows, "replaced", always=("seq_len",), exclude=("replace", "windows")) for figure in figures]
+    most = style.MOST_PANELS // len(figures) * len(figures)
+    for name, page in style.pages("language_model", panels, most):
+        yield name, picture_of(results, rows, page, loss, len(figures), title, skip=(*columns, *problems, "seq_len"))
+
+
+def draw_panel(axes, rows, column, loss, styles):
+    found, drawn = style.draw_lines(axes, rows, "replaced", column, styles)
+    layers = hr.distinct(rows, "replaced")
+    if len(layers) > 1:
+        axes.set_xscale("linear")
+        style.value_axis(axes.xaxis, layers, log=False)
+    if column == loss:
+        base = rows.loc[rows["replaced"] == 0, loss].median()
+        if np.isfinite(base):
+            axes.axhline(base, color="#000000", linewidth=0.9)
+    else:
+        axes.axhline(1.0, color="#000000", linewidth=0.9)
+        style.measured_axis(axes, drawn + [1.0])
+    axes.set_xlabel("layers with replaced attention")
+    axes.set_ylabel(NAMES.get(column, column))
+    return found
+
+
+def picture_of(results, rows, panels, loss, across, title, skip):
+    styles = style.series_styles(zip(rows["backend"], rows["series"]))
+    picture, axes = style.panel_grid(len(panels), across)
     drawn_labels = {}
-    for index, one in enumerate(axes):
-        length, column = lengths[index // len(figures)], figures[index % len(figures)]
-        mine = rows[rows["seq_len"] == length]
-        found, drawn = style.draw_lines(one, mine, "replaced", column, styles)
-        drawn_labels.update(found)
-        layers = hr.distinct(mine, "replaced")
-        if len(layers) > 1:
-            one.set_xscale("linear")
-            style.value_axis(one.xaxis, layers, log=False)
-        if column == loss:
-            base = mine.loc[mine["replaced"] == 0, loss].median()
-            if np.isfinite(base):
-                one.axhline(base, color="#000000", linewidth=0.9)
-        else:
-            one.axhline(1.0, color="#000000", linewidth=0.9)
-            style.measured_axis(one, drawn + [1.0])
-        one.set_xlabel("layers with replaced attention")
-        one.set_ylabel(NAMES.get(column, column))
-        one.set_title(f"{length} tokens", loc="left")
+    for one, (_, mine, column) in zip(axes, panels):
+        drawn_labels.update(draw_panel(one, mine, column, loss, styles))
+    style.set_titles(axes, [problem.replace("n = ", "") + " tokens" if problem.startswith("n = ") and "," not in problem else problem for problem, *_ in panels])
     windows = ", ".join(hr.number(value) for value in hr.distinct(rows, "windows"))
     texts = ", ".join(f"{name} (SHA-256 {digest[:8]}…)" for name, digest in sorted(set(zip(rows["text"], rows["text_sha256"]))))
     order = hr.distinct(rows, "replace")
@@ -90,16 +105,16 @@ def pictures(results, figure=None, title=None):
     style.finish(
         picture,
         title or "Language model with replaced attention",
-        hr.caption(rows.drop(columns=["seq_len", "key_len"]), results, note, skip=columns),
+        hr.caption(rows.drop(columns=["key_len"]), results, note, skip=(*skip, "text", "model", "windows", "replace", "replaced", "layers", "ids")),
         style.legend_handles(style.in_style_order(styles, drawn_labels)),
     )
-    yield "language_model", picture
+    return picture
 
 
 def run():
     parser = hr.arguments(__doc__, figure=dict(help=f"the loss to show (default: the first there is of {', '.join(LOSSES)})"))
     arguments = parser.parse_args()
-    hr.save_pictures(pictures(hr.load_all(arguments.results), arguments.figure, arguments.title), arguments.output)
+    style.save_pictures(pictures(hr.load_all(arguments.results), arguments.figure, arguments.title), arguments.output)
 
 
 if __name__ == "__main__":

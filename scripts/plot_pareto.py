@@ -63,7 +63,7 @@ def measured_trials(results, figure):
     """The trials of the approximate backends that have the figure, and its name."""
     trials = hr.finished(results).assign(input=hr.input_names)
     figure = hr.choose_figure(hr.approximate(trials), figure)
-    return trials[~trials["backend"].isin(hr.EXACT_BACKENDS)], figure
+    return trials[~hr.is_exact(trials)], figure
 
 
 def model_trials(results):
@@ -101,48 +101,54 @@ def sources(results, figure):
 def pictures(results, figure=None, title=None):
     """Yields (name, figure). Raises ResultsError where there is nothing to plot."""
     for name, trials, chosen, time_name in sources(results, figure):
-        yield name, picture_of(results, trials, chosen, time_name, title)
+        trials = trials[np.isfinite(trials[chosen]) & (trials[chosen] > 0) & (trials["seconds"] > 0)]
+        if trials.empty:
+            raise hr.ResultsError(f"no finished trial of an approximate backend has both seconds and a positive {chosen}.")
+        for page, panels in style.pages(name, hr.panels_of(trials, always=("input", "seq_len"))):
+            yield page, picture_of(results, trials, panels, chosen, time_name, title)
 
 
-def picture_of(results, trials, figure, time_name, title):
-    trials = trials[np.isfinite(trials[figure]) & (trials[figure] > 0) & (trials["seconds"] > 0)]
-    if trials.empty:
-        raise hr.ResultsError(f"no finished trial of an approximate backend has both seconds and a positive {figure}.")
-    everything = hr.varying(trials)
-    # A method is named by its choices; its sizes (b, m, buckets) are its points.
-    choices = [column for column in everything if column in hr.CHOICES]
-    trials = trials.assign(series=[hr.label_of(row, choices) for _, row in trials.iterrows()])
-    trials = trials.assign(tip=[hr.label_of(row, everything) for _, row in trials.iterrows()])
-    trials = trials.sort_values(["backend", "series"], kind="stable")
+def with_names(trials):
+    """The trials with the method of each, which its choices name, and what tells it from all others: its sizes (b, m,
+    buckets) are its points."""
+    choices = hr.choices_among(hr.varying(trials))
+    everything = hr.tell_apart(trials, hr.varying(trials), within=hr.problem_varying(trials))
+    series = [hr.label_of(row, choices) for _, row in trials.iterrows()]
+    tips = [hr.label_of(row, everything) for _, row in trials.iterrows()]
+    return trials.assign(series=series, tip=tips).sort_values(["backend", "series"], kind="stable"), choices
+
+
+def picture_of(results, trials, panels, figure, time_name, title):
+    trials = trials.loc[[index for _, rows in panels for index in rows.index]]
+    problems = hr.problem_varying(trials)
+    trials, choices = with_names(trials)
     styles = style.method_styles(zip(trials["backend"], trials["series"]))
 
-    panels = list(trials.groupby(["input", "seq_len", "key_len", "causal", "pass"], sort=False))
     picture, axes = style.panel_grid(len(panels))
     labels = {}
-    for one, ((name, seq_len, key_len, causal, a_pass), rows) in zip(axes, panels):
+    for one, (_, rows) in zip(axes, panels):
+        rows = trials[trials.index.isin(rows.index)]
         keep = ["backend", "series", "tip", "block_size", "sample_size"]
         cases = rows.groupby(["file", "case_id"], sort=False).agg({**{key: "first" for key in keep}, "seconds": "median", figure: "median"}).reset_index()
         labels.update(draw_panel(one, cases, rows["baseline_seconds"].dropna().median(), styles, figure))
         one.set_xlabel(time_name)
-        head = f"{name}, n = {seq_len}" + (f", {key_len} keys" if key_len != seq_len else "")
-        head += (", causal" if causal else "") + (", forward + backward" if a_pass == "forward_backward" else "")
-        one.set_title(head, loc="left")
+    style.set_titles(axes, [head for head, _ in panels])
     style.label_rows(axes, style.figure_name(figure))
     note = "A point per case: medians over trials; larger markers have a larger b + m. Dashed: cases that no other beats in both error and time."
     style.finish(
         picture,
         title or ("Loss against time" if figure in LOSS_FIGURES.values() else "Error against time"),
-        hr.caption(trials, results, note, skip=("seq_len", "key_len", *choices)),
+        hr.caption(trials, results, note, skip=("seq_len", *choices, *problems)),
         style.legend_handles(style.in_style_order(styles, labels)),
     )
     return picture
 
 
 def run():
-    parser = hr.arguments(__doc__, figure=dict(help=f"the error column (default: the first there is of {', '.join(hr.ERROR_FIGURES)}), or {LOSS}"))
+    parser = hr.arguments(__doc__, figure=dict(help=f"the error column (default: the first there is of {', '.join(hr.error_figures())}), or {LOSS}"))
     arguments = parser.parse_args()
     results = hr.load_all(arguments.results)
-    hr.save_pictures(pictures(results, arguments.figure, arguments.title), arguments.output)
+    style.save_pictures(pictures(results, arguments.figure, arguments.title), arguments.output)
 
 
 if __name__ == "__main__":

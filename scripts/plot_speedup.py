@@ -1,20 +1,12 @@
 #!/usr/bin/env python3
-"""Speedup over the faster of the exact backends against sequence length: a column of panels for each input and
-pass (forward, forward and backward), a row for each kind of mask (none, causal).
+"""Speedup over the faster of the exact backends against sequence length: a panel for each problem; where there are problems
+with and without a causal mask, a row of panels for each.
 
     plot_speedup.py RESULTS.h5 … -o DIR
 """
 
 import hyperattn_results as hr
 import plot_style as style
-
-PASS_NAMES = {"forward": "forward", "forward_backward": "forward + backward"}
-
-
-def panel_title(a_pass, causal, name, trials):
-    parts = [PASS_NAMES.get(a_pass, a_pass), "causal" if causal else "no causal mask"]
-    return ", ".join(([str(name)] if trials["input"].nunique() > 1 else []) + parts)
-
 
 def arithmetic_limit(rows):
     """(n, n_k/(b + m)) for each length where all cases of the panel share b and m and there is no causal mask; else
@@ -49,45 +41,52 @@ def draw_panel(axes, rows, styles):
 def pictures(results, title=None):
     """Yields (name, figure). Raises ResultsError where there is nothing to plot."""
     trials = hr.finished(results).assign(input=hr.input_names)
-    trials = trials[~trials["backend"].isin(hr.EXACT_BACKENDS)]
+    trials = trials[~hr.is_exact(trials)]
     trials = trials[trials["speedup"].notna()]
     if trials.empty:
         raise hr.ResultsError(
             "no finished trial of an approximate backend has a speedup: run one beside exact or dense, with the measure timing."
         )
-    trials, styles, columns = style.with_series(over_lengths(trials))
+    for name, panels in style.pages("speedup", hr.panels_of(over_lengths(trials), "seq_len", always=("input", "pass", "causal"))):
+        yield name, picture_of(results, trials, panels, title)
 
-    beside = sorted(set(zip(trials["input"], trials["pass"])), key=lambda pair: (list(trials["input"]).index(pair[0]), pair[1]))
-    below = sorted(set(trials["causal"]))
-    panels = [(causal, name, a_pass) for causal in below for name, a_pass in beside]
-    panels = [
-        (key, rows)
-        for key in panels
-        if len(rows := trials[(trials["causal"] == key[0]) & (trials["input"] == key[1]) & (trials["pass"] == key[2])])
-    ]
-    full = len(panels) == len(below) * len(beside) and len(beside) <= 4
-    picture, axes = style.panel_grid(len(panels), len(beside) if full and len(below) > 1 else None)
+
+def columns_of(panels):
+    """The panels with those of causal problems in a row of their own, and the panels in a row, where that makes a grid."""
+    causal = [panel for panel in panels if panel[1]["causal"].iloc[0]]
+    others = [panel for panel in panels if not panel[1]["causal"].iloc[0]]
+    if len(causal) == len(others) <= 4:
+        return others + causal, len(others)
+    return panels, None
+
+
+def picture_of(results, trials, panels, title):
+    panels, across = columns_of(panels)
+    shown = trials.loc[[index for _, rows in panels for index in rows.index]]
+    problems = hr.problem_varying(shown, x="seq_len")
+    shown, styles, columns = style.with_series(shown, "seq_len", problems)
+    picture, axes = style.panel_grid(len(panels), across)
     labels = {}
-    for one, ((causal, name, a_pass), rows) in zip(axes, panels):
-        labels.update(draw_panel(one, rows, styles))
-        one.set_title(panel_title(a_pass, causal, name, trials), loc="left")
+    for one, (_, rows) in zip(axes, panels):
+        labels.update(draw_panel(one, shown[shown.index.isin(rows.index)], styles))
+    style.set_titles(axes, [panel for panel, _ in panels])
     style.label_rows(axes, "speedup over the best exact backend")
 
-    baselines = [name for name in hr.distinct(trials, "baseline_backend")]
+    baselines = hr.distinct(shown, "baseline_backend")
     note = f"Baseline: the faster exact backend on the same inputs in the same process ({', '.join(baselines)})."
-    note = f"{note} {hr.spread_note(trials)}".strip()
+    note = f"{note} {hr.spread_note(shown)}".strip()
     style.finish(
         picture,
         title or "Speedup of approximate over exact attention",
-        hr.caption(trials, results, note, skip=("seq_len", "key_len", *columns)),
+        hr.caption(shown, results, note, skip=("seq_len", *columns, *problems)),
         style.legend_handles(style.in_style_order(styles, labels)),
     )
-    yield "speedup", picture
+    return picture
 
 
 def run():
     arguments = hr.arguments(__doc__).parse_args()
-    hr.save_pictures(pictures(hr.load_all(arguments.results), arguments.title), arguments.output)
+    style.save_pictures(pictures(hr.load_all(arguments.results), arguments.title), arguments.output)
 
 
 if __name__ == "__main__":

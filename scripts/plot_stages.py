@@ -60,15 +60,6 @@ def choose_cases(trials, limit):
     return chosen, len(cases) - len(chosen)
 
 
-def problem_of(case, names):
-    parts = [str(case["input"]), f"n = {case['seq_len']}"]
-    if "pass" in names:
-        parts.append(case["pass"].replace("_", " + "))
-    if "causal" in names:
-        parts.append("causal" if case["causal"] else "no mask")
-    return ", ".join(parts)
-
-
 def pictures(results, backends=None, limit=24, title=None):
     """Yields (name, figure). Raises ResultsError where there is nothing to plot."""
     if limit < 1:
@@ -88,9 +79,10 @@ def pictures(results, backends=None, limit=24, title=None):
 
     cases, dropped = choose_cases(wanted[wanted["case_key"].isin(timings["case_key"])], limit)
     table = seconds_by_case(timings[timings["case_key"].isin(cases["case_key"])])
-    columns = hr.varying(cases)
-    names = ["input", "seq_len"] + [column for column in ("pass", "causal") if cases[column].nunique() > 1]
-    cases = cases.sort_values(["input", "seq_len", "backend"] + columns, kind="stable")
+    told = hr.problem_varying(cases)
+    problem_columns = hr.with_first(told, ["input", "seq_len"])
+    columns = hr.tell_apart(cases, hr.varying(cases), within=told)
+    cases = cases.sort_values(["input", "seq_len", "backend"] + columns, kind="stable", key=style.sortable)
     stages = stage_order(table.columns[(table > 0).any()])
     colours = stage_colours(stages)
 
@@ -105,13 +97,13 @@ def pictures(results, backends=None, limit=24, title=None):
             style.hover(bar, [f"{stage}: {style.written_time(seconds[stage])} ({share:.1f} %)"])
             left += share
         axes.text(101, position, style.written_time(total), va="center", fontsize=8)
-    problems = [problem_of(case, names) for _, case in cases.iterrows()]
+    problems = [hr.problem_text(case, problem_columns) for _, case in cases.iterrows()]
     methods = [hr.label_of(case, columns) for _, case in cases.iterrows()]
     if len(set(problems)) == 1:
-        axes.set_title(problems[0], loc="left")
-        axes.set_yticks(range(len(cases)), methods)
+        style.set_titles([axes], problems[:1])
+        axes.set_yticks(range(len(cases)), style.tick_names(methods))
     else:
-        axes.set_yticks(range(len(cases)), [f"{problem}: {method}" for problem, method in zip(problems, methods)])
+        axes.set_yticks(range(len(cases)), style.tick_names([f"{problem}: {method}" for problem, method in zip(problems, methods)]))
     axes.invert_yaxis()
     axes.set_ylim(len(cases) - 0.4, -0.6)
     axes.set_xlim(0, 112)
@@ -125,7 +117,7 @@ def pictures(results, backends=None, limit=24, title=None):
     style.finish(
         picture,
         title or "Time by stage",
-        hr.caption(pd.DataFrame(wanted[wanted["case_key"].isin(cases["case_key"])]), results, note, skip=("seq_len", "key_len", *columns)),
+        hr.caption(pd.DataFrame(wanted[wanted["case_key"].isin(cases["case_key"])]), results, note, skip=("seq_len", *columns, *told)),
         handles,
     )
     yield "stages", picture
@@ -139,7 +131,7 @@ def run():
     )
     arguments = parser.parse_args()
     results = hr.load_all(arguments.results)
-    hr.save_pictures(pictures(results, arguments.backend, arguments.limit, arguments.title), arguments.output)
+    style.save_pictures(pictures(results, arguments.backend, arguments.limit, arguments.title), arguments.output)
 
 
 if __name__ == "__main__":

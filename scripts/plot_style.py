@@ -3,12 +3,15 @@ outside the axes so that they never cover data, PNG and SVG."""
 
 import io
 import math
-import textwrap
 import xml.etree.ElementTree as ElementTree
+import zlib
 from pathlib import Path
 
 import hyperattn_results as hr
 import matplotlib
+from hyperattn_plots import shown_text
+from hyperattn_plots.declarations import DECLARED
+from hyperattn_plots.labels import goes_in_step, word
 
 matplotlib.use("Agg")
 
@@ -36,7 +39,7 @@ MAX_COLUMNS = 3
 
 plt.rcParams.update(
     {
-        "font.family": "DejaVu Sans",
+        "font.family": shown_text.installed_fonts(),
         "font.size": 9,
         "axes.titlesize": 9.5,
         "axes.labelsize": 9,
@@ -57,6 +60,8 @@ plt.rcParams.update(
         "svg.hashsalt": "hyperattn",  # the same picture gives the same file
     }
 )
+
+shown_text.ignore_missing_characters()
 
 FIGURE_NAMES = {
     "epsilon": "ε = ‖E‖ / (‖P‖ ‖V‖)",
@@ -90,12 +95,17 @@ AXIS_NAMES = {
 }
 
 
+def with_unit(name, column):
+    unit = DECLARED.columns.get(column, {}).get("unit")
+    return f"{name} ({unit})" if unit else name
+
+
 def figure_name(column):
-    return FIGURE_NAMES.get(column, column)
+    return FIGURE_NAMES.get(column) or with_unit(shown_text.escaped(column), column)
 
 
 def axis_name(column):
-    return AXIS_NAMES.get(column, column)
+    return AXIS_NAMES.get(column) or with_unit(shown_text.escaped(word(column)), column)
 
 
 def backend_colour(backend, known=()):
@@ -161,6 +171,12 @@ def method_styles(keys):
         styles[key] = {"color": colour, "marker": MARKERS[(index + index // 30) % len(MARKERS)]}
         seen.add(key[0])
     return styles
+
+
+def method_look(*key):
+    """A marker and a shade for one of many curves of a kind: the same for the same names in every panel."""
+    place = zlib.crc32("/".join(key).encode())
+    return {"marker": MARKERS[place % len(MARKERS)], "linestyle": DASHES[place // len(MARKERS) % len(DASHES)]}
 
 
 def panel_grid(count, columns=None):
@@ -265,7 +281,9 @@ def measured_axis(axes, values):
         axes.set_yscale("log")
         few_decades(axes.yaxis)
     elif len(values) and values.min() >= 0:
-        axes.set_ylim(bottom=0)
+        top = axes.get_ylim()[1]
+        drawn = axes.dataLim.y1  # a marker at the top is drawn whole
+        axes.set_ylim(0, max(top, 1.04 * drawn) if np.isfinite(drawn) else top)
 
 
 def same_measured_axis(panels, values):
@@ -306,7 +324,7 @@ def draw_series(axes, x, groups, style, label, x_values=None):
     if not points:
         return False
     position, median, low, high, values = (np.array(column) for column in zip(*sorted(points)))
-    (line,) = axes.plot(position, median, label=label, **style)
+    (line,) = axes.plot(position, median, **style)
     tips = []
     for value, middle, smallest, largest in zip(values, median, low, high):
         between = f" ({smallest:.4g} to {largest:.4g})" if largest > smallest else ""
@@ -319,13 +337,19 @@ def draw_series(axes, x, groups, style, label, x_values=None):
     return True
 
 
-def with_series(trials, exclude=()):
-    """The rows, sorted, with a column `series` (a label for the legend) that tells apart what varies beside `exclude`,
-    a line style for each (backend, series), and the names of the columns that vary."""
-    columns = hr.varying(trials, exclude=exclude)
+def with_series(trials, x=None, within=()):
+    """The rows, sorted, with a column `series` (a label for the legend) that tells the methods apart within the problems
+    that `within` tells apart, a line style for each (backend, series), and the names of the columns that vary."""
+    columns = [column for column in hr.varying(trials, exclude=(x,)) if not (x and goes_in_step(trials, column, x))]
+    columns = hr.tell_apart(trials, columns, x, within)
     trials = trials.assign(series=[hr.label_of(row, columns) for _, row in trials.iterrows()])
-    trials = trials.sort_values(["backend"] + columns, kind="stable")
+    trials = trials.sort_values(["backend"] + columns, kind="stable", key=sortable)
     return trials, series_styles(zip(trials["backend"], trials["series"]), variant_places(trials, columns)), columns
+
+
+def sortable(values):
+    """A column of numbers and words in an order."""
+    return values.map(lambda value: (isinstance(value, str), value if isinstance(value, str) else 0, 0 if isinstance(value, str) else value)) if values.dtype == object else values
 
 
 def draw_lines(axes, rows, x, figure, styles):
@@ -336,19 +360,21 @@ def draw_lines(axes, rows, x, figure, styles):
     all_series = list(rows.groupby(["backend", "series"], sort=False))
     for index, ((backend, label), series) in enumerate(all_series):
         look = styles[(backend, label)]
-        with_x = series[hr.applies(series[x])]
-        if len(with_x):
-            grouped = with_x.groupby(x)[figure]
+        has_x = hr.applies(series[x])
+        ok = False
+        if has_x.any():
+            grouped = series[has_x].groupby(x)[figure]
             keys = [key for key, _ in grouped]
             positions = dodge(keys, index, len(all_series)) if single else keys
             ok = draw_series(axes, positions, [group for _, group in grouped], look, label, keys)
-        else:
-            median, low, high = spread(series[figure])
-            look = {**look, "marker": "none"}
-            ok = math.isfinite(median)
-            if ok:
-                axes.axhline(median, **look)
+        if not has_x.all():
+            median, low, high = spread(series.loc[~has_x, figure])
+            level = {**look, "marker": "none"}
+            if math.isfinite(median):
+                axes.axhline(median, **level)
                 axes.axhspan(low, high, color=look["color"], alpha=0.1, linewidth=0)
+                look = look if ok else level
+                ok = True
         if ok:
             labels[label] = look
             drawn.extend(series[figure])
@@ -365,8 +391,42 @@ def in_style_order(styles, labels):
     return {**ordered, **labels}
 
 
+LEGEND_WIDTH, TITLE_WIDTH, TICK_WIDTH = 90, 130, 60  # characters
+
+
 def legend_handles(labels_and_styles):
-    return [Line2D([], [], label=label, **style) for label, style in labels_and_styles.items()]
+    """Handles whose labels are set as they are; `finish` tells in the caption what a shortened one stands for."""
+    names = shown_text.shortened_names(labels_and_styles, LEGEND_WIDTH)
+    handles = []
+    for label, style in labels_and_styles.items():
+        # matplotlib leaves out what begins with an underscore.
+        shown = " " + names[label] if names[label].startswith("_") else names[label]
+        handles.append(Line2D([], [], label=shown_text.escaped(shown), **style))
+        handles[-1].stands_for = (names[label], label)
+    return handles
+
+
+def set_titles(panels, titles):
+    """Titles of panels beside each other: wrapped, and shortened so that they stay distinct."""
+    names = shown_text.shortened_names(titles, TITLE_WIDTH)
+    for axes, title in zip(panels, titles):
+        width = axes.figure.get_size_inches()[0] / max(1, axes.get_subplotspec().get_gridspec().ncols)
+        axes.set_title(shown_text.escaped("\n".join(shown_text.wrapped(names[title], int(width / 0.078)))), loc="left")
+
+
+def tick_names(names):
+    """Names for the ticks of bars: shortened so that they stay distinct."""
+    short = shown_text.shortened_names(names, TICK_WIDTH)
+    return [shown_text.escaped(short[name]) for name in names]
+
+
+MOST_PANELS = 36
+
+
+def pages(name, panels, most=MOST_PANELS):
+    """(name, panels) for each picture: more panels than one holds make several, name_2, name_3, …"""
+    for page, first in enumerate(range(0, len(panels), most)):
+        yield (name if page == 0 else f"{name}_{page + 1}"), panels[first : first + most]
 
 
 def note_empty(axes, message="no finite values"):
@@ -376,9 +436,11 @@ def note_empty(axes, message="no finite values"):
 def finish(figure, title, caption="", handles=()):
     """Title above, legend and caption below the panels: the figure grows by what they need."""
     width, panels = figure.get_size_inches()
-    title_lines = textwrap.wrap(title, max(20, int(width / 0.105)))
+    title_lines = shown_text.wrapped(shown_text.shortened(title, 400), max(20, int(width / 0.105)))
     top = 0.1 + 0.21 * len(title_lines)
-    caption_lines = textwrap.wrap(caption, max(30, int((width - 0.2) / 0.0655)))
+    shortened = [pair for pair in (getattr(handle, "stands_for", None) for handle in handles) if pair and pair[0] != pair[1]]
+    caption = " ".join([caption, *(f"“{short}” is {whole_label}." for short, whole_label in shortened)])
+    caption_lines = shown_text.wrapped(caption, max(30, int((width - 0.2) / 0.0655)))
     bottom = 0.08 + 0.145 * len(caption_lines)
 
     legend_height = 0.0
@@ -399,9 +461,9 @@ def finish(figure, title, caption="", handles=()):
     if handles:
         legend.set_bbox_to_anchor((0.5, bottom / height), transform=figure.transFigure)
         legend.set_in_layout(False)
-    figure.text(0.1 / width, 1 - 0.08 / height, "\n".join(title_lines), fontsize=11.5, fontweight="bold", va="top", ha="left").set_in_layout(False)
+    figure.text(0.1 / width, 1 - 0.08 / height, shown_text.escaped("\n".join(title_lines)), fontsize=11.5, fontweight="bold", va="top", ha="left").set_in_layout(False)
     if caption_lines:
-        figure.text(0.1 / width, 0.06 / height, "\n".join(caption_lines), fontsize=7.5, color="#444444", va="bottom", ha="left", linespacing=1.35).set_in_layout(False)
+        figure.text(0.1 / width, 0.06 / height, shown_text.escaped("\n".join(caption_lines)), fontsize=7.5, color="#444444", va="bottom", ha="left", linespacing=1.35).set_in_layout(False)
 
 
 def svg_text(figure, prefix=""):
@@ -461,3 +523,9 @@ def save(figure, directory, name):
     print(png)
     print(svg)
     plt.close(figure)
+
+
+def save_pictures(pictures, directory):
+    """Saves what a script's `pictures` yields: (name, figure)."""
+    for name, figure in pictures:
+        save(figure, directory, name)

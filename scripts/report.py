@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import hyperattn_plots
 import hyperattn_results as hr
 import numpy as np
 import plot_ablations
@@ -27,6 +28,7 @@ import plot_pareto
 import plot_speedup
 import plot_stages
 import plot_style as style
+from hyperattn_plots.declarations import DECLARED
 
 
 @dataclass
@@ -43,7 +45,7 @@ def takes_several(trials, column, least=2):
 
 def methods(trials):
     """The largest number of methods of one backend; its sizes make no other method."""
-    choices = [column for column in hr.varying(trials) if column in hr.CHOICES]
+    choices = hr.choices_among(hr.varying(trials))
     return trials.groupby("backend")[choices].apply(lambda rows: len(rows.drop_duplicates())).max() if choices else 1
 
 
@@ -75,13 +77,13 @@ def varies_error(trials, results):
     """Over one size at a time, or one method over several: else its lines are too many to be told apart."""
     if studies_recursion(trials, results) or (varies_several_sizes(trials) and methods(trials) > 1):
         return False
-    return any(plot_error.varies(rows, axis) for _, rows in trials.groupby("input") for axis in plot_error.AXES)
+    return any(plot_error.varies(rows, axis) for _, rows in trials.groupby("input") for axis in plot_error.FIRST)
 
 
 def times_stages(trials, results):
     """Timed more than once, and not so many cases that a picture would leave most of them out."""
     timings = hr.joined(results, "timings")
-    return len(timings) and timings["repeat"].max() > 0 and trials["case_id"].nunique() <= MOST_TIMED_CASES
+    return len(timings) and timings["repeat"].max() > 0 and len(hr.cases_of(trials)) <= MOST_TIMED_CASES
 
 
 # A plot becomes part of the report by a line here.
@@ -128,87 +130,12 @@ LANGUAGE_MODEL = [
     "speedup", "message",
 ]  # fmt: skip
 
-STYLE = """
-:root { color-scheme: light dark; --page: #ffffff; --text: #1c1e21; --soft: #5b6168; --line: #d9dde1; --panel: #f6f7f8;
-        --accent: #0b5fa5; --bad: #b3261e; --bad-panel: #fdecea; --warn: #7a4d00; --warn-panel: #fff4e0; }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #15181b; --text: #e4e7ea; --soft: #9aa3ab; --line: #343a40; --panel: #1e2226; --accent: #7db7ee;
-          --bad: #ff9a92; --bad-panel: #3a1d1b; --warn: #f0c26a; --warn-panel: #33280f; }
-  figure svg { filter: invert(0.92) hue-rotate(180deg) brightness(1.2); }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--text); font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 28px 24px 60px; }
-h1 { font-size: 27px; line-height: 1.2; margin: 0 0 4px; } h2 { font-size: 20px; margin: 40px 0 6px; padding-top: 8px; border-top: 1px solid var(--line); }
-p { margin: 6px 0; max-width: 80ch; } .soft { color: var(--soft); } a { color: var(--accent); }
-nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 14px 0 0; padding: 0; }
-.facts { display: flex; flex-wrap: wrap; gap: 10px; margin: 18px 0 0; padding: 0; list-style: none; }
-.facts li { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: 8px 14px; }
-.facts b { display: block; font-size: 19px; font-variant-numeric: tabular-nums; }
-.box { border-radius: 8px; padding: 8px 14px; margin: 14px 0; } .box ul { margin: 4px 0; padding-left: 20px; }
-.warn { background: var(--warn-panel); color: var(--warn); } .bad { background: var(--bad-panel); color: var(--bad); }
-figure { margin: 16px 0 24px; overflow-x: auto; } figure svg { display: block; max-width: 100%; height: auto; }
-.point { cursor: crosshair; } .point:hover, .point:focus { stroke: #000; stroke-width: 1.4; outline: none; }
-.table { overflow-x: auto; margin: 12px 0; border: 1px solid var(--line); border-radius: 8px; max-height: 620px; overflow-y: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 13px; } th, td { padding: 4px 10px; text-align: left; border-bottom: 1px solid var(--line); }
-td { font-variant-numeric: tabular-nums; vertical-align: top; } td.number, th.number { text-align: right; white-space: nowrap; }
-th { position: sticky; top: 0; background: var(--panel); white-space: nowrap; } th button { all: unset; cursor: pointer; }
-th button:focus-visible { outline: 2px solid var(--accent); } th[aria-sort=ascending] button::after { content: " ↑"; }
-th[aria-sort=descending] button::after { content: " ↓"; } tbody tr:last-child td { border-bottom: 0; }
-pre { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; overflow-x: auto; font-size: 12.5px; white-space: pre-wrap; overflow-wrap: anywhere; }
-summary { cursor: pointer; color: var(--accent); margin: 8px 0; } td.wide { overflow-wrap: break-word; }
-#tip { position: fixed; z-index: 9; pointer-events: none; background: var(--text); color: var(--page); padding: 5px 9px; border-radius: 6px; font-size: 13px; white-space: pre-line; max-width: 340px; }
-@media screen and (max-width: 620px) { figure svg { max-width: none; width: 560px; } }
-@media print {
-  :root { color-scheme: light; --page: #fff; --text: #000; --soft: #444; --line: #bbb; --panel: #f4f4f4; --accent: #000; --bad: #800; --bad-panel: #fff; --warn: #530; --warn-panel: #fff; }
-  figure svg { filter: none; max-height: 225mm; } nav, #tip { display: none; } main { padding: 0; max-width: none; } body { font-size: 10.5pt; }
-  figure, tr, .facts { break-inside: avoid; } h2, h3, h2 + p, h3 + p, summary { break-after: avoid; } thead { display: table-row-group; } .table { max-height: none; overflow: visible; border: 0; } th { position: static; }
-  table { font-size: 8pt; } th, td { padding: 2px 4px; } th, td.number, th.number { white-space: normal; } figure { overflow: visible; }
-}
-@page { margin: 14mm; }
-"""
+PAGE = Path(hyperattn_plots.__file__).with_name("page")
 
-# Shows the titles of points at once (the browser's own take a second and ignore the keyboard), sorts tables, and opens
-# what is folded before printing.
-SCRIPT = """
-(() => {
-  const tip = document.getElementById('tip');
-  const show = (point, x, y) => {
-    tip.textContent = point.dataset.tip;
-    tip.hidden = false;
-    tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - tip.offsetWidth - 6)) + 'px';
-    tip.style.top = Math.max(4, Math.min(y + 14, innerHeight - tip.offsetHeight - 6)) + 'px';
-  };
-  for (const point of document.querySelectorAll('.point')) {
-    const title = point.querySelector('title');
-    if (!title) continue;
-    point.dataset.tip = title.textContent;
-    point.setAttribute('aria-label', title.textContent);
-    title.remove();
-    point.addEventListener('mousemove', event => show(point, event.clientX, event.clientY));
-    point.addEventListener('mouseleave', () => { tip.hidden = true; });
-  }
-  for (const table of document.querySelectorAll('table.sortable')) {
-    table.querySelectorAll('th').forEach((head, column) => {
-      const button = document.createElement('button');
-      button.textContent = head.textContent;
-      head.replaceChildren(button);
-      button.addEventListener('click', () => {
-        const down = head.getAttribute('aria-sort') === 'ascending';
-        table.querySelectorAll('th').forEach(other => other.removeAttribute('aria-sort'));
-        head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
-        const key = row => { const cell = row.cells[column]; return cell.dataset.value !== undefined ? Number(cell.dataset.value) : cell.textContent; };
-        const body = table.tBodies[0];
-        const rows = [...body.rows].sort((a, b) => { const x = key(a), y = key(b);
-          return typeof x === 'number' && typeof y === 'number' ? x - y : String(x).localeCompare(String(y), undefined, {numeric: true}); });
-        body.append(...(down ? rows.reverse() : rows));
-      });
-    });
-  }
-  addEventListener('beforeprint', () => document.querySelectorAll('details').forEach(one => { one.open = true; }));
-  document.documentElement.dataset.ready = 'yes';
-})();
-"""
+
+def part_of_page(name):
+    """The text of the page's style or script, which stand in files of their own."""
+    return (PAGE / name).read_text(encoding="utf-8")
 
 
 def escaped(value):
@@ -247,19 +174,22 @@ def grouped_table(trials, figures):
     figures = [(column, head) for column, head in figures if column in trials and np.isfinite(trials[column].astype(float)).any()]
     if not figures:
         return ""
-    columns = hr.varying(trials)
-    shapes = [column for column in ("causal", "pass") if trials[column].nunique() > 1]
-    heads = ["input", "n", *shapes, "backend"] + [head for _, head in figures] + ["trials"]
+    problems, columns = names_of(trials)
+    heads = ["problem", "n", "method"] + [head for _, head in figures] + ["trials"]
     rows = []
     for _, case in trials.groupby(["file", "case_id"], sort=False):
         first = case.iloc[0]
-        length = str(first["seq_len"]) if first["seq_len"] == first["key_len"] else f"{first['seq_len']} × {first['key_len']}"
-        row = [cell(first["input"]), cell(int(first["seq_len"]), length)] + [cell(hr.number(first[shape])) for shape in shapes]
-        row.append(cell(hr.label_of(first, columns)))
+        row = [cell(hr.problem_text(first, problems)), cell(int(first["seq_len"])), cell(hr.label_of(first, columns))]
         for column, _ in figures:
             row.append(spread_cell(case[column], style.written_time if column == "seconds" else hr.number))
         rows.append(row + [cell(len(case))])
     return table(heads, rows)
+
+
+def names_of(trials):
+    """The columns that name the problem and the method of each row, so that no two cases have the same names."""
+    problems = hr.problem_varying(trials, exclude=("seq_len",))
+    return hr.with_first(problems, ["input"]), hr.tell_apart(trials, hr.varying(trials), "seq_len", problems)
 
 
 def failures(results):
@@ -267,27 +197,32 @@ def failures(results):
     bad = trials[trials["status"] != "ok"] if len(trials) else trials
     if bad.empty:
         return ""
-    columns = hr.varying(trials)
+    problems, columns = names_of(trials)
     rows = [
-        [cell(row["file"]), cell(row["status"]), cell(row["input"]), cell(int(row["seq_len"])), cell(hr.label_of(row, columns)), cell(int(row["trial"])), cell(row.get("message", ""))]
+        [cell(row["file"]), cell(row["status"]), cell(hr.problem_text(row, problems)), cell(int(row["seq_len"])), cell(hr.label_of(row, columns)), cell(int(row["trial"])), cell(row.get("message", ""))]
         for _, row in bad.iterrows()
     ]
     return f"<h2 id='failures'>Trials that did not finish</h2><p>{len(bad)} of {len(trials)}; they are in no picture and in no median.</p>" + table(
-        ["file", "status", "input", "n", "backend", "trial", "message"], rows
+        ["file", "status", "problem", "n", "method", "trial", "message"], rows
     )
+
+
+def shown_files(results):
+    """What the page calls each file: its name, with folders where two have the same."""
+    return [name + one.path.suffix for one, name in zip(results, hr.file_names(results))]
 
 
 def grouped_warnings(results):
     """Warnings of the sessions as lists of (file, text): one list for those that differ in numbers only, such as the
     load, and one entry a file."""
     groups = {}
-    for one in results:
+    for one, name in zip(results, shown_files(results)):
         for session in one.sessions:
             warnings = session.get("warnings")
             for warning in warnings if isinstance(warnings, list) else str(warnings or "").splitlines():
                 files = groups.setdefault(re.sub(r"[0-9.]+", "#", warning.strip()), [])
-                if warning.strip() and one.path.name not in [name for name, _ in files]:
-                    files.append((one.path.name, warning.strip()))
+                if warning.strip() and name not in [other for other, _ in files]:
+                    files.append((name, warning.strip()))
     return {key: files for key, files in groups.items() if files}
 
 
@@ -298,9 +233,9 @@ def warning_list(results, trials):
         name, warning = files[0]
         others = f" (and {len(files) - 1} other{'s' if len(files) > 2 else ''})" if len(files) > 1 else ""
         found.append(f"{name}{others}: {warning}")
-    for one in results:
+    for one, name in zip(results, shown_files(results)):
         if one.attributes.get("complete") is not None and not one.attributes["complete"]:
-            found.append(f"{one.path.name}: the run is not complete; hyperattn run … --resume goes on with it.")
+            found.append(f"{name}: the run is not complete; hyperattn run … --resume goes on with it.")
     if len(trials) and "norm_status" in trials:
         bad = trials[(trials["status"] == "ok") & hr.applies(trials["norm_status"]) & ~trials["norm_status"].isin(["converged", "ok", "zero"])]
         if len(bad):
@@ -347,7 +282,9 @@ def language_model_table(results):
     frame = hr.joined(results, "language_model")
     if frame.empty:
         return ""
-    columns = [column for column in LANGUAGE_MODEL if column in frame and hr.applies(frame[column]).any()]
+    telling = [column for column in [*hr.problem_varying(frame, exclude=("input",)), *hr.tell_apart(frame, hr.varying(frame))] if column not in LANGUAGE_MODEL]
+    place = LANGUAGE_MODEL.index("backend") + 1
+    columns = [column for column in [*LANGUAGE_MODEL[:place], *telling, *LANGUAGE_MODEL[place:]] if column in frame and hr.applies(frame[column]).any()]
     held = {column: hr.applies(frame[column]) for column in columns}
     rows = [[cell(row[column] if held[column][index] else math.nan) for column in columns] for index, row in frame.iterrows()]
     return table([column.replace("_", " ") for column in columns], rows)
@@ -422,9 +359,9 @@ def sections_of_several(results):
 def origins(results):
     """Configuration and provenance of every file."""
     parts = ["<h2 id='origin'>Configuration and provenance</h2>"]
-    for one in results:
+    for one, name in zip(results, shown_files(results)):
         digest = hashlib.sha256(one.path.read_bytes()).hexdigest()
-        facts = {"file": one.path.name, "SHA-256": digest, **{key: one.attributes[key] for key in sorted(one.attributes)}, **one.provenance}
+        facts = {"file": name, "SHA-256": digest, **{key: one.attributes[key] for key in sorted(one.attributes)}, **one.provenance}
         if len(one.sessions) > 1:
             facts["sessions"] = f"{len(one.sessions)}; this is the first"
         rows = [[cell(key.replace("_", " ")), cell(", ".join(map(str, value)) if isinstance(value, list) else str(value))] for key, value in facts.items()]
@@ -439,7 +376,7 @@ def headline(results, trials):
     every = [status for one in results for rows in (one.trials, one.language_model) if len(rows) for status in rows["status"]]
     facts = [("finished trials", f"{every.count('ok')} of {len(every)}"), ("cases", str(sum(len(one.cases) for one in results)))]
     ok = trials[trials["status"] == "ok"] if len(trials) else trials
-    approximate = ok[~ok["backend"].isin(hr.EXACT_BACKENDS)] if len(ok) else ok
+    approximate = ok[~hr.is_exact(ok)] if len(ok) else ok
     if len(approximate) and approximate["speedup"].notna().any():
         best = approximate.loc[approximate["speedup"].idxmax()]
         facts.append((f"largest speedup ({best['backend']}, n = {best['seq_len']})", f"{best['speedup']:.3g} ×"))
@@ -470,7 +407,7 @@ def page(results, title):
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
 <title>{escaped(title)} – HyperAttention report</title>
-<style>{STYLE}</style>
+<style>{part_of_page("style.css")}</style>
 </head>
 <body>
 <main>
@@ -485,14 +422,16 @@ def page(results, title):
 {chr(10).join(blocks)}
 </main>
 <div id="tip" role="status" hidden></div>
-<script>{SCRIPT}</script>
+<script>{part_of_page("script.js")}</script>
 </body>
 </html>
 """
 
 
 def all_cases(ok):
-    made = grouped_table(ok, SUMMARY)
+    listed = [column for column, _ in SUMMARY + ASSUMPTIONS]
+    others = [(name, name) for name, column in DECLARED.columns.items() if column.get("headline") and column["role"] == "figure" and name not in listed]
+    made = grouped_table(ok, SUMMARY + others)
     return f"<p class='soft'>Medians over trials, in brackets the smallest and the largest. Click a heading to sort.</p>{made}" if made else ""
 
 

@@ -11,7 +11,7 @@ packages=(
   libeigen3-dev libyaml-cpp-dev libspdlog-dev libhdf5-dev nlohmann-json3-dev libcli11-dev
   librandom123-dev libhwy-dev
   catch2 libbenchmark-dev
-  python3 python3-numpy python3-h5py python3-matplotlib python3-pandas
+  python3 python3-numpy python3-h5py python3-matplotlib python3-pandas fonts-droid-fallback
   python3-yaml python3-jsonschema
 )
 

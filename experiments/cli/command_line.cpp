@@ -169,8 +169,10 @@ void add_language_model(CLI::App& program, Arguments& arguments) {
 void add_information_commands(CLI::App& program, Arguments& arguments) {
   CLI::App& list = *program.add_subcommand("list", "Print what a configuration can name");
   list.add_option("WHAT", arguments.list_what,
-                  "backends, inputs or measures (default: all three), or lm: what `hyperattn lm` takes")
-      ->check(CLI::IsMember({"backends", "inputs", "measures", "lm"}));
+                  "backends, inputs or measures (default: all three), lm: what `hyperattn lm` takes, or "
+                  "columns: those of "
+                  "/trials in a results file")
+      ->check(CLI::IsMember({"backends", "inputs", "measures", "columns", "lm"}));
   list.add_flag("--schema", arguments.schema,
                 "Print the configuration's JSON Schema instead (list lm --schema: of hyperattn lm)");
   CLI::App& describe = *program.add_subcommand("describe", "Print machine, build and instruction-set levels");

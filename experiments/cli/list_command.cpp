@@ -11,6 +11,7 @@
 #include "experiments/language_model/architectures/architecture.h"
 #include "experiments/language_model/experiment.h"
 #include "experiments/measures/measure.h"
+#include "experiments/results/schema.h"
 
 namespace hyperattn {
 namespace {
@@ -133,6 +134,11 @@ void list_language_model() {
   }
 }
 
+/// The table of docs/results-format.md.
+void list_columns() {
+  for (const ColumnSpec& column : trial_columns()) std::cout << table_row(column) << "\n";
+}
+
 }  // namespace
 
 int list_command(const std::string& what, bool schema) {
@@ -144,6 +150,7 @@ int list_command(const std::string& what, bool schema) {
     return 0;
   }
   if (what == "lm") list_language_model();
+  if (what == "columns") list_columns();
   if (what.empty() || what == "backends") list_backends();
   if (what.empty() || what == "inputs") list_inputs();
   if (what.empty() || what == "measures") list_measures();

@@ -174,7 +174,9 @@ std::vector<ColumnSpec> make_columns() {
   columns.figure(
       FigureSpec{"cross_entropy", "mean cross-entropy of the predicted tokens"}.in_unit("nats").error(),
       kOutcome);
-  columns.figure(FigureSpec{"bits_per_token", "cross_entropy over the logarithm of 2"}.in_unit("bits").headline(), kOutcome);
+  columns.figure(
+      FigureSpec{"bits_per_token", "cross_entropy over the logarithm of 2"}.in_unit("bits").headline(),
+      kOutcome);
   columns.figure(FigureSpec{"bits_per_byte", "the same where every token is a byte"}.in_unit("bits"),
                  kOutcome);
   columns.figure(FigureSpec{"perplexity", "e to cross_entropy"}.headline(), kOutcome);
@@ -214,8 +216,15 @@ const ColumnSpec* find_trial_column(const std::string& name) {
   return index < 0 ? nullptr : &trial_columns()[static_cast<size_t>(index)];
 }
 
-std::string full_meaning(const ColumnSpec& column) {
-  return column.unit.empty() ? column.meaning : column.meaning + ", in " + column.unit;
+std::string table_row(const ColumnSpec& column) {
+  const std::string kind = column.kind == ColumnKind::integer  ? "integer"
+                           : column.kind == ColumnKind::number ? "number"
+                           : column.kind == ColumnKind::text   ? "text"
+                                                               : "uint64";
+  std::string meaning;
+  for (const char c : column.meaning) meaning += c == '|' ? std::string("\\|") : std::string(1, c);
+  if (!column.unit.empty()) meaning += ", in " + column.unit;
+  return "| `" + column.name + "` | " + kind + " | " + meaning + " |";
 }
 
 }  // namespace hyperattn

@@ -46,7 +46,8 @@ struct ColumnSpec {
 [[nodiscard]] int trial_column_index(const std::string& name);
 /// The column of /trials of that name, or null.
 [[nodiscard]] const ColumnSpec* find_trial_column(const std::string& name);
-/// "median wall time of one call, in s": the meaning with the unit.
-[[nodiscard]] std::string full_meaning(const ColumnSpec& column);
+/// "| `seconds` | number | median wall time of one call, in s |": a row of the table in
+/// docs/results-format.md.
+[[nodiscard]] std::string table_row(const ColumnSpec& column);
 
 }  // namespace hyperattn

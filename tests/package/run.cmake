@@ -25,6 +25,17 @@ if(output MATCHES "[^\n]*5Eigen[^\n]*")  # a mangled name with the namespace Eig
   message(FATAL_ERROR "the libraries have functions that a program's own Eigen has, too, such as:\n${CMAKE_MATCH_0}")
 endif()
 
+# Results become pictures and a page without the checkout.
+file(WRITE ${WORK}/small.yaml "inputs: {source: gaussian, head_dim: 8}\nsweep: {seq_len: [64, 128]}\n"
+  "backends: [exact, {name: hyper, block_size: 16, sample_size: 16}]\n")
+run(${WORK}/prefix/bin/hyperattn run ${WORK}/small.yaml -o ${WORK}/small.h5)
+run(${WORK}/prefix/bin/hyperattn-plot error ${WORK}/small.h5 -o ${WORK}/pictures)
+expect("error_vs_seq_len.png")
+run(${WORK}/prefix/bin/hyperattn-plot report ${WORK}/small.h5 -o ${WORK}/small.html)
+if(NOT EXISTS ${WORK}/pictures/error_vs_seq_len.svg OR NOT EXISTS ${WORK}/small.html)
+  message(FATAL_ERROR "the installed plots drew nothing into ${WORK}")
+endif()
+
 run(${WORK}/prefix/bin/hyperattn --version)
 expect("hyperattn ${VERSION}")
 # The shipped configurations name their data from the folder that holds both.
