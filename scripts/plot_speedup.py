@@ -47,7 +47,7 @@ def pictures(results, title=None):
         raise hr.ResultsError(
             "no finished trial of an approximate backend has a speedup: run one beside exact or dense, with the measure timing."
         )
-    for name, panels in style.pages("speedup", hr.panels_of(over_lengths(trials), "seq_len", always=("input", "pass", "causal"))):
+    for name, panels in style.pages("speedup", hr.panels_of(over_lengths(trials), "seq_len", always=("pass", "causal"))):
         yield name, picture_of(results, trials, panels, title)
 
 

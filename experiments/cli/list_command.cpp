@@ -113,7 +113,8 @@ void list_measures() {
     std::cout << "  " << measure->name() << ": " << measure->meaning() << "\n";
     print_parameters(measure->parameters());
     for (const FigureSpec& figure : measure->figures())
-      std::cout << "    -> " << figure.name << ": " << figure.meaning << "\n";
+      std::cout << "    -> " << figure.name << ": " << figure.meaning
+                << (figure.unit.empty() ? "" : ", in " + figure.unit) << "\n";
   }
 }
 

@@ -98,7 +98,7 @@ struct Ineffective {
 };
 
 /// Puts those of the parameters that an axis set and that have no effect back to their defaults, so that the
-/// points of such an axis are one case. `problem`: values that conditions may name, too.
+/// points of such an axis are one. `problem`: values that conditions may name, too.
 Ineffective reset_ineffective(const std::vector<ParameterSpec>& specs, const Parameters& problem,
                               Parameters& parameters, std::vector<std::string>& swept) {
   Parameters values = parameters;
@@ -119,6 +119,13 @@ Ineffective reset_ineffective(const std::vector<ParameterSpec>& specs, const Par
   });
   return found;
 }
+
+/// A case among those of its input point, which may stand for others.
+struct Twin {
+  size_t input = 0;
+  size_t position = 0;
+  Ineffective ineffective;
+};
 
 class Expander {
  public:
@@ -166,25 +173,32 @@ class Expander {
       set_values(factors[i].of_backend, position[i], backend.backend->parameters(), grid_case.parameters,
                  grid_case.swept);
     }
-    const Ineffective of_input =
-        reset_ineffective(input_specs_[input_entry], {}, input_parameters, input_swept);
     Parameters problem;
     if (input_parameters.has("causal")) problem.set("causal", input_parameters.boolean("causal"));
-    const Ineffective of_backend =
-        reset_ineffective(backend.backend->parameters(), problem, grid_case.parameters, grid_case.swept);
-    grid_case.ineffective = of_backend.names;
     grid_case.input = find_or_add_input(input, std::move(input_parameters), std::move(input_swept));
     grid_case.id = hash_text(case_identity(config_.seed, inputs_[grid_case.input], grid_case));
-    if (!seen_.insert(grid_case.id).second) {
-      note_collapsed(of_input, grid_case);
-      note_collapsed(of_backend, grid_case);
+    if (seen_.insert(grid_case.id).second && keep(grid_case)) add(std::move(grid_case), problem);
+  }
+
+  /// Cases that differ only in what axes set without an effect are one, with the defaults; a case that has no
+  /// such twin stays as it is, and so does its name.
+  void add(Case grid_case, const Parameters& problem) {
+    Case plain = grid_case;
+    const Ineffective found =
+        reset_ineffective(plain.backend->parameters(), problem, plain.parameters, plain.swept);
+    plain.id = hash_text(case_identity(config_.seed, inputs_[plain.input], plain));
+    std::vector<Case>& cases = cases_[grid_case.input];
+    const auto [twin, is_first] = twins_.try_emplace(plain.id, Twin{plain.input, cases.size(), found});
+    if (is_first) {
+      cases.push_back(std::move(grid_case));
       return;
     }
-    if (keep(grid_case)) cases_[grid_case.input].push_back(std::move(grid_case));
+    cases_[twin->second.input][twin->second.position] = std::move(plain);
+    note_collapsed(found.names.empty() ? twin->second.ineffective : found,
+                   cases_[twin->second.input][twin->second.position]);
   }
 
   void note_collapsed(const Ineffective& found, const Case& grid_case) {
-    if (found.names.empty()) return;
     const std::string parameter = join(found.names);
     for (Collapsed& known : collapsed_)
       if (known.parameter == parameter && known.why == found.why) {
@@ -265,6 +279,7 @@ class Expander {
   std::vector<std::vector<Case>> cases_;  ///< by input point
   std::unordered_map<std::string, size_t> input_index_;
   std::unordered_set<std::string> seen_;
+  std::unordered_map<std::string, Twin> twins_;  ///< by the name without what has no effect
   std::vector<Dropped> dropped_;
   std::vector<Collapsed> collapsed_;
 };

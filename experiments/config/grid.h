@@ -34,8 +34,6 @@ struct Case {
   const Backend* backend = nullptr;
   Parameters parameters;           ///< the backend's, resolved
   std::vector<std::string> swept;  ///< those that an axis set
-  /// Those that an axis sets, but without an effect here: they are at their defaults.
-  std::vector<std::string> ineffective;
   PassKind pass = PassKind::forward;
 };
 

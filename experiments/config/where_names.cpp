@@ -29,13 +29,6 @@ std::optional<WhereValue> parameter(const Parameters& parameters, const std::str
   return to_where_value(name, parameters.all().at(name));
 }
 
-/// Empty, too, where an axis sets the parameter without an effect: the case stands for all its points.
-std::optional<WhereValue> parameter_of_case(const Case& grid_case, const std::string& name) {
-  const auto& without = grid_case.ineffective;
-  if (std::find(without.begin(), without.end(), name) != without.end()) return {};
-  return parameter(grid_case.parameters, name);
-}
-
 std::optional<WhereValue> problem_value(const InputPoint& input, const std::string& name) {
   if (name == "causal") return input.causal;
   if (name != "scale") return {};
@@ -103,9 +96,9 @@ std::optional<WhereValue> where_value(const InputPoint& input, const Case& grid_
   if (name == "pass") return std::string(pass_name(grid_case.pass));
   if (starts_with(name, kOfInputs)) return input_value(input, name.substr(std::string(kOfInputs).size()));
   if (starts_with(name, kOfBackends))
-    return parameter_of_case(grid_case, name.substr(std::string(kOfBackends).size()));
+    return parameter(grid_case.parameters, name.substr(std::string(kOfBackends).size()));
   if (auto value = input_value(input, name)) return value;
-  return parameter_of_case(grid_case, name);
+  return parameter(grid_case.parameters, name);
 }
 
 }  // namespace hyperattn
