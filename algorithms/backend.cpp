@@ -1,43 +1,107 @@
 #include "algorithms/backend.h"
 
-#include "algorithms/engines/cpu/engine.h"
-#include "algorithms/engines/dense/dense.h"
-#include "algorithms/engines/reference/reference.h"
-#include "algorithms/methods/exact.h"
-#include "algorithms/methods/hyper.h"
-#include "algorithms/methods/lsh.h"
+#include <algorithm>
+#include <utility>
+
+#include "algorithms/registry.h"
 #include "core/error.h"
 
 namespace hyperattn {
+namespace {
 
-std::string Backend::check(const TensorShape&, const TensorShape&, const TensorShape&, bool,
-                           const Parameters&) const {
-  return {};
+const Method& exact_method() {
+  return *find_method("exact");
 }
 
-std::string Backend::no_gradient(const Parameters&) const {
-  return capabilities().backward ? "" : "has no backward pass";
+/// Every pair that can run, named ones first.
+const std::vector<std::unique_ptr<const Backend>>& all_pairs() {
+  static const std::vector<std::unique_ptr<const Backend>> pairs = [] {
+    std::vector<std::unique_ptr<const Backend>> all;
+    for (const Engine* engine : all_engines())
+      if (engine != &default_engine() && engine->names_exact())
+        all.push_back(
+            std::make_unique<const Backend>(engine->name(), engine->meaning(), exact_method(), *engine));
+    for (const Engine* engine : all_engines())
+      for (const Method* method : all_methods()) {
+        const bool named = engine != &default_engine() && engine->names_exact() && method == &exact_method();
+        const bool able = method == &exact_method() || engine->only_exact().empty();
+        if (!named && able)
+          all.push_back(std::make_unique<const Backend>(method->name(), method->meaning(), *method, *engine));
+      }
+    return all;
+  }();
+  return pairs;
 }
 
-AttentionGradients Backend::backward(const AttentionProblem& problem, const CallContext& context,
-                                     const ForwardState& forward, TensorView<const float> dout) const {
-  const std::string refusal = no_gradient(context.parameters);
+}  // namespace
+
+Backend::Backend(std::string name, std::string meaning, const Method& method, const Engine& engine)
+    : name_(std::move(name)),
+      meaning_(std::move(meaning)),
+      method_(method),
+      engine_(engine),
+      parameters_(method.parameters()) {
+  parameters_.insert(parameters_.end(), engine.parameters().begin(), engine.parameters().end());
+}
+
+std::string Backend::check(const AttentionProblem& shapes, const Parameters& parameters) const {
+  if (std::string wrong = method_.check(shapes, parameters); !wrong.empty()) return wrong;
+  return engine_.refuses(shapes, parameters);
+}
+
+std::string Backend::no_gradient(const Parameters& parameters) const {
+  if (std::string none = engine_.no_gradient(); !none.empty()) return none;
+  return method_.no_gradient(parameters);
+}
+
+double Backend::estimated_entries(const AttentionProblem& shapes, const Parameters& parameters) const {
+  return method_.estimated_entries(shapes, parameters);
+}
+
+double Backend::estimated_bytes(const AttentionProblem& shapes, const Parameters& parameters) const {
+  return engine_.estimated_bytes(shapes) + method_.estimated_bytes(shapes, parameters);
+}
+
+bool Backend::is_baseline() const {
+  return &method_ == &exact_method() && engine_.is_fast();
+}
+
+std::unique_ptr<BoundProblem> Backend::bind(const AttentionProblem& problem,
+                                            const Parameters& parameters) const {
+  if (const std::string missing = engine_.available(); !missing.empty())
+    fail_environment("engine '" + engine_.name() + "' " + missing);
+  return engine_.bind(problem, parameters);
+}
+
+ForwardState Backend::forward(const BoundProblem& bound, const Call& call) const {
+  return run_planned(engine_, bound, method_.plan(bound, call));
+}
+
+ForwardState Backend::forward(const AttentionProblem& problem, const Call& call) const {
+  return forward(*bind(problem, call.parameters), call);
+}
+
+AttentionGradients Backend::backward(const BoundProblem& bound, const Call& call, const ForwardState& forward,
+                                     TensorView<const float> dout) const {
+  const std::string refusal = no_gradient(call.parameters);
   if (!refusal.empty()) fail_usage("backend '" + name() + "' " + refusal);
-  return run_backward(problem, *forward.plan, forward.result, dout);
+  return engine_.backward(bound, *forward.planned.plan, forward.result, dout);
 }
 
-std::shared_ptr<const Plan> Backend::mask_plan(const AttentionProblem&, const CallContext&) const {
-  return nullptr;
-}
-
-std::shared_ptr<const Plan> Backend::unmasked_plan(const AttentionProblem&, const CallContext&) const {
-  return nullptr;
+AttentionGradients Backend::backward(const AttentionProblem& problem, const Call& call,
+                                     const ForwardState& forward, TensorView<const float> dout) const {
+  return backward(*bind(problem, call.parameters), call, forward, dout);
 }
 
 const std::vector<const Backend*>& all_backends() {
-  static const std::vector<const Backend*> backends = {&reference_backend(), &dense_backend(),
-                                                       &exact_backend(), &lsh_backend(), &hyper_backend()};
-  return backends;
+  static const std::vector<const Backend*> named = [] {
+    std::vector<const Backend*> all;
+    for (const auto& pair : all_pairs())
+      if (pair->name() != pair->method().name() || &pair->engine() == &default_engine())
+        all.push_back(pair.get());
+    return all;
+  }();
+  return named;
 }
 
 const Backend* find_backend(const std::string& name) {
@@ -50,6 +114,12 @@ std::vector<std::string> backend_names() {
   std::vector<std::string> names;
   for (const Backend* backend : all_backends()) names.push_back(backend->name());
   return names;
+}
+
+const Backend* backend_on(const Method& method, const Engine& engine) {
+  for (const auto& pair : all_pairs())
+    if (&pair->method() == &method && &pair->engine() == &engine) return pair.get();
+  return nullptr;
 }
 
 }  // namespace hyperattn

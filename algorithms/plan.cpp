@@ -1,31 +1,43 @@
 #include "algorithms/plan.h"
 
 #include <algorithm>
+#include <bit>
+
+#include "algorithms/plan_walk.h"
 
 namespace hyperattn {
 namespace {
 
-// Entries (position, rank) with rank ≤ position, for positions [p0, p1) and ranks [r0, r1).
-int64_t lower_triangle_entries(int64_t p0, int64_t p1, int64_t r0, int64_t r1) {
+// Entries of a triangular pass for positions [p0, p1) and the ranks of a visit.
+int64_t triangle_entries(const Pass& pass, const QueryGroup& group, const Visit& visit) {
   int64_t entries = 0;
-  for (int64_t position = p0; position < p1; ++position)
-    entries += std::clamp<int64_t>(position + 1 - r0, 0, r1 - r0);
+  for (int64_t position = group.begin; position < group.end; ++position)
+    entries += std::max<int64_t>(std::min(visit.end, pass.last_visible(position)) -
+                                     std::max(visit.begin, pass.first_visible(position)),
+                                 0);
+  return entries;
+}
+
+int64_t row_visit_entries(const Pass& pass, const RowVisit& visit) {
+  const SegmentRange range = segment_of(pass.lists[static_cast<size_t>(visit.list)], visit.segment);
+  int64_t entries = (visit.last_entry - visit.first_entry) * (range.end - range.begin);
+  for (int64_t e = visit.first_entry; e < visit.last_entry; ++e)
+    entries -= std::popcount(pass.row_entries[static_cast<size_t>(e)].skip);
   return entries;
 }
 
 int64_t count_group(const Pass& pass, const QueryGroup& group) {
+  const int64_t rows = group.end - group.begin;
   int64_t entries = 0;
-  for (int64_t v = group.first_visit; v < group.last_visit; ++v) {
-    const Visit& visit = pass.visits[static_cast<size_t>(v)];
-    const int64_t rows = group.end - group.begin;
+  for_each_visit(pass, group, [&](const Visit& visit) {
     entries += pass.triangular
-                   ? lower_triangle_entries(group.begin, group.end, visit.begin, visit.end)
+                   ? triangle_entries(pass, group, visit)
                    : rows * (visit.end - visit.begin - (visit.excluded_end - visit.excluded_begin));
-  }
-  if (group.moment_keys > 0)
-    entries += (group.end - group.begin) * static_cast<int64_t>(pass.moments->mean_key.size());
+  });
+  for_each_row_visit(pass, group, [&](const RowVisit& visit) { entries += row_visit_entries(pass, visit); });
+  if (group.moment_keys > 0) entries += rows * static_cast<int64_t>(pass.moments->mean_key.size());
   if (pass.linear_values != nullptr)
-    entries += (group.end - group.begin) * static_cast<int64_t>(pass.linear_values->variance.size()) / 2;
+    entries += rows * static_cast<int64_t>(pass.linear_values->variance.size()) / 2;
   return entries;
 }
 
@@ -33,17 +45,60 @@ int64_t count_group(const Pass& pass, const QueryGroup& group) {
 
 int64_t count_entries(const Plan& plan) {
   int64_t entries = 0;
-  for (const Phase& phase : plan.phases)
-    for (const Pass& pass : phase.passes)
-      for (const QueryGroup& group : pass.groups) entries += count_group(pass, group);
+  for_each_group(plan,
+                 [&](const Pass& pass, const QueryGroup& group) { entries += count_group(pass, group); });
   return entries;
 }
 
+int64_t count_excluded(const Plan& plan) {
+  int64_t count = 0;
+  for_each_group(plan, [&](const Pass& pass, const QueryGroup& group) {
+    for_each_visit(pass, group, [&](const Visit& visit) {
+      count += (group.end - group.begin) * (visit.excluded_end - visit.excluded_begin);
+    });
+  });
+  return count;
+}
+
 bool has_query_terms(const Plan& plan) {
-  for (const Phase& phase : plan.phases)
-    for (const Pass& pass : phase.passes)
-      if (pass.moments != nullptr || pass.linear_values != nullptr) return true;
-  return false;
+  bool found = false;
+  for_each_pass(plan, [&](const Pass& pass) {
+    found = found || pass.moments != nullptr || pass.linear_values != nullptr;
+  });
+  return found;
+}
+
+bool has_signed_weights(const Plan& plan) {
+  bool found = false;
+  for_each_pass(plan, [&](const Pass& pass) {
+    for (const KeyList& list : pass.lists) found = found || list.signed_weights != nullptr;
+  });
+  return found;
+}
+
+bool is_exact_plan(const AttentionProblem& problem, const Plan& plan) {
+  if (plan.phases.size() != 1 || plan.clip_to_values ||
+      static_cast<int64_t>(plan.phases[0].passes.size()) != problem.heads())
+    return false;
+  for (size_t head = 0; head < plan.phases[0].passes.size(); ++head) {
+    const Pass& pass = plan.phases[0].passes[head];
+    const bool all_rows = pass.head == static_cast<int64_t>(head) && !pass.queries.rows &&
+                          pass.queries.first == 0 && pass.queries.count == problem.query_count() &&
+                          pass.groups.size() == 1 && pass.groups[0].begin == 0 &&
+                          pass.groups[0].end == problem.query_count();
+    if (!all_rows || pass.lists.size() != 1 || pass.visits.size() != 1 || !pass.row_visits.empty())
+      return false;
+    const KeyList& list = pass.lists[0];
+    const Visit& visit = pass.visits[0];
+    const bool all_keys = !list.order.rows && list.order.first == 0 && !list.log_weight && !list.synthetic &&
+                          !list.signed_weights && !list.has_factor() && list.uniform_log_weight == 0 &&
+                          visit.begin == 0 && visit.end == problem.key_count() &&
+                          visit.excluded_begin == visit.excluded_end && pass.moments == nullptr;
+    if (!all_keys || pass.triangular != problem.causal) return false;
+    if (problem.causal && (pass.diagonal != problem.causal_offset() || pass.window != problem.window))
+      return false;
+  }
+  return true;
 }
 
 }  // namespace hyperattn

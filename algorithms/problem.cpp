@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -39,18 +40,19 @@ void check_problem(const AttentionProblem& problem) {
   const std::string shapes = "q is " + to_string(q) + ", k is " + to_string(k) + ", v is " + to_string(v);
   require(is_countable(q) && is_countable(k) && is_countable(v),
           "a tensor may have at most 2^53 elements and 2^31 - 1 heads in all, but " + shapes);
-  require(q.batch == k.batch && q.batch == v.batch && q.heads == k.heads && q.heads == v.heads,
-          "q, k and v must have the same batch and heads, but " + shapes);
+  require(q.batch == k.batch && q.batch == v.batch && k.heads == v.heads,
+          "q, k and v must have the same batch, and k and v the same heads, but " + shapes);
   require(q.dim == k.dim, "q and k must have the same head dimension, but " + shapes);
   require(k.rows == v.rows, "k and v must have the same number of rows, but " + shapes);
   require(q.size() > 0 && k.size() > 0 && v.size() > 0, "q, k and v must not be empty, but " + shapes);
+  require(q.heads % k.heads == 0, "the heads of q must be a multiple of those of k and v, but " + shapes);
   require(q.dim <= kMaxHeadDim,
           "the head dimension must be between 1 and " + std::to_string(kMaxHeadDim) + ", but " + shapes);
   require(q.rows <= std::numeric_limits<int32_t>::max() && k.rows <= std::numeric_limits<int32_t>::max(),
           "a tensor may have at most 2147483647 rows, but " + shapes);
   require(std::isfinite(problem.scale), "the scale must be finite, but is " + std::to_string(problem.scale));
-  require(!problem.causal || q.rows == k.rows,
-          "a causal problem needs as many queries as keys, but " + shapes);
+  require(problem.window >= 0, "the window must be at least 0, but is " + std::to_string(problem.window));
+  require(problem.window == 0 || problem.causal, "a window of keys needs a causal problem");
 }
 
 void check_finite(TensorView<const float> tensor, const std::string& name) {
@@ -64,6 +66,12 @@ void check_finite(TensorView<const float> tensor, const std::string& name) {
         fail_input(name + " holds a non-finite value (" + std::to_string(tensor.data[i]) + ") at " +
                    place(tensor.shape, i) + "; all values must be finite");
   });
+}
+
+double RowSums::log_ratio(int64_t row, const RowSums& other) const {
+  const double exponent =
+      static_cast<double>(maximum.data()[row]) - static_cast<double>(other.maximum.data()[row]);
+  return std::numbers::ln2 * exponent + std::log(sum.data()[row] / other.sum.data()[row]);
 }
 
 const char* stage_name(Stage stage) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "algorithms/backend.h"
+#include "algorithms/masks/mask.h"
 #include "core/error.h"
 #include "core/memory.h"
 #include "experiments/config/attend_arguments.h"
@@ -45,7 +46,7 @@ bool same_value(const AttendArguments& resolved, const std::string& key, const P
 AttendArguments replayed_arguments(const Hdf5File& file, const std::vector<std::string>& arguments) {
   const Backend* backend = named_backend(arguments);
   if (backend == nullptr) return read_attend_arguments(arguments);
-  if (backend->capabilities().replay && !file.exists("/replay"))
+  if (backend->method().capabilities().replay && !file.exists("/replay"))
     fail_input("'" + file.path() + "' has no /replay, which --replay needs");
   const auto prescribed = replay_parameters(file);
   const auto is_given = [&](const std::string& key) {
@@ -90,15 +91,10 @@ AttentionProblem check_shapes(const Hdf5File& file, const AttendArguments& argum
     fail_input("/inputs/dout of '" + file.path() + "' must have the shape of the output, " + to_string(out) +
                ", but has " + to_string(file.read_shape4("/inputs/dout")));
   const Backend& backend = *arguments.backend;
-  const Capabilities can = backend.capabilities();
   const std::string refused = "backend '" + backend.name() + "' ";
-  if (problem.causal && !can.causal) fail_usage(refused + "has no causal form");
   const std::string no_gradient = backend.no_gradient(arguments.parameters);
   if (backward && !no_gradient.empty()) fail_usage(refused + no_gradient);
-  if (q.rows != problem.key.shape.rows && !can.unequal_lengths)
-    fail_usage(refused + "needs as many queries as keys, but q is " + to_string(q) + " and k is " +
-               to_string(problem.key.shape));
-  const std::string wrong = backend.check(q, problem.key.shape, v, problem.causal, arguments.parameters);
+  const std::string wrong = backend.check(problem, arguments.parameters);
   if (!wrong.empty()) fail_usage(refused + "cannot run on '" + file.path() + "': " + wrong);
   return problem;
 }
@@ -112,7 +108,7 @@ void require_memory_for(const AttentionProblem& problem, const AttendArguments& 
   const double tensors = (inputs + outputs) * (backward ? 2 : 1);
   require_memory(
       tensors * sizeof(float) +
-          arguments.backend->estimated_bytes(q, problem.key.shape, problem.value.shape, arguments.parameters),
+          arguments.backend->estimated_bytes(problem, arguments.parameters),
       "the call");
 }
 
@@ -148,10 +144,6 @@ void write_output(const std::string& path, const AttentionResult& result,
   file.close();
 }
 
-bool wants_mask_file(const Parameters& parameters) {
-  return parameters.has("mask") && parameters.text("mask") == "file";
-}
-
 }  // namespace
 
 void attend(const AttendOptions& options) {
@@ -165,18 +157,18 @@ void attend(const AttendOptions& options) {
   const OutputTypes types = output_types(file, options.keep_type);
   require_memory_for(problem, arguments, options.backward);
 
-  CallContext context;
+  Call context;
   context.parameters = arguments.parameters;
   context.seed = arguments.seed;
   context.trial = arguments.trial;
   Replay replay;
-  if (options.replay && arguments.backend->capabilities().replay) {
+  if (options.replay && arguments.backend->method().capabilities().replay) {
     replay = read_replay(file, problem.query.shape, problem.key.shape, problem.causal, arguments.parameters);
     context.replay = &replay;
   }
   std::optional<HeavyMask> mask;
-  if (wants_mask_file(arguments.parameters)) {
-    mask = read_mask_file(arguments.parameters.text("mask_path"), problem.query.shape.batch,
+  if (arguments.backend->method().wants_callers_mask(arguments.parameters)) {
+    mask = read_mask_file(arguments.parameters.text(kMaskPath), problem.query.shape.batch,
                           problem.query.shape.heads, problem.query_count(), problem.key_count());
     context.mask = &*mask;
   }

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "algorithms/backend.h"
-#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/kernels/instruction_set.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/timing.h"
@@ -30,13 +30,13 @@ double time_small_call(const InputPoint& point, const Case& grid_case, double& f
   }
   const bool causal = point.causal && shapes.query.rows == shapes.key.rows;
   const Backend& backend = *grid_case.backend;
-  CallContext context;
+  Call context;
   context.parameters = grid_case.parameters;
-  if (!backend.check(shapes.query, shapes.key, shapes.value, causal, context.parameters).empty()) return 0;
-  if (context.parameters.has("mask") && context.parameters.text("mask") == "file") return 0;
+  if (backend.method().wants_callers_mask(context.parameters)) return 0;
   const AttentionInputs inputs = normal_inputs(shapes, {});
   const AttentionProblem problem{inputs.query.view(), inputs.key.view(), inputs.value.view(),
                                  default_scale(shapes.query.dim), causal};
+  if (!backend.check(problem, context.parameters).empty()) return 0;
   double seconds = std::numeric_limits<double>::infinity();
   for (int i = 0; i <= kSmallCalls; ++i) {
     const Stopwatch watch;
@@ -61,14 +61,13 @@ double input_bytes(const InputShapes& shapes) {
 CaseEstimate estimate_case(const InputPoint& point, const Case& grid_case, bool measures) {
   const InputShapes& shapes = *point.shapes;
   const Backend& backend = *grid_case.backend;
-  const TensorShape& q = shapes.query;
-  TensorShape out = q;
+  const AttentionProblem problem = problem_of(point);
+  TensorShape out = shapes.query;
   out.dim = shapes.value.dim + 1;  // with the log-sum-exp
   CaseEstimate estimate;
-  estimate.flops = counted_flops(backend.estimated_entries(q, shapes.key, point.causal, grid_case.parameters),
-                                 shapes, grid_case.pass);
+  estimate.flops = counted_flops(backend.estimated_entries(problem, grid_case.parameters), shapes, grid_case.pass);
   const double tensors = input_bytes(shapes) + tensor_bytes(out);
-  estimate.bytes = tensors + backend.estimated_bytes(q, shapes.key, shapes.value, grid_case.parameters);
+  estimate.bytes = tensors + backend.estimated_bytes(problem, grid_case.parameters);
   if (grid_case.pass == PassKind::forward_backward) estimate.bytes += tensors;
   if (measures) estimate.bytes += 4 * tensor_bytes(out);  // the exact output, and one in double
   return estimate;

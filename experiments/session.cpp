@@ -4,7 +4,7 @@
 
 #include <iostream>
 
-#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/kernels/instruction_set.h"
 #include "core/machine.h"
 #include "core/parallel.h"
 #include "experiments/shell_command.h"

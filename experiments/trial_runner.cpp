@@ -8,6 +8,8 @@
 #include <optional>
 
 #include "algorithms/backend.h"
+#include "algorithms/masks/mask.h"
+#include "algorithms/registry.h"
 #include "core/cancel.h"
 #include "core/error.h"
 #include "core/memory.h"
@@ -36,7 +38,7 @@ struct SharedProblem {
 struct Job {
   const Case* grid_case = nullptr;
   bool recorded = true;
-  CallContext context;
+  Call context;
   std::optional<HeavyMask> mask;
   TrialRecord record;
   std::vector<double> seconds;  ///< by repeat
@@ -158,8 +160,8 @@ std::unique_ptr<Job> make_job(const TrialPlan& plan, const Case& grid_case, bool
 
 void read_mask(Job& job, const AttentionProblem& problem) {
   const Parameters& parameters = job.context.parameters;
-  if (!parameters.has("mask") || parameters.text("mask") != "file") return;
-  job.mask = read_mask_file(parameters.text("mask_path"), problem.query.shape.batch,
+  if (!job.grid_case->backend->method().wants_callers_mask(parameters)) return;
+  job.mask = read_mask_file(parameters.text(kMaskPath), problem.query.shape.batch,
                             problem.query.shape.heads, problem.query_count(), problem.key_count());
   job.context.mask = &*job.mask;
 }
@@ -183,10 +185,8 @@ void record_diagnostics(Job& job, const Diagnostics& diagnostics, int64_t peak_b
   row.set_integer("peak_bytes", peak_bytes);
   row.set_integer("entries", diagnostics.entries);
   job.entries = static_cast<double>(diagnostics.entries);
-  const Parameters& parameters = job.context.parameters;
-  if (!parameters.has("estimator") || parameters.text("estimator") != "theory") return;
-  row.set_number("clipped_share", diagnostics.clipped_share);
-  row.set_number("floored_share", diagnostics.floored_share);
+  if (!std::isnan(diagnostics.clipped_share)) row.set_number("clipped_share", diagnostics.clipped_share);
+  if (!std::isnan(diagnostics.floored_share)) row.set_number("floored_share", diagnostics.floored_share);
 }
 
 /// The first call, which is not timed: its result feeds the measures and its buffers are counted.
@@ -296,7 +296,8 @@ void run_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, co
     return;
   }
   {
-    ExactQuantities exact(shared.problem, plan.config->seed, static_cast<uint32_t>(plan.trial));
+    ExactQuantities exact(shared.problem, default_engine(), plan.config->seed,
+                          static_cast<uint32_t>(plan.trial));
     for (const auto& job : jobs)
       attempt(*job, plan.case_timeout, [&] { measure(plan, *job, shared, exact, on_step); });
   }
@@ -309,7 +310,7 @@ void run_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, co
 }  // namespace
 
 bool is_baseline(const Case& grid_case) {
-  return grid_case.backend->name() == "exact" || grid_case.backend->name() == "dense";
+  return grid_case.backend->is_baseline();
 }
 
 std::vector<TrialRecord> run_trial(const TrialPlan& plan, const OnStep& on_step) {

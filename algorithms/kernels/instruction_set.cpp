@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <map>
 
-#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/kernels/instruction_set.h"
 #include "algorithms/kernels/tile.h"
 #include "core/error.h"
 #include "core/parallel.h"

@@ -20,6 +20,15 @@ void set_bias_range(KeyTile& tile) {
   }
 }
 
+void scale_packed_rows(const float* factors, int64_t count, const TileLayout& layout, float* values) {
+  for (int64_t column = 0; column < layout.value_columns; column += layout.panel) {
+    const int64_t width = std::min(layout.panel, layout.value_columns - column);
+    float* panel = values + column / layout.panel * kKeyTile * layout.panel;
+    for (int64_t j = 0; j < count; ++j)
+      for (int64_t c = 0; c < width; ++c) panel[j * width + c] *= factors[j];
+  }
+}
+
 int64_t tile_floats(const TileLayout& layout) {
   return layout.key_tile_floats() + layout.value_tile_floats() + kKeyTile;
 }
@@ -36,14 +45,14 @@ TileLayout::TileLayout(const AttentionProblem& problem, bool with_values)
       value_columns(round_up(value_dim, tile_kernels().lanes)),
       panel(tile_kernels().panel) {}
 
-const float* key_row(const AttentionProblem& problem, int64_t head, const KeyList& list, int64_t rank) {
+const float* key_row(const AttentionProblem& problem, int64_t key_head, const KeyList& list, int64_t rank) {
   const int64_t row = list.order[rank];
-  return list.synthetic ? list.synthetic->key.matrix(0).row(row) : problem.key.matrix(head).row(row);
+  return list.synthetic ? list.synthetic->key.matrix(0).row(row) : problem.key.matrix(key_head).row(row);
 }
 
-const float* value_row(const AttentionProblem& problem, int64_t head, const KeyList& list, int64_t rank) {
+const float* value_row(const AttentionProblem& problem, int64_t key_head, const KeyList& list, int64_t rank) {
   const int64_t row = list.order[rank];
-  return list.synthetic ? list.synthetic->value.matrix(0).row(row) : problem.value.matrix(head).row(row);
+  return list.synthetic ? list.synthetic->value.matrix(0).row(row) : problem.value.matrix(key_head).row(row);
 }
 
 void pack_rows(const float* const* rows, int64_t count, int64_t columns, int64_t padded_columns,
@@ -84,19 +93,22 @@ void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t column
   std::fill(bias + count, bias + columns, -std::numeric_limits<float>::infinity());
 }
 
-KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int64_t head,
+KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int64_t key_head,
                   const KeyList& list, int64_t first, int64_t count, const TileBuffers& buffers) {
   const int64_t columns = round_up(count, tile_kernels().lanes);
   RowPointers rows{};
-  for (int64_t j = 0; j < count; ++j) rows[static_cast<size_t>(j)] = key_row(problem, head, list, first + j);
+  for (int64_t j = 0; j < count; ++j)
+    rows[static_cast<size_t>(j)] = key_row(problem, key_head, list, first + j);
   KeyTile tile{buffers.keys, buffers.values, buffers.bias, first, count, columns};
   tile.largest_key_norm =
       std::sqrt(pack_transposed(rows.data(), count, layout.head_dim, columns, layout.panel, buffers.keys));
   if (layout.value_columns > 0) {
     for (int64_t j = 0; j < count; ++j)
-      rows[static_cast<size_t>(j)] = value_row(problem, head, list, first + j);
+      rows[static_cast<size_t>(j)] = value_row(problem, key_head, list, first + j);
     pack_rows(rows.data(), count, layout.value_dim, layout.value_columns, layout.panel, kKeyTile,
               buffers.values);
+    if (list.signed_weights)
+      scale_packed_rows(list.signed_weights->numerator.data() + first, count, layout, buffers.values);
     // Weights of padding keys are zero, but what they multiply must be finite.
     for (int64_t column = 0; column < layout.value_columns; column += layout.panel) {
       const int64_t width = std::min(layout.panel, layout.value_columns - column);
@@ -116,13 +128,13 @@ int64_t PackedList::floats(const TileLayout& layout, int64_t count) {
 PackedList::PackedList(int64_t count, float* storage)
     : storage_(storage), tiles_(static_cast<size_t>(tiles_of(count))) {}
 
-void PackedList::pack(const AttentionProblem& problem, const TileLayout& layout, int64_t head,
+void PackedList::pack(const AttentionProblem& problem, const TileLayout& layout, int64_t key_head,
                       const KeyList& list, int64_t tile) {
   const int64_t first = tile * kKeyTile;
   float* keys = storage_ + tile * tile_floats(layout);
   float* values = keys + layout.key_tile_floats();
   tiles_[static_cast<size_t>(tile)] =
-      pack_tile(problem, layout, head, list, first, std::min(kKeyTile, list.order.count - first),
+      pack_tile(problem, layout, key_head, list, first, std::min(kKeyTile, list.order.count - first),
                 {keys, values, values + layout.value_tile_floats()});
 }
 

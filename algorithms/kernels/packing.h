@@ -6,13 +6,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "algorithms/kernels/base2.h"
 #include "algorithms/kernels/tile.h"
 #include "algorithms/plan.h"
 
 namespace hyperattn {
 
 constexpr int64_t kKeyTile = 256;  ///< keys in a tile: K and V of a tile fit in L2 beside the query tile
-constexpr float kLog2E = 1.44269504088896340736F;
 
 [[nodiscard]] inline int64_t round_up(int64_t value, int64_t step) {
   return (value + step - 1) / step * step;
@@ -68,9 +68,9 @@ struct TileBuffers {
 };
 
 /// The row of K (or V) that stands at `rank` of a list.
-[[nodiscard]] const float* key_row(const AttentionProblem& problem, int64_t head, const KeyList& list,
+[[nodiscard]] const float* key_row(const AttentionProblem& problem, int64_t key_head, const KeyList& list,
                                    int64_t rank);
-[[nodiscard]] const float* value_row(const AttentionProblem& problem, int64_t head, const KeyList& list,
+[[nodiscard]] const float* value_row(const AttentionProblem& problem, int64_t key_head, const KeyList& list,
                                      int64_t rank);
 
 /// Copies `count` rows of length `columns` (zero up to `padded_columns`) into column panels; a panel's stride
@@ -86,8 +86,9 @@ float pack_transposed(const float* const* rows, int64_t count, int64_t depth, in
 /// Base-2 biases of ranks [first, first + count) of a list, and −∞ up to `columns`.
 void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t columns, float* bias);
 
-/// Gathers ranks [first, first + count), count ≤ kKeyTile, of a list into `buffers`.
-[[nodiscard]] KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int64_t head,
+/// Gathers ranks [first, first + count), count ≤ kKeyTile, of a list into `buffers`; values of signed lists
+/// are times their numerators.
+[[nodiscard]] KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int64_t key_head,
                                 const KeyList& list, int64_t first, int64_t count,
                                 const TileBuffers& buffers);
 
@@ -100,7 +101,7 @@ class PackedList {
   PackedList(int64_t count, float* storage);
 
   [[nodiscard]] int64_t tile_count() const { return static_cast<int64_t>(tiles_.size()); }
-  void pack(const AttentionProblem& problem, const TileLayout& layout, int64_t head, const KeyList& list,
+  void pack(const AttentionProblem& problem, const TileLayout& layout, int64_t key_head, const KeyList& list,
             int64_t tile);
   [[nodiscard]] const KeyTile& tile(int64_t tile) const { return tiles_[static_cast<size_t>(tile)]; }
 

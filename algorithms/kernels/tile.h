@@ -1,5 +1,5 @@
 // The inner kernels of the engine, one table per instruction set. They work on tiles that fit in cache;
-// everything else (tiling, masks, merging, threads) is portable code in engine.cpp and backward.cpp.
+// everything else (tiling, masks, merging, threads) is portable code in engines/cpu.
 //
 // A *panelled* matrix is B with columns in panels of `panel` floats: element (k, j) lies at
 // data[(j / panel) * panel_stride + k * width + j % panel], where width is `panel` except in a narrower last
@@ -55,15 +55,26 @@ struct SoftmaxArguments {
   bool fixed = false;               ///< `maximum` is a given normaliser: neither updated nor summed under
 };
 
-/// Weights and score gradients of a backward tile, in place: p = 2^(s − lse2), ds = p · (dp − delta).
+/// What weights have besides their score; null pointers: nothing. Arrays by column have `columns` entries.
+struct WeightArguments {
+  const float* row_factor = nullptr;   ///< a by row; weights are times 1 + a_i · r_j
+  const float* rank_factor = nullptr;  ///< r by column
+  const float* numerator = nullptr;    ///< N by column; the forward pass has it in its packed values
+  const float* denominator = nullptr;  ///< D by column: sums are of D · weight
+  double* absolute = nullptr;          ///< running Σ |D| · weight per row, kept where signs may occur
+};
+
+/// Weights and score gradients of a backward tile, in place: p = 2^(s − maximum)·inverse, times the factor;
+/// scores become N·p, gradients p·(N·dp − D·delta).
 struct GradientArguments {
   int64_t rows = 0;
-  int64_t columns = 0;           ///< multiple of `lanes`
-  float* scores = nullptr;       ///< in: base-2 scores; out: p
-  float* gradients = nullptr;    ///< in: dp; out: ds
-  int64_t stride = 0;            ///< of both
-  const float* lse2 = nullptr;   ///< log2-sum-exp2 per row; +infinity for a row without keys
-  const float* delta = nullptr;  ///< ⟨dout, out⟩ per row
+  int64_t columns = 0;             ///< multiple of `lanes`
+  float* scores = nullptr;         ///< in: base-2 scores; out: p
+  float* gradients = nullptr;      ///< in: dp; out: ds; null: only p is wanted
+  int64_t stride = 0;              ///< of both
+  const float* maximum = nullptr;  ///< reference per row, base 2; +infinity for a row without keys
+  const float* inverse = nullptr;  ///< 1 over the row's sum relative to it
+  const float* delta = nullptr;    ///< ⟨dout, out⟩ per row
 };
 
 /// Copies `rows` given rows (length depth) as the columns of one panel: panel[k · width + j] = source[j][k];
@@ -89,7 +100,10 @@ struct TileKernels {
   int64_t panel;  ///< columns that one register block covers
   void (*multiply)(const MultiplyArguments&);
   void (*softmax)(const SoftmaxArguments&);
+  /// The same where weights have more than their score.
+  void (*weighted_softmax)(const SoftmaxArguments&, const WeightArguments&);
   void (*gradient)(const GradientArguments&);
+  void (*weighted_gradient)(const GradientArguments&, const WeightArguments&);
   /// Returns the largest ‖row‖², which costs little while the panel is in cache.
   float (*transpose)(const TransposeArguments&);
   /// For each of `rows` rows of `columns` (a multiple of lanes) numbers the place of the largest, the first
@@ -106,7 +120,7 @@ struct TileKernels {
 [[nodiscard]] std::vector<int64_t> usable_levels();
 [[nodiscard]] const TileKernels& kernels_of_level(int64_t highway_target);
 
-/// The table in use (see instruction_set() in engine.h).
+/// The table in use (see kernels/instruction_set.h).
 [[nodiscard]] const TileKernels& tile_kernels();
 
 }  // namespace hyperattn

@@ -172,21 +172,51 @@ HWY_INLINE void scale_row(float* row, int64_t columns, float factor) {
   for (int64_t j = 0; j < columns; j += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, row + j), f), d, row + j);
 }
 
+// Raises the reference of row i where its scores need it, and rescales what was summed under the old one.
+HWY_INLINE void raise_reference(const SoftmaxArguments& s, int64_t i, double* absolute) {
+  const D d;
+  if (s.fixed || s.bound[i] <= s.maximum[i] + kHeadroom) return;
+  const float maximum = row_maximum(s.scores + i * s.score_stride, s.columns);
+  if (!(maximum > s.maximum[i])) return;
+  const float factor = hn::GetLane(exp2_vector(hn::Set(d, s.maximum[i] - maximum)));
+  s.maximum[i] = maximum;
+  s.sum[i] *= factor;
+  if (absolute != nullptr) absolute[i] *= factor;
+  if (s.accumulator != nullptr)
+    scale_row(s.accumulator + i * s.accumulator_stride, s.accumulator_columns, factor);
+}
+
 void softmax(const SoftmaxArguments& s) {
+  for (int64_t i = 0; i < s.rows; ++i) {
+    raise_reference(s, i, nullptr);
+    s.sum[i] += exponentiate(s.scores + i * s.score_stride, s.columns, s.maximum[i]);
+  }
+}
+
+// The factor 1 + a·r of a vector of columns, from column j on.
+HWY_INLINE Vec factor_vector(const WeightArguments& w, int64_t i, int64_t j) {
+  const D d;
+  return hn::MulAdd(hn::Set(d, w.row_factor[i]), hn::LoadU(d, w.rank_factor + j), hn::Set(d, 1.0F));
+}
+
+void weighted_softmax(const SoftmaxArguments& s, const WeightArguments& w) {
   const D d;
   for (int64_t i = 0; i < s.rows; ++i) {
+    raise_reference(s, i, w.absolute);
     float* scores = s.scores + i * s.score_stride;
-    if (!s.fixed && !(s.bound[i] <= s.maximum[i] + kHeadroom)) {
-      const float maximum = row_maximum(scores, s.columns);
-      if (maximum > s.maximum[i]) {
-        const float factor = hn::GetLane(exp2_vector(hn::Set(d, s.maximum[i] - maximum)));
-        s.maximum[i] = maximum;
-        s.sum[i] *= factor;
-        if (s.accumulator != nullptr)
-          scale_row(s.accumulator + i * s.accumulator_stride, s.accumulator_columns, factor);
-      }
+    const Vec shift = hn::Set(d, s.maximum[i]);
+    Vec total = hn::Zero(d);
+    Vec absolute = hn::Zero(d);
+    for (int64_t j = 0; j < s.columns; j += kLanes) {
+      Vec weight = exp2_vector(hn::Sub(hn::LoadU(d, scores + j), shift));
+      if (w.row_factor != nullptr) weight = hn::Mul(weight, factor_vector(w, i, j));
+      hn::StoreU(weight, d, scores + j);
+      if (w.denominator != nullptr) weight = hn::Mul(weight, hn::LoadU(d, w.denominator + j));
+      total = hn::Add(total, weight);
+      absolute = hn::Add(absolute, hn::Abs(weight));
     }
-    s.sum[i] += exponentiate(scores, s.columns, s.maximum[i]);
+    s.sum[i] += hn::GetLane(hn::SumOfLanes(d, total));
+    if (w.absolute != nullptr) w.absolute[i] += hn::GetLane(hn::SumOfLanes(d, absolute));
   }
 }
 
@@ -194,13 +224,41 @@ void gradient(const GradientArguments& g) {
   const D d;
   for (int64_t i = 0; i < g.rows; ++i) {
     float* scores = g.scores + i * g.stride;
+    const Vec maximum = hn::Set(d, g.maximum[i]);
+    const Vec inverse = hn::Set(d, g.inverse[i]);
+    if (g.gradients == nullptr) {
+      for (int64_t j = 0; j < g.columns; j += kLanes)
+        hn::StoreU(hn::Mul(inverse, exp2_vector(hn::Sub(hn::LoadU(d, scores + j), maximum))), d, scores + j);
+      continue;
+    }
     float* gradients = g.gradients + i * g.stride;
-    const Vec lse2 = hn::Set(d, g.lse2[i]);
     const Vec delta = hn::Set(d, g.delta[i]);
     for (int64_t j = 0; j < g.columns; j += kLanes) {
-      const Vec weight = exp2_vector(hn::Sub(hn::LoadU(d, scores + j), lse2));
+      const Vec weight = hn::Mul(inverse, exp2_vector(hn::Sub(hn::LoadU(d, scores + j), maximum)));
       hn::StoreU(weight, d, scores + j);
       hn::StoreU(hn::Mul(weight, hn::Sub(hn::LoadU(d, gradients + j), delta)), d, gradients + j);
+    }
+  }
+}
+
+void weighted_gradient(const GradientArguments& g, const WeightArguments& w) {
+  const D d;
+  const Vec one = hn::Set(d, 1.0F);
+  for (int64_t i = 0; i < g.rows; ++i) {
+    float* scores = g.scores + i * g.stride;
+    float* gradients = g.gradients == nullptr ? nullptr : g.gradients + i * g.stride;
+    const Vec maximum = hn::Set(d, g.maximum[i]);
+    const Vec inverse = hn::Set(d, g.inverse[i]);
+    const Vec delta = hn::Set(d, gradients == nullptr ? 0.0F : g.delta[i]);
+    for (int64_t j = 0; j < g.columns; j += kLanes) {
+      Vec weight = hn::Mul(inverse, exp2_vector(hn::Sub(hn::LoadU(d, scores + j), maximum)));
+      if (w.row_factor != nullptr) weight = hn::Mul(weight, factor_vector(w, i, j));
+      const Vec numerator = w.numerator != nullptr ? hn::LoadU(d, w.numerator + j) : one;
+      const Vec denominator = w.denominator != nullptr ? hn::LoadU(d, w.denominator + j) : one;
+      hn::StoreU(hn::Mul(weight, numerator), d, scores + j);
+      if (gradients == nullptr) continue;
+      const Vec along = hn::Sub(hn::Mul(numerator, hn::LoadU(d, gradients + j)), hn::Mul(denominator, delta));
+      hn::StoreU(hn::Mul(weight, along), d, gradients + j);
     }
   }
 }
@@ -307,16 +365,9 @@ double fma_loop(int64_t iterations) {
 }
 
 const TileKernels* kernels() {
-  static const TileKernels table = {hwy::TargetName(HWY_TARGET),
-                                    kLanes,
-                                    kPanel,
-                                    multiply,
-                                    softmax,
-                                    gradient,
-                                    transpose,
-                                    argmax,
-                                    exp2_all,
-                                    fma_loop};
+  static const TileKernels table = {
+      hwy::TargetName(HWY_TARGET), kLanes,    kPanel, multiply, softmax, weighted_softmax, gradient,
+      weighted_gradient,           transpose, argmax, exp2_all, fma_loop};
   return &table;
 }
 

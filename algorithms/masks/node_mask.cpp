@@ -118,30 +118,6 @@ bool is_scattered(const NodeMask& mask) {
   return ranges > static_cast<int64_t>(mask.groups.size()) && keys < kScatteredRange * ranges;
 }
 
-// One run of gathered keys for each group.
-GroupVisits gathered_visits(const NodeMask& mask, int32_t list, KeyList& keys) {
-  std::vector<int32_t> rows;
-  GroupVisits table;
-  for (const MaskGroup& group : mask.groups) {
-    const auto begin = static_cast<int64_t>(rows.size());
-    for (int64_t r = group.first_range; r < group.last_range; ++r)
-      for (int64_t rank = mask.ranges[static_cast<size_t>(r)].begin;
-           rank < mask.ranges[static_cast<size_t>(r)].end; ++rank)
-        rows.push_back(static_cast<int32_t>(mask.keys[rank]));
-    const auto end = static_cast<int64_t>(rows.size());
-    if (end > begin) table.visits.push_back({list, begin, end, 0, 0});
-    table.begin.push_back(static_cast<int64_t>(table.visits.size()));
-  }
-  keys.order = RowOrder::list(std::move(rows));
-  return table;
-}
-
-KeyList& add_list(Stage stage, Pass& pass) {
-  KeyList& keys = pass.lists.emplace_back();
-  keys.stage = stage;
-  return keys;
-}
-
 }  // namespace
 
 NodeMask empty_mask(const AttentionNode& node) {
@@ -166,11 +142,12 @@ NodeMask sorted_mask(SortedRows queries, SortedRows keys, const std::vector<Rank
   return mask;
 }
 
-NodeMask band_mask(const AttentionNode& node, int64_t band_width, int64_t query_count, int64_t key_count) {
+NodeMask band_mask(const AttentionProblem& problem, const AttentionNode& node, int64_t band_width) {
   NodeMask mask = in_row_order(node);
   GroupWriter writer(node, mask);
   for (int64_t row = node.query_begin; row < node.query_end; ++row) {
-    const int64_t centre = row * key_count / query_count;
+    const int64_t centre =
+        problem.causal ? row + problem.causal_offset() : row * problem.key_count() / problem.query_count();
     writer.add_range(centre - band_width, centre + band_width + 1);
     writer.finish_group(row + 1);
   }
@@ -192,37 +169,44 @@ void append_masked_samples(const NodeMask& mask, const MaskGroup& group,
   }
 }
 
-GroupVisits add_masked_keys(const NodeMask& mask, Stage stage, Pass& pass) {
-  const auto list = static_cast<int32_t>(pass.lists.size());
-  KeyList& keys = add_list(stage, pass);
-  if (is_scattered(mask)) return gathered_visits(mask, list, keys);
-  keys.order = mask.keys;
-  GroupVisits table;
+GroupVisits GroupVisits::masked(const NodeMask& mask, Stage stage, PassBuilder& pass) {
+  GroupVisits visits;
+  const bool gathers = is_scattered(mask);
+  std::vector<int32_t> gathered;
   for (const MaskGroup& group : mask.groups) {
+    const auto begin = static_cast<int64_t>(gathered.size());
     for (int64_t r = group.first_range; r < group.last_range; ++r) {
       const RankRange& range = mask.ranges[static_cast<size_t>(r)];
-      table.visits.push_back({list, range.begin, range.end, 0, 0});
+      if (!gathers) visits.ranges_.push_back(range);
+      for (int64_t rank = range.begin; gathers && rank < range.end; ++rank)
+        gathered.push_back(static_cast<int32_t>(mask.keys[rank]));
     }
-    table.begin.push_back(static_cast<int64_t>(table.visits.size()));
+    const auto end = static_cast<int64_t>(gathered.size());
+    if (end > begin) visits.ranges_.push_back({begin, end});
+    visits.begin_.push_back(visits.ranges_.size());
   }
-  return table;
+  visits.list_ = pass.add_keys(gathers ? RowOrder::list(std::move(gathered)) : mask.keys, stage);
+  return visits;
 }
 
-GroupVisits add_unmasked_keys(const NodeMask& mask, Stage stage, Pass& pass) {
-  const auto list = static_cast<int32_t>(pass.lists.size());
-  add_list(stage, pass).order = mask.keys;
-  GroupVisits table;
+GroupVisits GroupVisits::unmasked(const NodeMask& mask, Stage stage, PassBuilder& pass) {
+  GroupVisits visits;
+  visits.list_ = pass.add_keys(mask.keys, stage);
   for (const MaskGroup& group : mask.groups) {
     int64_t begin = 0;
-    for (int64_t r = group.first_range; r <= group.last_range; ++r) {
-      const bool last = r == group.last_range;
-      const int64_t end = last ? mask.keys.count : mask.ranges[static_cast<size_t>(r)].begin;
-      if (begin < end) table.visits.push_back({list, begin, end, 0, 0});
-      if (!last) begin = mask.ranges[static_cast<size_t>(r)].end;
+    for (int64_t r = group.first_range; r < group.last_range; ++r) {
+      const RankRange& range = mask.ranges[static_cast<size_t>(r)];
+      if (begin < range.begin) visits.ranges_.push_back({begin, range.begin});
+      begin = range.end;
     }
-    table.begin.push_back(static_cast<int64_t>(table.visits.size()));
+    if (begin < mask.keys.count) visits.ranges_.push_back({begin, mask.keys.count});
+    visits.begin_.push_back(visits.ranges_.size());
   }
-  return table;
+  return visits;
+}
+
+void GroupVisits::visit(size_t g, PassBuilder& pass) const {
+  for (size_t r = begin_[g]; r < begin_[g + 1]; ++r) pass.visit(list_, ranges_[r].begin, ranges_[r].end);
 }
 
 }  // namespace hyperattn

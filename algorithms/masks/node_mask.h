@@ -8,7 +8,7 @@
 
 #include "algorithms/masks/heavy_mask.h"
 #include "algorithms/nodes/causal.h"
-#include "algorithms/plan.h"
+#include "algorithms/plan_builder.h"
 #include "algorithms/primitives/sort_lsh.h"
 
 namespace hyperattn {
@@ -45,9 +45,10 @@ struct NodeMask {
 /// Blocks of sorted rows; `queries` and `keys` hold row numbers of the problem, `keys` with ranks.
 [[nodiscard]] NodeMask sorted_mask(SortedRows queries, SortedRows keys, const std::vector<RankBlock>& blocks);
 
-/// Row i holds the keys j with |j − ⌊i·n_k/n_q⌋| ≤ band_width that lie in the node (n_q, n_k of the problem).
-[[nodiscard]] NodeMask band_mask(const AttentionNode& node, int64_t band_width, int64_t query_count,
-                                 int64_t key_count);
+/// Row i holds the keys j with |j − p_i| ≤ band_width that lie in the node: p_i = ⌊i·n_k/n_q⌋, or the row's
+/// position under a causal mask.
+[[nodiscard]] NodeMask band_mask(const AttentionProblem& problem, const AttentionNode& node,
+                                 int64_t band_width);
 
 /// The part of the caller's mask that lies in the node. Consecutive rows with the same pattern share a group.
 [[nodiscard]] NodeMask pattern_mask(const AttentionNode& node, const HeavyMask::Pattern& pattern);
@@ -56,17 +57,23 @@ struct NodeMask {
 void append_masked_samples(const NodeMask& mask, const MaskGroup& group,
                            const std::vector<int32_t>& sample_ranks, std::vector<int32_t>& places);
 
-/// Visits of each group of a mask: group g has visits [begin[g], begin[g + 1]).
-struct GroupVisits {
-  std::vector<Visit> visits;
-  std::vector<int64_t> begin = {0};
+/// How the groups of a mask visit a key list of the pass.
+class GroupVisits {
+ public:
+  /// Adds a list with the mask's keys to the pass, for visits to the ranges of each group. Short scattered
+  /// ranges are gathered into one run for each group, because engines work on tiles of keys.
+  static GroupVisits masked(const NodeMask& mask, Stage stage, PassBuilder& pass);
+  /// The same for the keys outside each group's ranges.
+  static GroupVisits unmasked(const NodeMask& mask, Stage stage, PassBuilder& pass);
+
+  /// The pass's open group visits what group `g` of the mask does.
+  void visit(size_t g, PassBuilder& pass) const;
+  [[nodiscard]] bool empty(size_t g) const { return begin_[g] == begin_[g + 1]; }
+
+ private:
+  int32_t list_ = 0;
+  std::vector<RankRange> ranges_;
+  std::vector<size_t> begin_ = {0};
 };
-
-/// Adds a key list with the mask's keys to the pass and returns what each group visits of it. Short scattered
-/// ranges are gathered into one run for each group, because the engine works on tiles of keys.
-[[nodiscard]] GroupVisits add_masked_keys(const NodeMask& mask, Stage stage, Pass& pass);
-
-/// The same for the keys outside each group's ranges.
-[[nodiscard]] GroupVisits add_unmasked_keys(const NodeMask& mask, Stage stage, Pass& pass);
 
 }  // namespace hyperattn

@@ -1,72 +1,56 @@
-#include "algorithms/methods/lsh.h"
-
-#include <memory>
-#include <utility>
-
-#include "algorithms/engines/cpu/engine.h"
-#include "algorithms/methods/described_backend.h"
-#include "algorithms/methods/sparse_parameters.h"
+#include "algorithms/methods/sparse.h"
+#include "algorithms/registry.h"
 
 namespace hyperattn {
 namespace {
 
-BackendDescription description() {
-  BackendDescription text;
-  text.name = "lsh";
-  text.meaning = "the keys of the row's own block of Hamming sorted LSH (or of another mask), nothing else";
-  Capabilities& can = text.capabilities;
-  can.causal = can.backward = can.mask = can.unequal_lengths = can.replay = can.approximate = true;
-  text.parameters = mask_parameters(false);
-  return text;
-}
-
-class LshBackend final : public DescribedBackend {
+class LshMethod final : public DescribedMethod {
  public:
-  LshBackend() : DescribedBackend(description()) {}
+  LshMethod()
+      : DescribedMethod({"lsh",
+                         "the keys of the row's own block of Hamming sorted LSH (or of another mask), "
+                         "nothing else",
+                         {.mask = true, .replay = true, .approximate = true},
+                         mask_parameters(masks_of_keys())}) {}
 
-  [[nodiscard]] std::string check(const TensorShape&, const TensorShape& key, const TensorShape&, bool,
+  [[nodiscard]] std::string check(const AttentionProblem& shapes,
                                   const Parameters& parameters) const override {
-    return check_sparse_options(sparse_options(parameters), parameters, key.rows);
+    return check_sparse(shapes, parameters);
   }
-
-  [[nodiscard]] double estimated_entries(const TensorShape& query, const TensorShape& key, bool causal,
+  [[nodiscard]] bool wants_callers_mask(const Parameters& parameters) const override {
+    return SparseChoice(parameters).mask->is_callers(parameters);
+  }
+  [[nodiscard]] double estimated_entries(const AttentionProblem& shapes,
                                          const Parameters& parameters) const override {
-    return estimate_sparse_entries(query, key, causal, sparse_options(parameters));
+    return estimate_sparse_entries(shapes, parameters);
   }
-
-  [[nodiscard]] double estimated_bytes(const TensorShape& query, const TensorShape& key,
-                                       const TensorShape& value,
+  [[nodiscard]] double estimated_bytes(const AttentionProblem& shapes,
                                        const Parameters& parameters) const override {
-    return estimate_sparse_bytes(query, key, value, sparse_options(parameters));
+    return estimate_sparse_bytes(shapes, parameters);
+  }
+  [[nodiscard]] PlannedCall plan(const BoundProblem& bound, const Call& call) const override {
+    return plan_sparse(bound, call);
+  }
+  [[nodiscard]] std::shared_ptr<const PlannedMasks> plan_masks(const BoundProblem& bound,
+                                                               const Call& call) const override {
+    return plan_node_masks(bound, call, nullptr);
   }
 
-  [[nodiscard]] ForwardState forward(const AttentionProblem& problem,
-                                     const CallContext& context) const override {
-    PlanningSeconds seconds;
-    auto plan = std::make_shared<const Plan>(
-        sparse_plan(problem, context, sparse_options(context.parameters), &seconds));
-    ForwardState state{run_forward(problem, *plan), plan};
-    complete_diagnostics(*plan, seconds, state.result.diagnostics);
-    return state;
-  }
-
-  [[nodiscard]] std::shared_ptr<const Plan> mask_plan(const AttentionProblem& problem,
-                                                      const CallContext& context) const override {
-    return std::make_shared<const Plan>(sparse_plan(problem, context, sparse_options(context.parameters)));
-  }
-
-  [[nodiscard]] std::shared_ptr<const Plan> unmasked_plan(const AttentionProblem& problem,
-                                                          const CallContext& context) const override {
-    return std::make_shared<const Plan>(
-        hyperattn::unmasked_plan(problem, context, sparse_options(context.parameters)));
+ private:
+  /// Without a mask nothing would be computed.
+  static std::vector<const Mask*> masks_of_keys() {
+    std::vector<const Mask*> masks;
+    for (const Mask* mask : all_masks())
+      if (mask != &mask_none()) masks.push_back(mask);
+    return masks;
   }
 };
 
 }  // namespace
 
-const Backend& lsh_backend() {
-  static const LshBackend backend;
-  return backend;
+const Method& method_lsh() {
+  static const LshMethod method;
+  return method;
 }
 
 }  // namespace hyperattn

@@ -9,20 +9,21 @@ namespace {
 
 class TreeBuilder {
  public:
-  TreeBuilder(int64_t min_seq_len, CausalTree& tree) : min_seq_len_(min_seq_len), tree_(tree) {}
+  TreeBuilder(int64_t offset, int64_t min_seq_len, CausalTree& tree)
+      : offset_(offset), min_seq_len_(min_seq_len), tree_(tree) {}
 
-  // `place` is 2^depth + the segment's index at its depth.
+  // Positions [begin, end); `place` is 2^depth + the segment's index at its depth.
   void cut(int64_t begin, int64_t end, size_t depth, uint32_t place) {
-    const int64_t rows = end - begin;
-    if (rows <= min_seq_len_) {
+    const int64_t positions = end - begin;
+    if (positions <= min_seq_len_) {
       tree_.leaves.push_back({begin, end});
       return;
     }
-    const int64_t middle = begin + rows / 2;
+    const int64_t middle = begin + positions / 2;
     if (tree_.levels.size() <= depth) tree_.levels.resize(depth + 1);
     AttentionNode node;
-    node.query_begin = middle;
-    node.query_end = end;
+    node.query_begin = std::max<int64_t>(middle - offset_, 0);
+    node.query_end = std::max<int64_t>(end - offset_, 0);
     node.key_begin = begin;
     node.key_end = middle;
     node.stream = place;
@@ -33,22 +34,35 @@ class TreeBuilder {
   }
 
  private:
+  int64_t offset_;  // position of query row 0
   int64_t min_seq_len_;
   CausalTree& tree_;
 };
 
+// After numbering, so that a node has the number that it has in a square problem.
+void drop_without_rows(int64_t offset, CausalTree& tree) {
+  const auto drop = [](auto& all, const auto& is_empty) {
+    all.erase(std::remove_if(all.begin(), all.end(), is_empty), all.end());
+  };
+  drop(tree.leaves, [offset](const CausalLeaf& leaf) { return leaf.end <= offset; });
+  for (std::vector<AttentionNode>& level : tree.levels)
+    drop(level, [](const AttentionNode& node) { return node.query_count() == 0; });
+  drop(tree.levels, [](const std::vector<AttentionNode>& level) { return level.empty(); });
+}
+
 }  // namespace
 
-CausalTree causal_tree(int64_t rows, int64_t min_seq_len) {
-  assert(rows >= 1 && min_seq_len >= 1);
+CausalTree causal_tree(int64_t rows, int64_t positions, int64_t min_seq_len) {
+  assert(rows >= 1 && positions >= 1 && min_seq_len >= 1);
+  const int64_t offset = positions - rows;
   CausalTree tree;
-  TreeBuilder(min_seq_len, tree).cut(0, rows, 0, 1);
+  TreeBuilder(offset, min_seq_len, tree).cut(0, positions, 0, 1);
   std::reverse(tree.levels.begin(), tree.levels.end());
+  for (std::vector<AttentionNode>& level : tree.levels)
+    for (size_t i = 0; i < level.size(); ++i) level[i].number = static_cast<int64_t>(i);
+  drop_without_rows(offset, tree);
   for (size_t l = 0; l < tree.levels.size(); ++l)
-    for (size_t i = 0; i < tree.levels[l].size(); ++i) {
-      tree.levels[l][i].level = static_cast<int>(l) + 1;
-      tree.levels[l][i].number = static_cast<int64_t>(i);
-    }
+    for (AttentionNode& node : tree.levels[l]) node.level = static_cast<int>(l) + 1;
   return tree;
 }
 
@@ -61,7 +75,7 @@ AttentionNode whole_problem(int64_t query_count, int64_t key_count) {
 
 NodeTree nodes_of(const AttentionProblem& problem, int64_t min_seq_len) {
   if (!problem.causal) return {{}, {{whole_problem(problem.query_count(), problem.key_count())}}};
-  CausalTree tree = causal_tree(problem.query_count(), min_seq_len);
+  CausalTree tree = causal_tree(problem.query_count(), problem.key_count(), min_seq_len);
   return {std::move(tree.leaves), std::move(tree.levels)};
 }
 

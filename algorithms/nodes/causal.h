@@ -1,6 +1,8 @@
-// The causal recursion (paper, Algorithm 4). A segment of more than min_seq_len rows is cut into halves, the
-// first ⌊n/2⌋ rows and the rest: both recur, and between them lies a *cross node*, the second half's queries
-// against the first half's keys, which is an unmasked problem of its own. What is not cut is a *leaf*.
+// The causal recursion (paper, Algorithm 4). A segment of more than min_seq_len positions is cut into halves,
+// the first ⌊n/2⌋ positions and the rest: both recur, and between them lies a *cross node*, the second half's
+// queries against the first half's keys, which is an unmasked problem of its own. What is not cut is a
+// *leaf*. Positions are those of the keys; where there are fewer queries than keys, the rows of the first
+// positions are missing, and nodes and leaves without rows drop out.
 #pragma once
 
 #include <cstdint>
@@ -21,12 +23,13 @@ struct AttentionNode {
   int64_t number = 0;   ///< among the nodes of its level, from the start of the sequence
   uint32_t stream = 0;  ///< what random streams are keyed by: 0 for a whole problem, else 2^depth + place in
                         ///< the binary tree, so that no two nodes share random numbers
-  bool exact = false;   ///< fewer query rows than min_seq_len: not worth approximating
+  bool exact = false;   ///< fewer positions than min_seq_len in its second half: not worth approximating
 
   [[nodiscard]] int64_t query_count() const { return query_end - query_begin; }
   [[nodiscard]] int64_t key_count() const { return key_end - key_begin; }
 };
 
+/// Positions [begin, end).
 struct CausalLeaf {
   int64_t begin = 0;
   int64_t end = 0;
@@ -37,9 +40,10 @@ struct CausalTree {
   std::vector<std::vector<AttentionNode>> levels;  ///< levels[l − 1]: cross nodes of level l, in order
 };
 
-/// The recursion over `rows` rows; a segment of at most `min_seq_len` ≥ 1 rows is a leaf.
-/// O(rows/min_seq_len).
-[[nodiscard]] CausalTree causal_tree(int64_t rows, int64_t min_seq_len);
+/// The recursion over `positions` keys, of which the last `rows` have a query; a segment of at most
+/// `min_seq_len` ≥ 1 positions is a leaf. The nodes of fewer rows are those of a square problem with their
+/// first rows cut off: same streams, numbers and exactness. O(positions/min_seq_len).
+[[nodiscard]] CausalTree causal_tree(int64_t rows, int64_t positions, int64_t min_seq_len);
 
 /// The one node of a problem without causal mask.
 [[nodiscard]] AttentionNode whole_problem(int64_t query_count, int64_t key_count);

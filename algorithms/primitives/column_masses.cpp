@@ -4,14 +4,13 @@
 #include <cmath>
 #include <limits>
 
-#include "algorithms/kernels/tile.h"
+#include "algorithms/kernels/base2.h"
 #include "core/parallel.h"
 
 namespace hyperattn {
 namespace {
 
-constexpr int64_t kChunk = 504;      // keys in a job: their scores stay in L2
-constexpr int64_t kRowsAtOnce = 24;  // a multiple of every level's register rows
+constexpr int64_t kChunk = 504;  // keys in a job: their scores stay in L2
 
 // The keys of one chunk: weights 2^(score − maximum) under maxima of their own, and the sums of these.
 struct ChunkSums {
@@ -29,19 +28,31 @@ void exponentiate_chunk(float* scores, int64_t keys, int64_t columns, ChunkSums&
     for (int64_t q = 0; q < columns; ++q) maximum[q] = std::max(maximum[q], scores[j * columns + q]);
   for (int64_t j = 0; j < keys; ++j)
     for (int64_t q = 0; q < columns; ++q) scores[j * columns + q] -= maximum[q];
-  tile_kernels().exp2(scores, scores, keys * columns);
+  exponentiate_base2(scores, keys * columns);
   for (int64_t j = 0; j < keys; ++j)
     for (int64_t q = 0; q < columns; ++q) sum[static_cast<size_t>(q)] += scores[j * columns + q];
   for (size_t q = 0; q < width; ++q) chunk.sum[q] = static_cast<double>(sum[q]);
 }
 
+Tensor<float> gathered(MatrixView<const float> source, const std::vector<int32_t>& rows, float factor) {
+  Tensor<float> copy({1, 1, static_cast<int64_t>(rows.size()), source.cols});
+  for (size_t i = 0; i < rows.size(); ++i)
+    for (int64_t c = 0; c < source.cols; ++c)
+      copy.data()[static_cast<int64_t>(i) * source.cols + c] = source.row(rows[i])[c] * factor;
+  return copy;
+}
+
 }  // namespace
 
-std::vector<int32_t> draw_mass_rows(const AttentionNode& node, bool from_earlier,
-                                    const RandomStream& stream) {
-  const bool earlier = from_earlier && node.level > 0;
-  const int64_t first = earlier ? node.key_begin : node.query_begin;
-  const int64_t count = earlier ? node.key_count() : node.query_count();
+std::vector<int32_t> draw_mass_rows(const AttentionProblem& problem, const AttentionNode& node,
+                                    bool from_earlier, const RandomStream& stream) {
+  int64_t first = node.query_begin;
+  int64_t end = node.query_end;
+  if (from_earlier && node.level > 0) {
+    first = std::max<int64_t>(node.key_begin - problem.causal_offset(), 0);
+    end = std::max<int64_t>(node.key_end - problem.causal_offset(), 0);
+  }
+  const int64_t count = end - first;
   std::vector<int32_t> rows = sample_without_replacement(stream, count, std::min(kMassRows, count));
   for (int32_t& row : rows) row += static_cast<int32_t>(first);
   return rows;
@@ -49,37 +60,15 @@ std::vector<int32_t> draw_mass_rows(const AttentionNode& node, bool from_earlier
 
 SampledQueries::SampledQueries(const AttentionProblem& problem, int64_t head,
                                const std::vector<int32_t>& rows)
-    : count_(static_cast<int64_t>(rows.size())),
-      dim_(problem.head_dim()),
-      columns_(round_up(count_, tile_kernels().lanes)),
-      packed_(columns_ * dim_) {
-  Buffer<float> scaled(count_ * dim_);
-  std::vector<const float*> pointers;
-  for (int64_t q = 0; q < count_; ++q) {
-    const float* row = problem.query.matrix(head).row(rows[static_cast<size_t>(q)]);
-    for (int64_t c = 0; c < dim_; ++c) scaled[q * dim_ + c] = row[c] * problem.scale * kLog2E;
-    pointers.push_back(scaled.data() + q * dim_);
-  }
-  pack_transposed(pointers.data(), count_, dim_, columns_, tile_kernels().panel, packed_.data());
-}
+    : packed_(gathered(problem.query.matrix(head), rows, problem.scale).view().matrix(0), kLog2E) {}
 
-void SampledQueries::score(const float* rows, int64_t stride, int64_t count, float* scores) const {
-  MultiplyArguments product;
-  product.rows = count;
-  product.columns = columns_;
-  product.depth = dim_;
-  product.a = rows;
-  product.a_row = stride;
-  product.b = packed_.data();
-  product.b_panel_stride = tile_kernels().panel * dim_;
-  product.c = scores;
-  product.c_stride = columns_;
-  tile_kernels().multiply(product);
+void SampledQueries::score(MatrixView<const float> rows, float* scores) const {
+  packed_.multiply(rows, nullptr, scores);
 }
 
 ColumnMasses column_masses(const AttentionProblem& problem, int64_t head, const AttentionNode& node,
-                           const NodeMask& mask, const SampledQueries& queries) {
-  const MatrixView<const float> keys = problem.key.matrix(head);
+                           const std::vector<int32_t>& key_ranks, const SampledQueries& queries) {
+  const MatrixView<const float> keys = problem.keys_of(head);
   const int64_t count = node.key_count();
   const int64_t columns = queries.columns();
   const int64_t chunks = (count + kChunk - 1) / kChunk;
@@ -89,10 +78,11 @@ ColumnMasses column_masses(const AttentionProblem& problem, int64_t head, const 
   parallel_for(chunks, [&](int64_t chunk, int) {
     float* mine = weights.data() + chunk * kChunk * columns;
     const int64_t first = node.key_begin + chunk * kChunk;
-    for (int64_t j = 0; j < rows_of(chunk); j += kRowsAtOnce) {
-      prefetch_rows(keys, first + j + kRowsAtOnce, std::min(first + j + 2 * kRowsAtOnce, node.key_end));
-      queries.score(keys.row(first + j), keys.stride, std::min(kRowsAtOnce, rows_of(chunk) - j),
-                    mine + j * columns);
+    for (int64_t j = 0; j < rows_of(chunk); j += kProductRows) {
+      prefetch_product_rows(keys, first + j + kProductRows,
+                            std::min(first + j + 2 * kProductRows, node.key_end));
+      const int64_t rows = std::min(kProductRows, rows_of(chunk) - j);
+      queries.score({keys.row(first + j), rows, keys.cols, keys.stride}, mine + j * columns);
     }
     exponentiate_chunk(mine, rows_of(chunk), columns, sums[static_cast<size_t>(chunk)]);
   });
@@ -116,7 +106,8 @@ ColumnMasses column_masses(const AttentionProblem& problem, int64_t head, const 
       float mass = 0;
 #pragma omp simd reduction(+ : mass)
       for (int64_t q = 0; q < columns; ++q) mass += mine[j * columns + q] * factor[static_cast<size_t>(q)];
-      result.mass[static_cast<size_t>(mask.rank_of(chunk * kChunk + j))] = mass;
+      const auto key = static_cast<size_t>(chunk * kChunk + j);
+      result.mass[key_ranks.empty() ? key : static_cast<size_t>(key_ranks[key])] = mass;
     }
   });
   return result;

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "algorithms/kernels/packing.h"
-#include "algorithms/masks/node_mask.h"
+#include "algorithms/kernels/products.h"
+#include "algorithms/nodes/causal.h"
 #include "algorithms/problem.h"
 #include "core/memory.h"
 #include "core/random.h"
@@ -16,40 +16,37 @@ namespace hyperattn {
 constexpr int64_t kMassRows = 16;
 
 /// min(kMassRows, count) rows drawn without replacement from the node's queries; with `from_earlier`, in a
-/// causal cross node, from the queries of its key rows, all of which stand before its own: then nothing that
-/// is made of the masses depends on the node's queries.
-[[nodiscard]] std::vector<int32_t> draw_mass_rows(const AttentionNode& node, bool from_earlier,
-                                                  const RandomStream& stream);
+/// causal cross node, from the queries at the positions of its keys, all of which stand before its own: then
+/// nothing that is made of the masses depends on the node's queries. There may be none where n_q < n_k.
+[[nodiscard]] std::vector<int32_t> draw_mass_rows(const AttentionProblem& problem, const AttentionNode& node,
+                                                  bool from_earlier, const RandomStream& stream);
 
 /// Sampled queries of a head, ready to be multiplied with any rows of width d.
 class SampledQueries {
  public:
   SampledQueries(const AttentionProblem& problem, int64_t head, const std::vector<int32_t>& rows);
 
-  /// Base-2 scores scale·log₂e·(q · row) of `count` rows that follow each other: scores[i · columns() + q].
-  /// Queries beyond count() are padding with score 0. 2·d FLOPs a score.
-  void score(const float* rows, int64_t stride, int64_t count, float* scores) const;
+  /// Base-2 scores scale·log₂e·(q · row) of rows: scores[i · columns() + q]. Queries beyond count() are
+  /// padding with score 0. 2·d FLOPs a score.
+  void score(MatrixView<const float> rows, float* scores) const;
 
-  [[nodiscard]] int64_t count() const { return count_; }
-  [[nodiscard]] int64_t columns() const { return columns_; }  ///< count rounded up to vectors
+  [[nodiscard]] int64_t count() const { return packed_.count(); }
+  [[nodiscard]] int64_t columns() const { return packed_.columns(); }  ///< count rounded up to vectors
 
  private:
-  int64_t count_;
-  int64_t dim_;
-  int64_t columns_;
-  Buffer<float> packed_;
+  PackedColumns packed_;
 };
 
 struct ColumnMasses {
-  std::vector<float> mass;       ///< by key rank of the mask: Σ over sampled queries of their softmax weight
+  std::vector<float> mass;       ///< by key rank: Σ over sampled queries of their softmax weight
   std::vector<float> log2_sums;  ///< of each sampled query: log₂ Σ 2^score over the node's keys
 };
 
-/// Softmax is over all keys of the node, those of the queries' own blocks included. 2·d FLOPs and one
-/// exponential for each of count()·n_k entries, and as many floats of memory. Parallel, independent of
-/// threads.
+/// Softmax is over all keys of the node, those of the queries' own blocks included. `key_ranks` is the rank
+/// of each of the node's keys; empty: their order. 2·d FLOPs and one exponential for each of count()·n_k
+/// entries, and as many floats of memory. Parallel, independent of threads.
 [[nodiscard]] ColumnMasses column_masses(const AttentionProblem& problem, int64_t head,
-                                         const AttentionNode& node, const NodeMask& mask,
+                                         const AttentionNode& node, const std::vector<int32_t>& key_ranks,
                                          const SampledQueries& queries);
 
 }  // namespace hyperattn

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "algorithms/kernels/packing.h"
-#include "algorithms/kernels/tile.h"
+#include "algorithms/kernels/products.h"
 #include "core/eigen.h"
 #include "core/parallel.h"
 
@@ -12,7 +11,6 @@ namespace hyperattn {
 namespace {
 
 constexpr int64_t kRowsPerJob = 512;
-constexpr int64_t kRowsAtOnce = 24;
 
 DenseMatrix<float> in_chain_order(const RowMajorMatrix<float>& centres) {
   DenseMatrix<float> ordered(centres.rows(), centres.cols());
@@ -48,37 +46,20 @@ std::vector<float> nearest_biases(MatrixView<const float> centres) {
 
 std::vector<uint32_t> best_centres(MatrixView<const float> rows, MatrixView<const float> centres,
                                    float factor, const std::vector<float>& bias) {
-  const TileKernels& kernels = tile_kernels();
-  const int64_t count = centres.rows;
-  const int64_t columns = round_up(count, kernels.lanes);
-  const RowMajorMatrix<float> scaled = factor * as_eigen(centres);
-  std::vector<const float*> pointers(static_cast<size_t>(count));
-  for (int64_t c = 0; c < count; ++c) pointers[static_cast<size_t>(c)] = scaled.row(c).data();
-  Buffer<float> packed(columns * rows.cols);
-  pack_transposed(pointers.data(), count, rows.cols, columns, kernels.panel, packed.data());
+  const PackedColumns packed(centres, factor);
+  const int64_t columns = packed.columns();
   Buffer<float> padded_bias(columns, -std::numeric_limits<float>::infinity());
   std::copy(bias.begin(), bias.end(), padded_bias.data());
 
   std::vector<uint32_t> best(static_cast<size_t>(rows.rows));
   parallel_for((rows.rows + kRowsPerJob - 1) / kRowsPerJob, [&](int64_t job, int) {
-    Buffer<float> scores(kRowsAtOnce * columns);
+    Buffer<float> scores(kProductRows * columns);
     const int64_t job_end = std::min(rows.rows, (job + 1) * kRowsPerJob);
-    for (int64_t first = job * kRowsPerJob; first < job_end; first += kRowsAtOnce) {
-      MultiplyArguments product;
-      product.rows = std::min(kRowsAtOnce, job_end - first);
-      product.columns = columns;
-      product.depth = rows.cols;
-      product.a = rows.row(first);
-      product.a_row = rows.stride;
-      product.b = packed.data();
-      product.b_panel_stride = kernels.panel * rows.cols;
-      product.c = scores.data();
-      product.c_stride = columns;
-      product.bias = padded_bias.data();
-      product.mode = Accumulate::bias;
-      prefetch_rows(rows, first + kRowsAtOnce, std::min(first + 2 * kRowsAtOnce, rows.rows));
-      kernels.multiply(product);
-      kernels.argmax(scores.data(), product.rows, columns, best.data() + first);
+    for (int64_t first = job * kRowsPerJob; first < job_end; first += kProductRows) {
+      const int64_t count = std::min(kProductRows, job_end - first);
+      prefetch_product_rows(rows, first + kProductRows, std::min(first + 2 * kProductRows, rows.rows));
+      packed.multiply({rows.row(first), count, rows.cols, rows.stride}, padded_bias.data(), scores.data());
+      largest_of_rows(scores.data(), count, columns, best.data() + first);
     }
   });
   return best;

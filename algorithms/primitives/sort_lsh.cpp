@@ -212,6 +212,17 @@ int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
+DenseMatrix<float> centred(MatrixView<const float> rows) {
+  std::vector<double> mean(static_cast<size_t>(rows.cols), 0.0);
+  for (int64_t i = 0; i < rows.rows; ++i)
+    for (size_t c = 0; c < mean.size(); ++c) mean[c] += static_cast<double>(rows.row(i)[c]);
+  DenseMatrix<float> moved(rows.rows, rows.cols);
+  for (size_t c = 0; c < mean.size(); ++c) mean[c] /= static_cast<double>(rows.rows);
+  for (int64_t i = 0; i < rows.rows; ++i)
+    for (size_t c = 0; c < mean.size(); ++c) moved.row(i)[c] = rows.row(i)[c] - static_cast<float>(mean[c]);
+  return moved;
+}
+
 }  // namespace
 
 uint32_t bucket_rank(uint32_t code, BucketOrder order) {
@@ -263,6 +274,23 @@ void HashDirections::hash_in_double(MatrixView<const float> rows, int64_t begin,
     }
     codes[i - begin] = code;
   }
+}
+
+std::vector<uint32_t> bucket_codes(MatrixView<const float> rows, const HashDirections& directions,
+                                   BucketOrder order, bool centre) {
+  if (centre) {
+    const DenseMatrix<float> moved = centred(rows);
+    return bucket_codes({moved.values.data(), moved.rows, moved.cols, moved.cols}, directions, order, false);
+  }
+  std::vector<uint32_t> codes(static_cast<size_t>(rows.rows));
+  parallel_for(divide_up(rows.rows, kMinChunkRows), [&](int64_t chunk, int) {
+    const int64_t begin = chunk * kMinChunkRows;
+    const int64_t end = std::min(rows.rows, begin + kMinChunkRows);
+    directions.hash(rows, begin, end, codes.data() + begin);
+    for (int64_t i = begin; i < end; ++i)
+      codes[static_cast<size_t>(i)] = bucket_rank(codes[static_cast<size_t>(i)], order);
+  });
+  return codes;
 }
 
 std::vector<SortedRows> sort_by_bucket(const std::vector<SortRequest>& requests, int64_t bucket_count,

@@ -79,6 +79,12 @@ struct SortSeconds {
                                                      int64_t bucket_count, BucketOrder order,
                                                      SortSeconds* seconds = nullptr);
 
+/// The bucket of every row. With `centre` the hash sees rows minus their mean. O(rows · d · r); parallel,
+/// independent of threads.
+[[nodiscard]] std::vector<uint32_t> bucket_codes(MatrixView<const float> rows,
+                                                 const HashDirections& directions, BucketOrder order,
+                                                 bool centre);
+
 /// Query positions [query_begin, query_end) share the key ranks [key_begin, key_end).
 struct RankBlock {
   int64_t query_begin = 0;

@@ -5,7 +5,10 @@
 #include <limits>
 #include <utility>
 
-#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/engine.h"
+#include "algorithms/nodes/node_work.h"
+#include "algorithms/residuals/residual.h"
+#include "algorithms/residuals/sample.h"
 #include "core/parallel.h"
 
 namespace hyperattn {
@@ -14,49 +17,43 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // log row sums of one phase, for all rows of the problem; −∞ in rows that it does not touch.
-Tensor<float> log_row_sums(const AttentionProblem& problem, Phase phase, const float* score_cap,
+Tensor<float> log_row_sums(const BoundProblem& bound, const Plan& plan, const float* score_cap,
                            int64_t* capped, int64_t* entries) {
-  Plan plan;
-  plan.phases.push_back(std::move(phase));
   *entries += count_entries(plan);
   EngineOptions options;
   options.values = false;
   options.score_cap = score_cap;
   options.capped_entries = capped;
-  return run_forward(problem, plan, options).lse;
+  return std::move(bound.engine().forward(bound, plan, options).lse);
 }
 
-Phase phase_of(std::vector<Pass> passes) {
-  Phase phase;
-  phase.passes = std::move(passes);
-  return phase;
+Plan plan_of(std::vector<Pass> passes) {
+  PlanBuilder plan;
+  for (Pass& pass : passes) plan.add(std::move(pass));
+  return plan.take();
 }
 
 // The rows of T against all keys outside their masks.
-Pass test_pass(const ApproxDNode& node) {
+Pass test_pass(const AttentionProblem& problem, const ApproxDNode& node) {
   const NodeMask& mask = *node.mask;
-  Pass unmasked;  // visits of whole groups; T takes over those of the groups that hold its rows
-  const GroupVisits visits = add_unmasked_keys(mask, Stage::approx_d, unmasked);
   std::vector<int32_t> chosen = node.test_rows;
   std::sort(chosen.begin(), chosen.end());
-  Pass pass;
-  pass.head = node.place.head;
-  pass.node = node.place.node.number;
-  pass.lists = std::move(unmasked.lists);
-  pass.visits = visits.visits;
   std::vector<int32_t> rows;
-  for (size_t g = 0; g < mask.groups.size(); ++g) {
-    const auto begin = static_cast<int64_t>(rows.size());
-    for (int64_t position = mask.groups[g].begin; position < mask.groups[g].end; ++position)
+  std::vector<int64_t> begin = {0};  // of each group's rows
+  for (const MaskGroup& group : mask.groups) {
+    for (int64_t position = group.begin; position < group.end; ++position)
       if (const auto row = static_cast<int32_t>(mask.queries[position]);
           std::binary_search(chosen.begin(), chosen.end(), row))
         rows.push_back(row);
-    const auto end = static_cast<int64_t>(rows.size());
-    if (end > begin && visits.begin[g] < visits.begin[g + 1])
-      pass.groups.push_back({begin, end, visits.begin[g], visits.begin[g + 1]});
+    begin.push_back(static_cast<int64_t>(rows.size()));
   }
-  pass.queries = RowOrder::list(std::move(rows));
-  return pass;
+  PassBuilder pass(problem, node.place.head, node.place.node.number, RowOrder::list(std::move(rows)));
+  const GroupVisits rest = GroupVisits::unmasked(mask, Stage::approx_d, pass);
+  for (size_t g = 0; g < mask.groups.size(); ++g) {
+    pass.group(begin[g], begin[g + 1]);
+    rest.visit(g, pass);
+  }
+  return pass.take();
 }
 
 struct Threshold {
@@ -102,7 +99,7 @@ double log_add(double a, double b) {
   return high + std::log1p(std::exp(std::min(a, b) - high));
 }
 
-std::vector<ApproxDNode> draw_approx_d(const CallContext& context, int64_t sample_size,
+std::vector<ApproxDNode> draw_approx_d(const Call& call, int64_t sample_size,
                                        const std::vector<HeadNode>& places,
                                        const std::vector<NodeMask>& masks) {
   std::vector<ApproxDNode> nodes(places.size());
@@ -110,23 +107,21 @@ std::vector<ApproxDNode> draw_approx_d(const CallContext& context, int64_t sampl
     const auto i = static_cast<size_t>(index);
     ApproxDNode& result = nodes[i];
     const AttentionNode& node = places[i].node;
-    const auto head = static_cast<uint32_t>(places[i].head);
     const int64_t m = std::min(sample_size, node.key_count());
     result.place = places[i];
     result.mask = &masks[i];
-    result.test_rows = sample_without_replacement(
-        RandomStream(context.seed, Purpose::row_sample, context.trial, head, node.stream), node.query_count(),
-        std::min(m, node.query_count()));
+    result.test_rows = sample_without_replacement(node_stream(call, Purpose::row_sample, places[i]),
+                                                  node.query_count(), std::min(m, node.query_count()));
     for (int32_t& row : result.test_rows) row += static_cast<int32_t>(node.query_begin);
-    result.sample =
-        draw_columns(Sampling::uniform_iid, m, node.key_count(), nullptr,
-                     RandomStream(context.seed, Purpose::key_sample, context.trial, head, node.stream));
+    result.sample = draw_columns(Sampling::uniform_iid, m, node.key_count(), nullptr,
+                                 node_stream(call, Purpose::key_sample, places[i]));
   });
   return nodes;
 }
 
-ApproxDResult approx_d(const AttentionProblem& problem, const std::vector<ApproxDNode>& nodes,
+ApproxDResult approx_d(const BoundProblem& bound, const std::vector<ApproxDNode>& nodes,
                        const ApproxDOptions& options) {
+  const AttentionProblem& problem = bound.problem();
   const int64_t rows_of_head = problem.query_count();
   const auto all_rows = static_cast<size_t>(problem.heads() * rows_of_head);
   std::vector<Pass> masked_passes(nodes.size());
@@ -134,17 +129,16 @@ ApproxDResult approx_d(const AttentionProblem& problem, const std::vector<Approx
   std::vector<Pass> sample_passes(nodes.size());
   parallel_for(static_cast<int64_t>(nodes.size()), [&](int64_t index, int) {
     const auto i = static_cast<size_t>(index);
-    const auto& [head, node] = nodes[i].place;
-    masked_passes[i] = mask_pass(head, node, *nodes[i].mask);
-    test_passes[i] = test_pass(nodes[i]);
-    sample_passes[i] = sample_pass(head, node, *nodes[i].mask, nodes[i].sample, false);
+    masked_passes[i] = mask_pass(problem, nodes[i].place, *nodes[i].mask);
+    test_passes[i] = test_pass(problem, nodes[i]);
+    sample_passes[i] = sample_pass(problem, nodes[i].place, *nodes[i].mask, nodes[i].sample, false);
   });
 
   ApproxDResult result;
   const Tensor<float> masked =
-      log_row_sums(problem, phase_of(std::move(masked_passes)), nullptr, nullptr, &result.entries);
+      log_row_sums(bound, plan_of(std::move(masked_passes)), nullptr, nullptr, &result.entries);
   const Tensor<float> unmasked =
-      log_row_sums(problem, phase_of(std::move(test_passes)), nullptr, nullptr, &result.entries);
+      log_row_sums(bound, plan_of(std::move(test_passes)), nullptr, nullptr, &result.entries);
 
   std::vector<float> cap(all_rows, std::numeric_limits<float>::infinity());
   for (const ApproxDNode& node : nodes) {
@@ -158,11 +152,11 @@ ApproxDResult approx_d(const AttentionProblem& problem, const std::vector<Approx
       });
   }
 
-  const Plan sample_plan{{phase_of(std::move(sample_passes))}};
+  const Plan sample_plan = plan_of(std::move(sample_passes));
   result.collisions = count_excluded(sample_plan);
   result.sampled_entries = count_entries(sample_plan);
-  const Tensor<float> sampled = log_row_sums(problem, sample_plan.phases[0], cap.data(),
-                                             &result.clipped_entries, &result.entries);  // step 4b
+  const Tensor<float> sampled =
+      log_row_sums(bound, sample_plan, cap.data(), &result.clipped_entries, &result.entries);  // step 4b
   result.log_denominators.assign(all_rows, -kInfinity);
   for (size_t i = 0; i < nodes.size(); ++i)
     for_each_row(nodes[i], rows_of_head, [&](int64_t row) {  // step 4c

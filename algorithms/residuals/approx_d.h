@@ -17,7 +17,10 @@
 #include <optional>
 #include <vector>
 
-#include "algorithms/methods/sparse_plan.h"
+#include "algorithms/bound_problem.h"
+#include "algorithms/call.h"
+#include "algorithms/masks/node_mask.h"
+#include "algorithms/primitives/column_sample.h"
 
 namespace hyperattn {
 
@@ -38,7 +41,7 @@ struct ApproxDNode {
 
 /// Steps 1 and 3: streams (seed, Purpose::row_sample or key_sample, trial, head, node.stream); m is clamped
 /// to the node's keys.
-[[nodiscard]] std::vector<ApproxDNode> draw_approx_d(const CallContext& context, int64_t sample_size,
+[[nodiscard]] std::vector<ApproxDNode> draw_approx_d(const Call& call, int64_t sample_size,
                                                      const std::vector<HeadNode>& places,
                                                      const std::vector<NodeMask>& masks);
 
@@ -57,7 +60,7 @@ struct ApproxDResult {
 /// Steps 2 and 4 for nodes with disjoint query rows in each head (such as one level of the causal recursion).
 /// Cost 2·d FLOPs for each masked entry, for m·n_k unmasked ones and for n_q·m sampled ones. Deterministic
 /// for any number of threads.
-[[nodiscard]] ApproxDResult approx_d(const AttentionProblem& problem, const std::vector<ApproxDNode>& nodes,
+[[nodiscard]] ApproxDResult approx_d(const BoundProblem& bound, const std::vector<ApproxDNode>& nodes,
                                      const ApproxDOptions& options);
 
 /// log(exp(a) + exp(b)) without overflow; −∞ is the neutral element.

@@ -1,156 +1,12 @@
-#include "algorithms/residuals/moments.h"
-
-#include <algorithm>
+// All keys as one Gaussian (KeyMoments in plan.h) in place of those outside a row's mask: right in number,
+// with the spread of all. Exact where the mask holds all keys, and where all keys and values of the node are
+// equal.
 #include <memory>
-#include <utility>
-#include <vector>
 
-#include "algorithms/kernels/packing.h"
-#include "core/parallel.h"
+#include "algorithms/residuals/residual.h"
 
 namespace hyperattn {
 namespace {
-
-constexpr int64_t kChunk = 256;  // keys centred at a time
-constexpr int64_t kVarianceStep = 16;
-constexpr int64_t kMostParts = 32;  // parts have sums of their own, which are added in order
-
-/// Keys [begin, end) of a node, cut into parts for threads; the same whatever their number.
-struct Parts {
-  int64_t begin;
-  int64_t end;
-  int64_t size;
-
-  explicit Parts(const AttentionNode& node)
-      : begin(node.key_begin),
-        end(node.key_end),
-        size(round_up((node.key_count() + kMostParts - 1) / kMostParts, kChunk)) {}
-
-  [[nodiscard]] int64_t count() const { return (end - begin + size - 1) / size; }
-  [[nodiscard]] int64_t first(int64_t part) const { return begin + part * size; }
-  [[nodiscard]] int64_t last(int64_t part) const { return std::min(end, first(part) + size); }
-};
-
-/// Σ over parts, each a vector of `width` doubles that `add(part, sums)` fills, divided by the keys.
-template <class Add>
-std::vector<float> mean_over_parts(const Parts& parts, int64_t width, const Add& add) {
-  std::vector<std::vector<double>> sums(static_cast<size_t>(parts.count()));
-  parallel_for(parts.count(), [&](int64_t part, int) {
-    std::vector<double>& mine = sums[static_cast<size_t>(part)];
-    mine.assign(static_cast<size_t>(width), 0.0);
-    add(part, mine);
-  });
-  std::vector<float> mean;
-  for (size_t c = 0; c < static_cast<size_t>(width); ++c) {
-    double total = 0;
-    for (const std::vector<double>& part : sums) total += part[c];
-    mean.push_back(static_cast<float>(total / static_cast<double>(parts.end - parts.begin)));
-  }
-  return mean;
-}
-
-std::vector<float> mean_row(const Parts& parts, MatrixView<const float> rows) {
-  return mean_over_parts(parts, rows.cols, [&](int64_t part, std::vector<double>& sums) {
-    for (int64_t i = parts.first(part); i < parts.last(part); ++i)
-      for (int64_t c = 0; c < rows.cols; ++c)
-        sums[static_cast<size_t>(c)] += static_cast<double>(rows.row(i)[c]);
-  });
-}
-
-/// Mean square of the columns about `centre` over every kVarianceStep-th key.
-std::vector<float> column_variances(const AttentionNode& node, MatrixView<const float> rows,
-                                    const std::vector<float>& centre) {
-  std::vector<float> sums(static_cast<size_t>(rows.cols), 0.0F);
-  for (int64_t i = node.key_begin; i < node.key_end; i += kVarianceStep)
-    for (int64_t c = 0; c < rows.cols; ++c) {
-      const float deviation = rows.row(i)[c] - centre[static_cast<size_t>(c)];
-      sums[static_cast<size_t>(c)] += deviation * deviation;
-    }
-  const auto count = static_cast<float>((node.key_count() + kVarianceStep - 1) / kVarianceStep);
-  for (float& sum : sums) sum /= count;
-  return sums;
-}
-
-/// Mean of the runs' means, each counted as its members.
-std::vector<float> mean_of_runs(const SyntheticKeys& runs, MatrixView<const float> means) {
-  std::vector<double> sums(static_cast<size_t>(means.cols), 0.0);
-  for (int64_t run = 0; run < means.rows; ++run) {
-    const auto i = static_cast<size_t>(run);
-    const auto members = static_cast<double>(runs.member_begin[i + 1] - runs.member_begin[i]);
-    for (int64_t c = 0; c < means.cols; ++c)
-      sums[static_cast<size_t>(c)] += members * static_cast<double>(means.row(run)[c]);
-  }
-  std::vector<float> mean;
-  for (const double sum : sums)
-    mean.push_back(static_cast<float>(sum / static_cast<double>(runs.member_begin.back())));
-  return mean;
-}
-
-/// Rows minus their mean, as a row-major matrix of `columns` ≥ width, with zeros beyond.
-void centre(MatrixView<const float> rows, int64_t first, int64_t count, const std::vector<float>& mean,
-            int64_t columns, float* centred) {
-  for (int64_t i = 0; i < count; ++i) {
-    const float* row = rows.row(first + i);
-    for (int64_t c = 0; c < rows.cols; ++c) centred[i * columns + c] = row[c] - mean[static_cast<size_t>(c)];
-    std::fill(centred + i * columns + rows.cols, centred + (i + 1) * columns, 0.0F);
-  }
-}
-
-/// Covariance of two sets of columns over the same rows: Σ (a − ā)ᵀ(b − b̄) / rows, a's columns × b's.
-class Covariance {
- public:
-  Covariance(MatrixView<const float> a, const std::vector<float>& mean_a, MatrixView<const float> b,
-             const std::vector<float>& mean_b)
-      : a_(a), b_(b), mean_a_(mean_a), mean_b_(mean_b), columns_(round_up(b.cols, tile_kernels().lanes)) {}
-
-  [[nodiscard]] std::vector<float> over(const Parts& parts) const {
-    return mean_over_parts(parts, a_.cols * b_.cols, [&](int64_t part, std::vector<double>& sums) {
-      Scratch scratch{Buffer<float>(kChunk * a_.cols), Buffer<float>(kChunk * columns_),
-                      Buffer<float>(kChunk * round_up(columns_, tile_kernels().panel)),
-                      Buffer<float>(a_.cols * columns_)};
-      for (int64_t first = parts.first(part); first < parts.last(part); first += kChunk)
-        add_chunk(first, std::min(kChunk, parts.last(part) - first), scratch, sums);
-    });
-  }
-
- private:
-  struct Scratch {
-    Buffer<float> a;
-    Buffer<float> b;
-    Buffer<float> panels;
-    Buffer<float> product;
-  };
-
-  void add_chunk(int64_t first, int64_t count, Scratch& scratch, std::vector<double>& sums) const {
-    centre(a_, first, count, mean_a_, a_.cols, scratch.a.data());
-    centre(b_, first, count, mean_b_, columns_, scratch.b.data());
-    std::vector<const float*> rows;
-    for (int64_t i = 0; i < count; ++i) rows.push_back(scratch.b.data() + i * columns_);
-    const TileKernels& kernels = tile_kernels();
-    pack_rows(rows.data(), count, columns_, columns_, kernels.panel, kChunk, scratch.panels.data());
-    MultiplyArguments product;
-    product.rows = a_.cols;
-    product.columns = columns_;
-    product.depth = count;
-    product.a = scratch.a.data();
-    product.a_row = 1;
-    product.a_step = a_.cols;
-    product.b = scratch.panels.data();
-    product.b_panel_stride = kChunk * kernels.panel;
-    product.c = scratch.product.data();
-    product.c_stride = columns_;
-    kernels.multiply(product);
-    for (int64_t i = 0; i < a_.cols; ++i)
-      for (int64_t j = 0; j < b_.cols; ++j)
-        sums[static_cast<size_t>(i * b_.cols + j)] += static_cast<double>(scratch.product[i * columns_ + j]);
-  }
-
-  MatrixView<const float> a_;
-  MatrixView<const float> b_;
-  const std::vector<float>& mean_a_;
-  const std::vector<float>& mean_b_;
-  int64_t columns_;
-};
 
 int64_t masked_keys(const NodeMask& mask, const MaskGroup& group) {
   int64_t keys = 0;
@@ -161,69 +17,52 @@ int64_t masked_keys(const NodeMask& mask, const MaskGroup& group) {
   return keys;
 }
 
-}  // namespace
-
-KeyMoments key_moments(const AttentionProblem& problem, int64_t head, const AttentionNode& node) {
-  const MatrixView<const float> keys = problem.key.matrix(head);
-  const MatrixView<const float> values = problem.value.matrix(head);
-  const Parts parts(node);
-  KeyMoments moments;
-  moments.mean_key = mean_row(parts, keys);
-  moments.mean_value = mean_row(parts, values);
-  moments.covariance = Covariance(keys, moments.mean_key, keys, moments.mean_key).over(parts);
-  moments.cross_covariance = Covariance(keys, moments.mean_key, values, moments.mean_value).over(parts);
-  return moments;
-}
-
-LinearValues missed_covariance(const AttentionProblem& problem, int64_t head, const AttentionNode& node,
-                               const SyntheticKeys& runs) {
-  const MatrixView<const float> keys = problem.key.matrix(head);
-  const MatrixView<const float> values = problem.value.matrix(head);
-  const Parts parts(node);
-  // Both covariances are taken about the same point; that of the runs' means spares a pass over all keys.
-  const std::vector<float> mean_key = mean_of_runs(runs, runs.key.view().matrix(0));
-  const std::vector<float> mean_value = mean_of_runs(runs, runs.value.view().matrix(0));
-  LinearValues linear;
-  linear.variance = column_variances(node, keys, mean_key);
-  linear.cross_covariance = Covariance(keys, mean_key, values, mean_value).over(parts);
-  const auto d = static_cast<size_t>(keys.cols);
-  const auto d_v = static_cast<size_t>(values.cols);
-  for (int64_t run = 0; run < runs.key.shape().rows; ++run) {
-    const auto i = static_cast<size_t>(run);
-    const float share = static_cast<float>(runs.member_begin[i + 1] - runs.member_begin[i]) /
-                        static_cast<float>(node.key_count());
-    const float* key = runs.key.matrix(0).row(run);
-    const float* value = runs.value.matrix(0).row(run);
-    for (size_t a = 0; a < d; ++a) {
-      const float deviation = key[a] - mean_key[a];
-      linear.variance[a] -= share * deviation * deviation;
-      for (size_t b = 0; b < d_v; ++b)
-        linear.cross_covariance[a * d_v + b] -= share * deviation * (value[b] - mean_value[b]);
-    }
-  }
-  for (float& variance : linear.variance) variance = std::max(variance, 0.0F);
-  return linear;
-}
-
-Pass moments_pass(const AttentionProblem& problem, int64_t head, const AttentionNode& node,
-                  const NodeMask& mask) {
-  Pass pass;
-  pass.head = head;
-  pass.node = node.number;
-  pass.queries = mask.queries;
-  GroupVisits masked;
-  masked.begin.assign(mask.groups.size() + 1, 0);
-  if (!mask.ranges.empty()) masked = add_masked_keys(mask, Stage::block, pass);
-  pass.visits = std::move(masked.visits);
+Pass moments_pass(const BoundProblem& bound, const HeadNode& place, const NodeMask& mask) {
+  PassBuilder pass(bound.problem(), place.head, place.node.number, mask.queries);
+  const bool has_mask = !mask.ranges.empty();
+  const GroupVisits masked = has_mask ? GroupVisits::masked(mask, Stage::block, pass) : GroupVisits();
   bool wanted = false;
   for (size_t g = 0; g < mask.groups.size(); ++g) {
     const MaskGroup& group = mask.groups[g];
-    const int64_t outside = node.key_count() - masked_keys(mask, group);
-    pass.groups.push_back({group.begin, group.end, masked.begin[g], masked.begin[g + 1], outside});
+    const int64_t outside = place.node.key_count() - masked_keys(mask, group);
+    pass.group(group.begin, group.end);
+    if (has_mask) masked.visit(g, pass);
+    pass.visit_moments(outside);
     wanted = wanted || outside > 0;
   }
-  if (wanted) pass.moments = std::make_shared<const KeyMoments>(key_moments(problem, head, node));
-  return pass;
+  if (wanted)
+    pass.with_moments(std::make_shared<const KeyMoments>(bound.key_moments(place.head, place.node)));
+  return pass.take();
+}
+
+class MomentsResidual final : public DescribedResidual {
+ public:
+  MomentsResidual() : DescribedResidual({"moments", "as one Gaussian", {}}) {}
+
+  [[nodiscard]] bool counts_keys() const override { return false; }
+  [[nodiscard]] bool needs_ranks() const override { return false; }
+  [[nodiscard]] std::string no_gradient() const override {
+    return "has no gradient with residual: moments; use another residual, such as calibrated_centroids";
+  }
+  [[nodiscard]] double entries(const AttentionNode& node, double masked, int64_t,
+                               int64_t head_dim) const override {
+    return masked < static_cast<double>(node.key_count()) ? static_cast<double>(head_dim) : 0;
+  }
+
+  [[nodiscard]] std::unique_ptr<ResidualPlanner> plan(const ResidualRequest& request) const override {
+    return passes_by_node([&bound = request.bound, &nodes = request.nodes](size_t i, const NodeMask& mask) {
+      std::vector<Pass> passes;
+      passes.push_back(moments_pass(bound, nodes[i], mask));
+      return passes;
+    });
+  }
+};
+
+}  // namespace
+
+const Residual& residual_moments() {
+  static const MomentsResidual residual;
+  return residual;
 }
 
 }  // namespace hyperattn

@@ -46,13 +46,12 @@ void add(const std::string& backend, bool causal, bool backward, int64_t longest
 
 void register_backend_benchmarks() {
   for (const Backend* backend : all_backends()) {
-    if (backend->name() == "reference") continue;  // the specification: its speed means nothing
+    if (!backend->engine().is_fast()) continue;  // the specification: its speed means nothing
     const int64_t longest_forward = backend->name() == "dense" ? 16384 : 131072;
-    const int64_t longest_backward = backend->capabilities().approximate ? 131072 : 16384;
+    const int64_t longest_backward = backend->method().capabilities().approximate ? 131072 : 16384;
     for (const bool causal : {false, true}) {
-      if (causal && !backend->capabilities().causal) continue;
       add(backend->name(), causal, false, longest_forward);
-      if (backend->capabilities().backward) add(backend->name(), causal, true, longest_backward);
+      if (backend->engine().no_gradient().empty()) add(backend->name(), causal, true, longest_backward);
     }
   }
 }

@@ -7,7 +7,8 @@
 #include <ostream>
 #include <utility>
 
-#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/kernels/instruction_set.h"
+#include "algorithms/registry.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/timing.h"
@@ -97,7 +98,7 @@ Lines softmax_norm() {
   set_thread_count(2);
   const OneHead head(16384, kDim, false);
   const double pass = median_call("exact", head, false, 5).forward;
-  ExactQuantities exact(head.problem, 2024, 0);
+  ExactQuantities exact(head.problem, default_engine(), 2024, 0);
   const Stopwatch watch;
   if (exact.softmax_norm(0).status != NormStatus::converged)
     fail_environment("the norm of the softmax matrix did not converge");

@@ -34,10 +34,10 @@ OneHead::OneHead(int64_t rows, int64_t dim, bool causal)
       output_gradient(normal_rows(rows, dim, Purpose::output_gradient)),
       problem{query.view(), key.view(), value.view(), default_scale(dim), causal} {}
 
-CallContext headline_context(const Backend& backend) {
+Call headline_context(const Backend& backend) {
   const std::map<std::string, int64_t> settings = {
       {"block_size", 256}, {"sample_size", 256}, {"bucket_count", 128}, {"min_seq_len", 2048}};
-  CallContext context;
+  Call context;
   context.seed = kDraw.seed;
   context.parameters = default_parameters(backend.parameters());
   for (const auto& [name, value] : settings)
@@ -47,7 +47,7 @@ CallContext headline_context(const Backend& backend) {
 
 CallSeconds time_call(const std::string& backend_name, const OneHead& head, bool backward) {
   const Backend& backend = backend_called(backend_name);
-  const CallContext context = headline_context(backend);
+  const Call context = headline_context(backend);
   CallSeconds seconds;
   Stopwatch watch;
   const ForwardState state = backend.forward(head.problem, context);

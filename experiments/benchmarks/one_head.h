@@ -22,7 +22,7 @@ struct OneHead {
 };
 
 /// The backend's defaults with b = m = 256, 128 buckets and min_seq_len 2048 where it has them.
-[[nodiscard]] CallContext headline_context(const Backend& backend);
+[[nodiscard]] Call headline_context(const Backend& backend);
 
 struct CallSeconds {
   double forward = 0;

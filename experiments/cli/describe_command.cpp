@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <iostream>
 
-#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/kernels/instruction_set.h"
 #include "core/machine.h"
 #include "core/memory.h"
 #include "core/parallel.h"

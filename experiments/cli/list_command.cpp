@@ -78,12 +78,12 @@ void print_parameters(const std::vector<ParameterSpec>& specs) {
   }
 }
 
-std::string abilities(const Capabilities& can) {
-  std::vector<std::string> words;
-  if (can.causal) words.emplace_back("causal");
-  if (can.backward) words.emplace_back("backward");
+std::string abilities(const Backend& backend) {
+  std::vector<std::string> words = {"causal"};
+  const Capabilities can = backend.method().capabilities();
+  if (backend.no_gradient(default_parameters(backend.parameters())).empty()) words.emplace_back("backward");
   if (can.mask) words.emplace_back("mask of the user's own");
-  if (can.unequal_lengths) words.emplace_back("n_q != n_k");
+  words.emplace_back("n_q != n_k");
   if (can.replay) words.emplace_back("replay");
   return joined(words, ", ");
 }
@@ -92,7 +92,7 @@ void list_backends() {
   std::cout << "backends\n";
   for (const Backend* backend : all_backends()) {
     std::cout << "  " << backend->name() << ": " << backend->meaning() << "\n";
-    std::cout << "    can: " << abilities(backend->capabilities()) << "\n";
+    std::cout << "    can: " << abilities(*backend) << "\n";
     print_parameters(backend->parameters());
   }
 }
@@ -129,7 +129,6 @@ void list_language_model() {
   std::cout << "architectures of models\n  " << architecture_names() << "\n";
   std::cout << "backends\n";
   for (const Backend* backend : registry.backends) {
-    if (!backend->capabilities().causal) continue;
     std::cout << "  " << backend->name() << ": " << backend->meaning() << "\n";
     print_parameters(backends_section().specs(registry, backend->name()));
   }

@@ -300,6 +300,16 @@ std::string describe_parameters(const Parameters& parameters, const std::vector<
 
 }  // namespace
 
+AttentionProblem problem_of(const InputPoint& input) {
+  AttentionProblem problem;
+  problem.query.shape = input.shapes->query;
+  problem.key.shape = input.shapes->key;
+  problem.value.shape = input.shapes->value;
+  problem.scale = input.scale ? static_cast<float>(*input.scale) : default_scale(problem.head_dim());
+  problem.causal = input.causal;
+  return problem;
+}
+
 Grid expand_grid(const ExperimentConfig& config) {
   const double combinations = count_combinations(config);
   if (combinations > static_cast<double>(kMaximumCases))

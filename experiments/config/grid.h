@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "algorithms/problem.h"
 #include "core/parameters.h"
 #include "experiments/config/config.h"
 #include "experiments/inputs/input_source.h"
@@ -27,6 +28,9 @@ struct InputPoint {
   bool label_tells_apart = false;     ///< another point is equal but for its label
   std::optional<InputShapes> shapes;  ///< absent where the source refuses; `validate_cases` says why
 };
+
+/// The problem that a point's shapes promise, without data.
+[[nodiscard]] AttentionProblem problem_of(const InputPoint& input);
 
 struct Case {
   std::string id;    ///< 16 hexadecimal digits; a hash of `case_parameters_json`

@@ -56,29 +56,10 @@ class Findings {
   std::vector<Finding> all_;
 };
 
-/// The problem that the shapes promise, without data.
-AttentionProblem problem_of(const InputPoint& input) {
-  AttentionProblem problem;
-  problem.query.shape = input.shapes->query;
-  problem.key.shape = input.shapes->key;
-  problem.value.shape = input.shapes->value;
-  problem.scale = input.scale ? static_cast<float>(*input.scale) : default_scale(problem.query.shape.dim);
-  problem.causal = input.causal;
-  return problem;
-}
-
 /// Whether the input point can be made at all.
 bool check_input(const InputPoint& input, const std::string& example, Findings& findings) {
   try {
     (void)input.source->shapes(input.parameters);
-    if (input.causal && input.shapes->query.rows != input.shapes->key.rows) {
-      findings.add(Blame::usage,
-                   "causal: true needs as many queries as keys, but there are " +
-                       std::to_string(input.shapes->query.rows) + " queries and " +
-                       std::to_string(input.shapes->key.rows) + " keys",
-                   example, true);
-      return false;
-    }
     check_problem(problem_of(input));
     return true;
   } catch (const Error& error) {
@@ -91,20 +72,11 @@ bool check_input(const InputPoint& input, const std::string& example, Findings& 
 void check_case(const InputPoint& input, const Case& grid_case, Findings& findings) {
   const std::string example = describe_case(input, grid_case);
   const std::string name = "backend '" + grid_case.backend->name() + "' ";
-  const Capabilities able = grid_case.backend->capabilities();
-  const InputShapes& shapes = *input.shapes;
-  if (input.causal && !able.causal)
-    findings.add(Blame::usage, name + "has no causal form, but causal is true", example, true);
   const std::string no_gradient = grid_case.backend->no_gradient(grid_case.parameters);
   if (grid_case.pass == PassKind::forward_backward && !no_gradient.empty())
     findings.add(Blame::usage, name + no_gradient + ", but timing.pass is forward_backward", example, true);
-  if (shapes.query.rows != shapes.key.rows && !able.unequal_lengths)
-    findings.add(Blame::usage,
-                 name + "needs as many queries as keys, but there are " + std::to_string(shapes.query.rows) +
-                     " queries and " + std::to_string(shapes.key.rows) + " keys",
-                 example, true);
   const std::string wrong =
-      grid_case.backend->check(shapes.query, shapes.key, shapes.value, input.causal, grid_case.parameters);
+      grid_case.backend->check(problem_of(input), grid_case.parameters);
   if (!wrong.empty()) findings.add(Blame::usage, name + wrong, example, true);
 }
 

@@ -29,9 +29,9 @@ void check_call(const ModelConfig& config, const int32_t* ids, int64_t id_count,
   (void)attention;
 }
 
-CallContext context_of(const LayerAttention& attention, const DecoderSeed& seed, int64_t layer,
+Call context_of(const LayerAttention& attention, const DecoderSeed& seed, int64_t layer,
                        int64_t layers) {
-  CallContext context;
+  Call context;
   context.parameters = attention.parameters;
   context.seed = seed.seed;
   context.trial = seed.trial * static_cast<uint32_t>(layers) + static_cast<uint32_t>(layer);

@@ -10,7 +10,7 @@
 #include <set>
 
 #include "algorithms/backend.h"
-#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/kernels/instruction_set.h"
 #include "core/cancel.h"
 #include "core/error.h"
 #include "core/parallel.h"

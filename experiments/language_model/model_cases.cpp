@@ -107,10 +107,11 @@ double estimated_flops(const ModelCase& model_case) {
   const ModelConfig config = read_model_config(point.parameters.text("model"));
   const auto layers = static_cast<double>(config.num_hidden_layers);
   const auto replaced = static_cast<double>(model_case.replaced);
-  const double plain =
-      exact.estimated_entries(shapes.query, shapes.key, true, default_parameters(exact.parameters()));
-  const double other = model_case.grid_case->backend->estimated_entries(shapes.query, shapes.key, true,
-                                                                        model_case.grid_case->parameters);
+  AttentionProblem problem = problem_of(point);
+  problem.causal = true;
+  const double plain = exact.estimated_entries(problem, default_parameters(exact.parameters()));
+  const double other =
+      model_case.grid_case->backend->estimated_entries(problem, model_case.grid_case->parameters);
   const double attention =
       counted_flops((layers - replaced) * plain + replaced * other, shapes, PassKind::forward);
   const double matrices = 2 * matrix_weights(config) * static_cast<double>(shapes.query.rows);

@@ -62,14 +62,15 @@ double squared_frobenius(MeasureContext& context, const HeadNode& place, bool ap
     const double norm = context.exact.softmax_frobenius(place.head);
     return norm * norm;
   }
-  const float* lse = approximate_division ? context.forward.result.lse.matrix(place.head).data
-                                          : context.exact.lse(place.head);
-  return sum_of_exponentials(
-      log_row_square_sums(node_problem(context.problem(), place), lse + place.node.query_begin));
+  const RowSums& sums = approximate_division ? context.forward.result.sums : context.exact.attention().sums;
+  const auto own = std::make_shared<const RowSums>(
+      part_of(sums, place.head, place.node.query_begin, place.node.query_count()));
+  const SoftmaxMatrix p(context.exact.engine(), node_problem(context.problem(), place), own);
+  return sum_of_exponentials(p.log_row_square_sums());
 }
 
 double squared_value_frobenius(const AttentionProblem& problem, const HeadNode& place) {
-  const auto rows = as_eigen(problem.value.matrix(place.head));
+  const auto rows = as_eigen(problem.values_of(place.head));
   return rows.middleRows(place.node.key_begin, place.node.key_count()).cast<double>().squaredNorm();
 }
 
@@ -122,7 +123,7 @@ void fill_head(MeasureContext& context, int64_t head, FigureRow& row, LevelRows&
   row.figures["log_bound_diagonal"] = kNaN;
   row.figures["bound_product"] = kNaN;
   row.figures["bound_product_provable"] = kNaN;
-  if (!context.backend.capabilities().approximate) return;
+  if (!context.forward.planned.masks) return;
   const Promise promise = promise_of(context.call.parameters);
   std::map<int, Bounds> by_level;
   for (const HeadNode& place : context.approximated_nodes())

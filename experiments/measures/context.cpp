@@ -4,8 +4,7 @@
 #include <cmath>
 #include <utility>
 
-#include "algorithms/engines/cpu/engine.h"
-#include "algorithms/methods/exact.h"
+#include "algorithms/plan_builder.h"
 #include "core/eigen.h"
 #include "experiments/measures/softmax_operator.h"
 
@@ -23,12 +22,13 @@ const T& once(std::optional<T>& slot, const Compute& compute) {
 
 struct ExactQuantities::Node {
   AttentionProblem problem;
-  Tensor<float> lse;
+  std::shared_ptr<const RowSums> sums;
   std::optional<double> alpha;
   std::optional<OperatorNorm> norm;
 };
 
 struct ExactQuantities::Head {
+  std::shared_ptr<const RowSums> row_sums;
   std::optional<SoftmaxSums> sums;
   std::optional<OperatorNorm> softmax_norm;
   std::optional<double> value_norm;
@@ -37,8 +37,13 @@ struct ExactQuantities::Head {
   std::optional<double> output_frobenius;
 };
 
-ExactQuantities::ExactQuantities(const AttentionProblem& problem, uint64_t seed, uint32_t trial)
-    : problem_(problem), seed_(seed), trial_(trial), heads_(static_cast<size_t>(problem.heads())) {}
+ExactQuantities::ExactQuantities(const AttentionProblem& problem, const Engine& engine, uint64_t seed,
+                                 uint32_t trial)
+    : problem_(problem),
+      engine_(engine),
+      seed_(seed),
+      trial_(trial),
+      heads_(static_cast<size_t>(problem.heads())) {}
 
 ExactQuantities::~ExactQuantities() = default;
 
@@ -46,14 +51,33 @@ ExactQuantities::Head& ExactQuantities::cache(int64_t head) {
   return heads_[static_cast<size_t>(head)];
 }
 
+AttentionResult ExactQuantities::run(const Plan& plan, bool values) const {
+  EngineOptions options;
+  options.values = values;
+  return engine_.forward(*engine_.bind(problem_, {}), plan, options);
+}
+
 const AttentionResult& ExactQuantities::attention() {
-  if (!attention_)
-    attention_ = std::make_unique<AttentionResult>(run_forward(problem_, exact_plan(problem_)));
+  if (!attention_) attention_ = std::make_unique<AttentionResult>(run(exact_plan(problem_), true));
   return *attention_;
+}
+
+std::vector<double> ExactQuantities::log_ratios(const RowSums& sums, int64_t head) {
+  std::vector<double> ratios;
+  for (int64_t row = head * problem_.query_count(); row < (head + 1) * problem_.query_count(); ++row)
+    ratios.push_back(attention().sums.log_ratio(row, sums));
+  return ratios;
 }
 
 const float* ExactQuantities::lse(int64_t head) {
   return attention().lse.matrix(head).data;
+}
+
+const std::shared_ptr<const RowSums>& ExactQuantities::head_sums(int64_t head) {
+  std::shared_ptr<const RowSums>& sums = cache(head).row_sums;
+  if (!sums)
+    sums = std::make_shared<const RowSums>(part_of(attention().sums, head, 0, problem_.query_count()));
+  return sums;
 }
 
 DenseMatrix<double> ExactQuantities::output(int64_t head) {
@@ -62,15 +86,15 @@ DenseMatrix<double> ExactQuantities::output(int64_t head) {
 
 const SoftmaxSums& ExactQuantities::sums(int64_t head) {
   return once(cache(head).sums, [&] {
-    const AttentionProblem problem = head_problem(problem_, head);
-    return SoftmaxSums{log_column_sums(problem, lse(head), 1), log_column_sums(problem, lse(head), 2),
-                       log_row_square_sums(problem, lse(head))};
+    const SoftmaxMatrix p(engine_, head_problem(problem_, head), head_sums(head));
+    return SoftmaxSums{p.log_column_sums(1), p.log_column_sums(2), p.log_row_square_sums()};
   });
 }
 
 const OperatorNorm& ExactQuantities::softmax_norm(int64_t head) {
   return once(cache(head).softmax_norm, [&] {
-    return nonnegative_norm(softmax_operator(head_problem(problem_, head), lse(head)), head);
+    const SoftmaxMatrix p(engine_, head_problem(problem_, head), head_sums(head));
+    return nonnegative_norm(p.as_operator(), head);
   });
 }
 
@@ -119,32 +143,32 @@ ExactQuantities::Node& ExactQuantities::cache(const HeadNode& place) {
   slot->problem = node_problem(problem_, place);
   EngineOptions options;
   options.values = false;
-  slot->lse = run_forward(slot->problem, exact_plan(slot->problem), options).lse;
+  slot->sums = std::make_shared<const RowSums>(
+      engine_.forward(*engine_.bind(slot->problem, {}), exact_plan(slot->problem), options).sums);
   return *slot;
 }
 
 double ExactQuantities::node_alpha(const HeadNode& place) {
   Node& node = cache(place);
   return once(node.alpha, [&] {
-    return column_alpha(log_column_sums(node.problem, node.lse.data(), 2), place.node.query_count());
+    return column_alpha(SoftmaxMatrix(engine_, node.problem, node.sums).log_column_sums(2),
+                        place.node.query_count());
   });
 }
 
 double ExactQuantities::node_stable_rank(const HeadNode& place, OperatorNorm* norm) {
   Node& node = cache(place);
-  const float* lse = node.lse.data();
-  *norm = once(node.norm, [&] {
-    return norm_from(softmax_operator(node.problem, lse), log_column_sums(node.problem, lse, 1), place.head);
-  });
-  return sum_of_exponentials(log_row_square_sums(node.problem, lse)) / (norm->value * norm->value);
+  const SoftmaxMatrix p(engine_, node.problem, node.sums);
+  *norm = once(node.norm, [&] { return norm_from(p.as_operator(), p.log_column_sums(1), place.head); });
+  return sum_of_exponentials(p.log_row_square_sums()) / (norm->value * norm->value);
 }
 
 DenseMatrix<double> ExactQuantities::value(int64_t head) const {
-  return to_dense(as_eigen(problem_.value.matrix(head)).cast<double>());
+  return to_dense(as_eigen(problem_.values_of(head)).cast<double>());
 }
 
-MeasureContext::MeasureContext(const Backend& backend_used, const CallContext& call_made,
-                               const ForwardState& answer, ExactQuantities& exact_quantities)
+MeasureContext::MeasureContext(const Backend& backend_used, const Call& call_made, const ForwardState& answer,
+                               ExactQuantities& exact_quantities)
     : backend(backend_used),
       call(call_made),
       forward(answer),
@@ -156,24 +180,18 @@ MeasureContext::~MeasureContext() = default;
 const MaskSums* MeasureContext::mask_sums() {
   if (mask_asked_) return mask_sums_.get();
   mask_asked_ = true;
-  const std::shared_ptr<const Plan> masked = backend.mask_plan(problem(), call);
-  const std::shared_ptr<const Plan> unmasked = backend.unmasked_plan(problem(), call);
-  if (!masked || !unmasked) return nullptr;
-  EngineOptions options;
-  options.values = false;
+  if (!forward.planned.masks) return nullptr;
   mask_sums_ = std::make_unique<MaskSums>();
-  mask_sums_->masked = run_forward(problem(), *masked, options).lse;
+  mask_sums_->masked = exact.run(forward.planned.masks->masked(problem()), false).sums;
   std::map<int, Plan> levels;
-  for (const Phase& phase : unmasked->phases) levels[phase.level].phases.push_back(phase);
-  for (const auto& [level, plan] : levels)
-    mask_sums_->unmasked.emplace(level, run_forward(problem(), plan, options).lse);
+  Plan unmasked = forward.planned.masks->unmasked(problem());
+  for (Phase& phase : unmasked.phases) levels[phase.level].phases.push_back(std::move(phase));
+  for (const auto& [level, plan] : levels) mask_sums_->unmasked.emplace(level, exact.run(plan, false).lse);
   return mask_sums_.get();
 }
 
 std::vector<HeadNode> MeasureContext::approximated_nodes() const {
-  if (!backend.capabilities().approximate) return {};
-  const int64_t leaf = problem().causal ? call.parameters.integer("min_seq_len") : 0;
-  return hyperattn::approximated_nodes(nodes_of(problem(), leaf), problem().heads());
+  return forward.planned.masks ? forward.planned.masks->nodes() : std::vector<HeadNode>();
 }
 
 void MeasureContext::add_norm(int64_t head, const OperatorNorm& norm) {

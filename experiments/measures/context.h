@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "algorithms/backend.h"
-#include "algorithms/methods/sparse_plan.h"
 #include "algorithms/problem.h"
 #include "core/operator_norm.h"
 #include "core/tensor.h"
@@ -29,21 +28,29 @@ struct SoftmaxSums {
 /// on first use. Not thread-safe (each getter is parallel inside).
 class ExactQuantities {
  public:
-  /// The tensors behind `problem` must outlive this. `seed` and `trial` key the start vectors of Lanczos.
-  ExactQuantities(const AttentionProblem& problem, uint64_t seed, uint32_t trial);
+  /// Computed on `engine`; it and the tensors behind `problem` must outlive this. `seed` and `trial` key the
+  /// start vectors of Lanczos.
+  ExactQuantities(const AttentionProblem& problem, const Engine& engine, uint64_t seed, uint32_t trial);
   ~ExactQuantities();
   ExactQuantities(const ExactQuantities&) = delete;
   ExactQuantities& operator=(const ExactQuantities&) = delete;
 
   [[nodiscard]] const AttentionProblem& problem() const { return problem_; }
+  [[nodiscard]] const Engine& engine() const { return engine_; }
   [[nodiscard]] uint64_t seed() const { return seed_; }
   [[nodiscard]] uint32_t trial() const { return trial_; }
 
-  /// out = PV and lse of the exact plan (fp32 engine). One exact forward pass.
+  /// A plan run on the engine.
+  [[nodiscard]] AttentionResult run(const Plan& plan, bool values) const;
+  /// out = PV and lse of the exact plan. One exact forward pass.
   [[nodiscard]] const AttentionResult& attention();
 
+  /// log of the exact denominator of each row of one head over the result's: log D̃⁻¹D, (n_q).
+  [[nodiscard]] std::vector<double> log_ratios(const RowSums& sums, int64_t head);
   /// Log-sum-exps of one head, (n_q).
   [[nodiscard]] const float* lse(int64_t head);
+  /// Denominators of one head.
+  [[nodiscard]] const std::shared_ptr<const RowSums>& head_sums(int64_t head);
   /// PV of one head in double, (n_q, d_v).
   [[nodiscard]] DenseMatrix<double> output(int64_t head);
 
@@ -79,6 +86,7 @@ class ExactQuantities {
   [[nodiscard]] DenseMatrix<double> value(int64_t head) const;
 
   AttentionProblem problem_;
+  const Engine& engine_;
   uint64_t seed_;
   uint32_t trial_;
   std::unique_ptr<AttentionResult> attention_;
@@ -86,10 +94,10 @@ class ExactQuantities {
   std::map<std::array<int64_t, 4>, std::unique_ptr<Node>> nodes_;
 };
 
-/// Log-sum-exps over the backend's mask M^H and over its complement, of all heads: (batch, heads, n_q, 1),
-/// natural logarithm, −∞ for a row without such entries.
+/// Denominators over the backend's mask M^H, and log-sum-exps over its complement, of all heads: (batch,
+/// heads, n_q, 1), natural logarithm, −∞ for a row without such entries.
 struct MaskSums {
-  Tensor<float> masked;  ///< with all that a causal problem computes exactly
+  RowSums masked;  ///< with all that a causal problem computes exactly
   /// By level of the causal recursion (0: not causal); a level without unmasked entries is missing.
   std::map<int, Tensor<float>> unmasked;
 };
@@ -97,12 +105,12 @@ struct MaskSums {
 /// One backend's answer to one input. Build one for each case and hand it to all of its measures.
 struct MeasureContext {
   /// All four must outlive this; `exact.problem()` is the problem that `forward` answers.
-  MeasureContext(const Backend& backend_used, const CallContext& call_made, const ForwardState& answer,
+  MeasureContext(const Backend& backend_used, const Call& call_made, const ForwardState& answer,
                  ExactQuantities& exact_quantities);
   ~MeasureContext();
 
   const Backend& backend;
-  const CallContext& call;
+  const Call& call;
   const ForwardState& forward;
   ExactQuantities& exact;
 

@@ -10,29 +10,22 @@
 namespace hyperattn {
 namespace {
 
-// lse − l̃se of every row: log of D̃⁻¹D.
-Eigen::ArrayXd log_ratio(MeasureContext& context, int64_t head) {
-  const int64_t rows = context.problem().query_count();
-  const Eigen::Map<const Eigen::ArrayXf> exact(context.exact.lse(head), rows);
-  const Eigen::Map<const Eigen::ArrayXf> approximate(context.forward.result.lse.matrix(head).data, rows);
-  return exact.cast<double>() - approximate.cast<double>();
-}
-
 // ‖diag(weights)·P‖_op. Signs of rows do not change a norm, so the weights are made positive, which lets
 // Lanczos start from a positive vector.
 OperatorNorm scaled_softmax_norm(MeasureContext& context, int64_t head, const Eigen::ArrayXd& weights) {
   const double largest = weights.abs().maxCoeff<Eigen::PropagateNaN>();
   if (!std::isfinite(largest)) return {largest, NormStatus::not_finite, 0, NAN};
   if (largest == 0) return {};
-  const AttentionProblem problem = head_problem(context.problem(), head);
-  const LinearOperator p = softmax_operator(problem, context.exact.lse(head));
-  OperatorNorm norm = context.exact.nonnegative_norm(scale_rows(p, to_vector(weights.abs() / largest)), head);
+  const SoftmaxMatrix p(context.exact.engine(), head_problem(context.problem(), head),
+                        context.exact.head_sums(head));
+  OperatorNorm norm =
+      context.exact.nonnegative_norm(scale_rows(p.as_operator(), to_vector(weights.abs() / largest)), head);
   norm.value *= largest;
   return norm;
 }
 
 void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {
-  const Eigen::ArrayXd ratio = log_ratio(context, head);
+  const Eigen::ArrayXd ratio = as_eigen(context.exact.log_ratios(context.forward.result.sums, head));
   const OperatorNorm difference =
       scaled_softmax_norm(context, head, ratio.unaryExpr([](double x) { return std::expm1(x); }));
   const OperatorNorm& softmax_norm = context.exact.softmax_norm(head);

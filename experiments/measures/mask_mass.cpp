@@ -11,15 +11,16 @@ namespace hyperattn {
 namespace {
 
 std::vector<FigureRow> compute(MeasureContext& context, const Parameters&) {
-  const int64_t rows = context.problem().query_count();
   const MaskSums* sums = context.mask_sums();
   return rows_of_heads(context, [&](int64_t head, FigureRow& row) {
     double& mean = row.figures["mask_mass_mean"] = std::numeric_limits<double>::quiet_NaN();
     double& smallest = row.figures["mask_mass_min"] = std::numeric_limits<double>::quiet_NaN();
     if (sums == nullptr) return;
-    const Eigen::Map<const Eigen::ArrayXf> all(context.exact.lse(head), rows);
-    const Eigen::Map<const Eigen::ArrayXf> masked(sums->masked.matrix(head).data, rows);
-    const Eigen::ArrayXd mass = (masked.cast<double>() - all.cast<double>()).exp().min(1.0);
+    // Not Eigen's exp, which makes a number above 0 of −∞, the logarithm of a row without mask.
+    const Eigen::ArrayXd mass = as_eigen(context.exact.log_ratios(sums->masked, head))
+                                    .array()
+                                    .unaryExpr([](double log) { return std::exp(-log); })
+                                    .min(1.0);
     mean = mass.mean();
     smallest = mass.minCoeff<Eigen::PropagateNaN>();
   });

@@ -11,12 +11,11 @@ namespace {
 
 // ‖P̃V − D̃⁻¹AV‖_op with D̃⁻¹A = diag(exp(lse − l̃se))·P.
 OperatorNorm product_difference(MeasureContext& context, int64_t head) {
-  const float* exact_lse = context.exact.lse(head);
-  const float* lse = context.forward.result.lse.matrix(head).data;
+  const std::vector<double> log_factors = context.exact.log_ratios(context.forward.result.sums, head);
   const DenseMatrix<double> output = context.exact.output(head);
   RowMajorMatrix<double> difference = as_eigen(context.forward.result.out.matrix(head)).cast<double>();
   for (int64_t i = 0; i < output.rows; ++i) {
-    const double factor = std::exp(static_cast<double>(exact_lse[i]) - static_cast<double>(lse[i]));
+    const double factor = std::exp(log_factors[static_cast<size_t>(i)]);
     if (!std::isfinite(factor)) return {factor, NormStatus::not_finite, 0, NAN};
     difference.row(i) -= factor * as_eigen(output).row(i);
   }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "algorithms/plan_walk.h"
 #include "experiments/measures/described_measure.h"
 #include "experiments/measures/measures.h"
 
@@ -47,17 +48,19 @@ std::vector<int32_t> masked_keys(const Plan& plan, const HeadNode& place, int64_
       if (phase.level != place.node.level || pass.head != place.head || pass.node != place.node.number)
         continue;
       for (const QueryGroup& group : pass.groups)
-        for (int64_t position = group.begin; position < group.end; ++position) {
-          if (pass.queries[position] != place.node.query_begin + row) continue;
-          for (int64_t v = group.first_visit; v < group.last_visit; ++v) {
-            const Visit& visit = pass.visits[static_cast<size_t>(v)];
-            const RowOrder& order = pass.lists[static_cast<size_t>(visit.list)].order;
-            for (int64_t rank = visit.begin; rank < visit.end; ++rank)
-              keys.push_back(static_cast<int32_t>(order[rank]));
-          }
-        }
+        for (int64_t position = group.begin; position < group.end; ++position)
+          if (pass.queries[position] == place.node.query_begin + row)
+            for_each_entry_of_row(pass, group, position, [&](const PlanEntry& entry) {
+              keys.push_back(static_cast<int32_t>(entry.key_row()));
+            });
     }
   return keys;
+}
+
+/// The mask's entries as the backend plans them for other queries.
+Plan planned_mask(const MeasureContext& context, const AttentionProblem& problem) {
+  const auto bound = context.backend.bind(problem, context.call.parameters);
+  return context.backend.method().plan_masks(*bound, context.call)->masked(problem);
 }
 
 /// Replaces the node's queries [begin, end) by randomly chosen ones of the same node.
@@ -89,11 +92,11 @@ void count_moves(const MeasureContext& context, const Plan& before, std::vector<
           round == 1 ? probe.place.node.query_count() : probe.rows[probe.count() - round + 1] + 1;
       replace_queries(context.problem(), probe, probe.rows[probe.count() - round] + 1, end, query);
     }
-    const std::shared_ptr<const Plan> after = context.backend.mask_plan(problem, context.call);
+    const Plan after = planned_mask(context, problem);
     for (Probe& probe : probes) {
       if (round > probe.count()) continue;
       const int64_t row = probe.rows[probe.count() - round];
-      const bool same = masked_keys(before, probe.place, row) == masked_keys(*after, probe.place, row);
+      const bool same = masked_keys(before, probe.place, row) == masked_keys(after, probe.place, row);
       probe.moved += same ? 0 : 1;
     }
   }
@@ -115,10 +118,10 @@ struct Share {
 std::vector<FigureRow> compute(MeasureContext& context, const Parameters& parameters) {
   std::vector<Share> of_heads(static_cast<size_t>(context.problem().heads()));
   LevelRows levels;
-  if (context.problem().causal && context.backend.capabilities().approximate) {
-    const std::shared_ptr<const Plan> before = context.backend.mask_plan(context.problem(), context.call);
+  if (context.problem().causal && context.forward.planned.masks) {
+    const Plan before = context.forward.planned.masks->masked(context.problem());
     for (auto& [level, probes] : draw_probes(context, parameters.integer("rows"))) {
-      count_moves(context, *before, probes);
+      count_moves(context, before, probes);
       std::map<int64_t, Share> of_level;
       for (const Probe& probe : probes) {
         of_heads[static_cast<size_t>(probe.place.head)].add(probe);

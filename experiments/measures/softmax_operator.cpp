@@ -1,22 +1,23 @@
 #include "experiments/measures/softmax_operator.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
+#include <numbers>
 #include <utility>
-#include <vector>
 
-#include "algorithms/engines/cpu/engine.h"
-#include "algorithms/methods/exact.h"
-#include "algorithms/plan.h"
+#include "algorithms/plan_builder.h"
 #include "core/eigen.h"
 
 namespace hyperattn {
 namespace {
 
+/// Column sums are taken over this many parts of the rows, which are added in double.
+constexpr int64_t kRowParts = 16;
+
 template <class T>
-TensorView<T> head_view(TensorView<T> tensor, int64_t head) {
-  return {tensor.matrix(head).data, {1, 1, tensor.shape.rows, tensor.shape.dim}};
+TensorView<T> one_matrix(MatrixView<T> matrix) {
+  return {matrix.data, {1, 1, matrix.rows, matrix.cols}};
 }
 
 Tensor<float> to_tensor(MatrixView<const double> block) {
@@ -25,111 +26,103 @@ Tensor<float> to_tensor(MatrixView<const double> block) {
   return tensor;
 }
 
-// out_i = Σ_j w_ij exp(s_ij − normaliser_i) x_j.
-DenseMatrix<double> weighted_sums(AttentionProblem problem, const Plan& plan, const float* normaliser,
-                                  MatrixView<const double> x) {
-  const Tensor<float> values = to_tensor(x);
-  problem.value = values.view();
-  EngineOptions options;
-  options.row_normaliser = normaliser;
-  const AttentionResult result = run_forward(problem, plan, options);
-  return to_dense(as_eigen(result.out.matrix(0)).cast<double>());
+DenseMatrix<double> to_block(const Tensor<float>& tensor) {
+  return to_dense(as_eigen(tensor.matrix(0)).cast<double>());
 }
 
-std::vector<double> log_sums(const AttentionProblem& problem, const Plan& plan) {
-  EngineOptions options;
-  options.values = false;
-  const Tensor<float> lse = run_forward(problem, plan, options).lse;
-  return {lse.data(), lse.data() + lse.shape().size()};
+/// Denominators under which scores of twice the scale give the squares of the weights.
+RowSums squared(const RowSums& sums) {
+  RowSums square{Tensor<float>(sums.maximum.shape()), Tensor<double>(sums.sum.shape())};
+  for (int64_t i = 0; i < sums.sum.shape().size(); ++i) {
+    square.maximum.data()[i] = 2 * sums.maximum.data()[i];
+    square.sum.data()[i] = sums.sum.data()[i] * sums.sum.data()[i];
+  }
+  return square;
 }
 
-// Keys attend to queries.
-AttentionProblem exchanged(const AttentionProblem& problem) {
-  AttentionProblem other = problem;
-  std::swap(other.query, other.key);
-  other.value = other.key;  // a place holder of the right length
-  return other;
-}
-
-RowOrder reversed_rows(int64_t count) {
-  std::vector<int32_t> rows(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i) rows[static_cast<size_t>(i)] = static_cast<int32_t>(count - 1 - i);
-  return RowOrder::list(std::move(rows));
-}
-
-// Every entry of the exchanged problem, query i with weight exp(−power · lse_i).
-Plan exchanged_plan(const AttentionProblem& problem, const float* lse, int power) {
-  const int64_t queries = problem.query_count();
-  const int64_t keys = problem.key_count();
-  Pass pass;
-  pass.triangular = problem.causal;
-  pass.queries = problem.causal ? reversed_rows(keys) : RowOrder::run(0, keys);
-  KeyList list;
-  list.order = problem.causal ? reversed_rows(queries) : RowOrder::run(0, queries);
-  std::vector<float> log_weight(static_cast<size_t>(queries));
-  for (int64_t rank = 0; rank < queries; ++rank)
-    log_weight[static_cast<size_t>(rank)] = -static_cast<float>(power) * lse[list.order[rank]];
-  list.log_weight = std::make_shared<const std::vector<float>>(std::move(log_weight));
-  pass.lists.push_back(std::move(list));
-  pass.groups.push_back({0, keys, 0, 1});
-  pass.visits.push_back({0, 0, queries, 0, 0});
-  Plan plan;
-  plan.phases.emplace_back();
-  plan.phases[0].passes.push_back(std::move(pass));
-  return plan;
+AttentionProblem with_twice_the_scale(AttentionProblem problem) {
+  problem.scale *= 2;
+  return problem;
 }
 
 }  // namespace
 
 AttentionProblem head_problem(const AttentionProblem& problem, int64_t head) {
   AttentionProblem one = problem;
-  one.query = head_view(problem.query, head);
-  one.key = head_view(problem.key, head);
-  one.value = head_view(problem.value, head);
+  one.query = one_matrix(problem.query.matrix(head));
+  one.key = one_matrix(problem.keys_of(head));
+  one.value = one_matrix(problem.values_of(head));
   return one;
 }
 
 AttentionProblem node_problem(const AttentionProblem& problem, const HeadNode& place) {
   const AttentionNode& node = place.node;
-  const auto rows = [&](TensorView<const float> tensor, int64_t begin, int64_t count) {
-    return TensorView<const float>{tensor.matrix(place.head).row(begin), {1, 1, count, tensor.shape.dim}};
+  const auto rows = [](MatrixView<const float> matrix, int64_t begin, int64_t count) {
+    return TensorView<const float>{matrix.row(begin), {1, 1, count, matrix.cols}};
   };
   AttentionProblem part = problem;
-  part.query = rows(problem.query, node.query_begin, node.query_count());
-  part.key = rows(problem.key, node.key_begin, node.key_count());
-  part.value = rows(problem.value, node.key_begin, node.key_count());
+  part.query = rows(problem.query.matrix(place.head), node.query_begin, node.query_count());
+  part.key = rows(problem.keys_of(place.head), node.key_begin, node.key_count());
+  part.value = rows(problem.values_of(place.head), node.key_begin, node.key_count());
   part.causal = false;
   return part;
 }
 
-LinearOperator softmax_operator(const AttentionProblem& problem, const float* lse) {
+RowSums part_of(const RowSums& sums, int64_t head, int64_t begin, int64_t count) {
+  RowSums part{Tensor<float>({1, 1, count, 1}), Tensor<double>({1, 1, count, 1})};
+  std::copy_n(sums.maximum.matrix(head).row(begin), count, part.maximum.data());
+  std::copy_n(sums.sum.matrix(head).row(begin), count, part.sum.data());
+  return part;
+}
+
+SoftmaxMatrix::SoftmaxMatrix(const Engine& engine, const AttentionProblem& problem,
+                             std::shared_ptr<const RowSums> sums)
+    : engine_(engine),
+      problem_(problem),
+      sums_(std::move(sums)),
+      plan_(std::make_shared<const Plan>(exact_plan(problem))) {}
+
+LinearOperator SoftmaxMatrix::as_operator() const {
   LinearOperator p;
-  p.rows = problem.query_count();
-  p.cols = problem.key_count();
-  const auto plan = std::make_shared<const Plan>(exact_plan(problem));
-  p.apply = [problem, plan, lse](MatrixView<const double> x) {
-    return weighted_sums(problem, *plan, lse, x);
+  p.rows = problem_.query_count();
+  p.cols = problem_.key_count();
+  p.apply = [self = *this](MatrixView<const double> x) {
+    const Tensor<float> values = to_tensor(x);
+    AttentionProblem problem = self.problem_;
+    problem.value = values.view();
+    EngineOptions options;
+    options.denominators = self.sums_.get();
+    return to_block(self.engine_.forward(*self.engine_.bind(problem, {}), *self.plan_, options).out);
   };
-  const auto transposed = std::make_shared<const Plan>(exchanged_plan(problem, lse, 1));
-  const auto zeros = std::make_shared<const std::vector<float>>(static_cast<size_t>(p.cols), 0.0F);
-  p.apply_transposed = [problem = exchanged(problem), transposed, zeros](MatrixView<const double> y) {
-    return weighted_sums(problem, *transposed, zeros->data(), y);
+  p.apply_transposed = [self = *this](MatrixView<const double> y) {
+    const auto bound = self.engine_.bind(self.problem_, {});
+    return to_block(self.engine_.transposed(*bound, *self.plan_, *self.sums_, to_tensor(y).view()));
   };
   return p;
 }
 
-std::vector<double> log_column_sums(const AttentionProblem& problem, const float* lse, int power) {
-  AttentionProblem other = exchanged(problem);
-  other.scale *= static_cast<float>(power);
-  return log_sums(other, exchanged_plan(problem, lse, power));
+std::vector<double> SoftmaxMatrix::log_column_sums(int power) const {
+  const int64_t rows = problem_.query_count();
+  Tensor<float> parts({1, 1, rows, kRowParts}, 0.0F);
+  for (int64_t i = 0; i < rows; ++i) parts.matrix(0).row(i)[i * kRowParts / rows] = 1;
+  const auto bound = engine_.bind(power == 2 ? with_twice_the_scale(problem_) : problem_, {});
+  const Tensor<float> sums = power == 2 ? engine_.transposed(*bound, *plan_, squared(*sums_), parts.view())
+                                        : engine_.transposed(*bound, *plan_, *sums_, parts.view());
+  std::vector<double> logs;
+  for (int64_t j = 0; j < problem_.key_count(); ++j)
+    logs.push_back(std::log(as_eigen(sums.matrix(0)).row(j).cast<double>().sum()));
+  return logs;
 }
 
-std::vector<double> log_row_square_sums(const AttentionProblem& problem, const float* lse) {
-  AttentionProblem doubled = problem;
-  doubled.scale *= 2;
-  std::vector<double> log_sum = log_sums(doubled, exact_plan(problem));
-  for (size_t i = 0; i < log_sum.size(); ++i) log_sum[i] -= 2 * static_cast<double>(lse[i]);
-  return log_sum;
+std::vector<double> SoftmaxMatrix::log_row_square_sums() const {
+  EngineOptions options;
+  options.values = false;
+  const auto bound = engine_.bind(with_twice_the_scale(problem_), {});
+  const RowSums of_squares = engine_.forward(*bound, *plan_, options).sums;
+  const RowSums square = squared(*sums_);
+  std::vector<double> logs;
+  for (int64_t i = 0; i < problem_.query_count(); ++i) logs.push_back(of_squares.log_ratio(i, square));
+  return logs;
 }
 
 double sum_of_exponentials(const std::vector<double>& logarithms) {

@@ -110,7 +110,7 @@ std::vector<double> train_retrieval(const Backend& backend, const Parameters& pa
     const Tensor<float> query = as_tensor(examples.query * query_weights);
     const Tensor<float> key = as_tensor(examples.key * key_weights);
     const AttentionProblem problem{query.view(), key.view(), value.view(), default_scale(task.dim), false};
-    CallContext context;
+    Call context;
     context.parameters = parameters;
     context.seed = task.seed;
     context.trial = static_cast<uint32_t>(step);

@@ -36,8 +36,9 @@ void check_task(const BackendArguments& arguments, const RetrievalTask& task) {
   if (task.classes > task.length)
     fail_usage("train: classes must be at most seq_len (" + std::to_string(task.length) + "), but is " +
                std::to_string(task.classes));
-  const TensorShape shape{1, 1, task.length, task.dim};
-  const std::string wrong = arguments.backend->check(shape, shape, shape, false, arguments.parameters);
+  AttentionProblem problem;
+  problem.query.shape = problem.key.shape = problem.value.shape = {1, 1, task.length, task.dim};
+  const std::string wrong = arguments.backend->check(problem, arguments.parameters);
   if (!wrong.empty()) fail_usage(backend + wrong);
 }
 

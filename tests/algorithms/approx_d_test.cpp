@@ -4,8 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "algorithms/engines/reference/reference.h"
-#include "algorithms/residuals/theory_estimator.h"
+#include "algorithms/engines/reference/reference_plan.h"
 #include "core/eigen.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -18,15 +17,13 @@ namespace {
 using Matrix = RowMajorMatrix<double>;
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-SparseOptions options_for(MaskKind mask, int64_t sample_size) {
-  SparseOptions options;
-  options.mask = mask;
-  options.bucket_count = 4;
-  options.block_size = 16;
-  options.band_width = 6;
-  options.min_seq_len = 32;
-  options.sample_size = sample_size;
-  return options;
+Settings settings_for(const std::string& mask, int64_t sample_size) {
+  return {{"mask", mask},
+          {"bucket_count", int64_t{4}},
+          {"block_size", int64_t{16}},
+          {"band_width", int64_t{6}},
+          {"min_seq_len", int64_t{32}},
+          {"sample_size", sample_size}};
 }
 
 // exp(scores) of one head relative to exp(shift).
@@ -84,21 +81,19 @@ TEST_CASE("ApproxD is Algorithm 2, formula by formula") {
   for (const ProblemSize& size :
        {ProblemSize{70, 70, 5, 3, 1, 2}, ProblemSize{33, 90, 5, 3}, ProblemSize{90, 33, 5, 3},
         ProblemSize{4, 1, 5, 3}, ProblemSize{1, 20, 5, 3}})
-    for (const MaskKind kind : {MaskKind::sort_lsh, MaskKind::band, MaskKind::none})
+    for (const std::string kind : {"sort_lsh", "band", "none"})
       for (const ApproxDOptions& approx : variants) {
         RandomProblem p(size, 3, 2.0);
-        const SparseOptions options = options_for(kind, std::min<int64_t>(size.keys, 20));
-        const NodeTree tree = nodes_of(p.problem, options.min_seq_len);
-        const auto places = approximated_nodes(tree, p.problem.heads());
-        const auto masks = build_masks(p.problem, {}, options, places, nullptr);
-        const auto nodes = draw_approx_d({}, options.sample_size, places, masks);
-        const ApproxDResult seen = approx_d(p.problem, nodes, approx);
+        const int64_t m = std::min<int64_t>(size.keys, 20);
+        const Call call = call_for("hyper", settings_for(kind, m), 0);
+        const auto masks = node_masks(p.problem, call);
+        const auto nodes = draw_approx_d(call, m, masks->nodes(), masks->masks());
+        const ApproxDResult seen = approx_d(*bound_of(p.problem), nodes, approx);
         int64_t clipped = 0;
         int64_t floored = 0;
         double largest = 0;
         for (const ApproxDNode& node : nodes) {
-          Plan mask;
-          mask.phases.push_back({{mask_pass(node.place.head, node.place.node, *node.mask)}, 0});
+          const Plan mask = plan_of(mask_pass(p.problem, node.place, *node.mask));
           const Expected expected =
               algorithm_two(scores_of(p.problem, node.place.head),
                             dense_weights(mask, node.place.head, size.queries, size.keys), node, approx);
@@ -111,7 +106,7 @@ TEST_CASE("ApproxD is Algorithm 2, formula by formula") {
             if (log_seen != log_expected) largest = std::max(largest, std::abs(log_seen - log_expected));
           }
         }
-        INFO(to_string(size) << ", mask " << static_cast<int>(kind) << ", kappa "
+        INFO(to_string(size) << ", mask " << kind << ", kappa "
                              << (approx.kappa ? std::to_string(*approx.kappa) : "auto") << ", clip "
                              << approx.clip_constant);
         CHECK(largest < 1e-5);
@@ -124,10 +119,9 @@ TEST_CASE("ApproxD is Algorithm 2, formula by formula") {
 TEST_CASE("T has min(m, n_q) distinct rows and the sample m keys") {
   RandomProblem p({30, 90, 5, 3});
   for (const int64_t m : {1, 29, 30, 31, 90}) {
-    const SparseOptions options = options_for(MaskKind::none, m);
-    const auto places = approximated_nodes(nodes_of(p.problem, 1), 1);
-    const auto masks = build_masks(p.problem, {}, options, places, nullptr);
-    const auto nodes = draw_approx_d({}, m, places, masks);
+    const Call call = call_for("hyper", settings_for("none", m), 0);
+    const auto masks = node_masks(p.problem, call);
+    const auto nodes = draw_approx_d(call, m, masks->nodes(), masks->masks());
     CHECK(static_cast<int64_t>(nodes[0].test_rows.size()) == std::min<int64_t>(m, 30));
     CHECK(static_cast<int64_t>(nodes[0].sample.rows.size()) == m);
   }
@@ -139,18 +133,18 @@ TEST_CASE("without clip and floor ApproxD is the uniform estimate, and unbiased 
   const int64_t n_k = 50;
   RandomProblem p({n_q, n_k, 4, 2});
   const DoubleResult exact = attention_in_double(p.problem);
-  SparseOptions options = options_for(MaskKind::sort_lsh, 10);
-  options.sampling = Sampling::uniform_iid;
+  Settings settings = settings_for("sort_lsh", 10);
+  settings.emplace_back("sampling", std::string("uniform_iid"));
   std::vector<Moments> denominators(static_cast<size_t>(n_q));
   double largest = 0;
   for (int seed = 0; seed < kSeeds; ++seed) {
-    CallContext context;
-    context.seed = static_cast<uint64_t>(seed);
-    const auto places = approximated_nodes(nodes_of(p.problem, 1), 1);
-    const auto masks = build_masks(p.problem, context, options, places, nullptr);
-    const ApproxDResult d = approx_d(p.problem, draw_approx_d(context, 10, places, masks), {kInf, 0.5, 0});
+    const Call call = call_for("hyper", settings, static_cast<uint64_t>(seed));
+    const auto masks = node_masks(p.problem, call);
+    const auto nodes = draw_approx_d(call, 10, masks->nodes(), masks->masks());
+    const ApproxDResult d = approx_d(*bound_of(p.problem), nodes, {kInf, 0.5, 0});
     // The residual estimator with the same i.i.d. keys has the same denominators.
-    const DoubleResult residual = run_plan_in_double(p.problem, sparse_plan(p.problem, context, options));
+    const DoubleResult residual =
+        run_plan_in_double(p.problem, *planned("hyper", p.problem, settings, call.seed).plan);
     for (size_t i = 0; i < static_cast<size_t>(n_q); ++i) {
       denominators[i].add(std::exp(d.log_denominators[i]));
       largest = std::max(largest, std::abs(d.log_denominators[i] - residual.lse.data()[i]));
@@ -180,7 +174,7 @@ TEST_CASE("the theory estimator is D~^-1 A S^T S V with the denominators that it
     const Settings settings = theory_settings(25);
     const ForwardState state = run_backend("hyper", p.problem, settings);
     for (int64_t head = 0; head < p.problem.heads(); ++head) {
-      const Matrix weights = dense_weights(*state.plan, head, size.queries, size.keys);
+      const Matrix weights = dense_weights(*state.planned.plan, head, size.queries, size.keys);
       const Matrix a = (scores_of(p.problem, head).array().exp() * weights.array()).matrix();
       Matrix out = a * as_eigen(p.problem.value.matrix(head)).cast<double>();
       for (int64_t i = 0; i < size.queries; ++i)
@@ -202,15 +196,15 @@ TEST_CASE("the theory estimator is D~^-1 A S^T S V with the denominators that it
 TEST_CASE("causal theory: denominators are leaves plus ApproxD of every node, products likewise") {
   const int64_t n = 150;
   RandomProblem p({n, n, 5, 3, 1, 2, true});
-  SparseOptions options = options_for(MaskKind::sort_lsh, 12);
-  options.min_seq_len = 20;
-  const ApproxDOptions approx;
-  CallContext context;
-  context.seed = 5;
-  const ForwardState state = theory_attention(p.problem, context, options, approx);
+  Settings settings = settings_for("sort_lsh", 12);
+  settings.emplace_back("min_seq_len", int64_t{20});
+  settings.emplace_back("estimator", std::string("theory"));
+  const ApproxDOptions approx;  // as the parameters' defaults
+  const Call call = call_for("hyper", settings, 5);
+  const ForwardState state = backend_named("hyper").forward(p.problem, call);
   const int64_t head = 1;
   const Matrix a = scores_of(p.problem, head).array().exp();
-  const NodeTree tree = nodes_of(p.problem, options.min_seq_len);
+  const NodeTree tree = nodes_of(p.problem, 20);
   Eigen::VectorXd denominators = Eigen::VectorXd::Zero(n);
   Matrix weights = Matrix::Zero(n, n);
   for (const CausalLeaf& leaf : tree.leaves)
@@ -223,28 +217,23 @@ TEST_CASE("causal theory: denominators are leaves plus ApproxD of every node, pr
   denominators = (weights.array() * a.array()).matrix().rowwise().sum();
   const std::vector<double> norms = squared_row_norms(p.problem.value.matrix(head));
   int approximated = 0;
-  for (const auto& level : tree.levels)
-    for (const AttentionNode& node : level) {
-      if (node.exact) continue;
-      ++approximated;
-      const std::vector<HeadNode> places = {{head, node}};
-      const auto masks = build_masks(p.problem, context, options, places, nullptr);
-      const auto nodes = draw_approx_d(context, options.sample_size, places, masks);
-      Plan mask;
-      mask.phases.push_back({{mask_pass(head, node, masks[0])}, 0});
-      const Matrix dense = dense_weights(mask, head, n, n);
-      const auto part = [&](const Matrix& x) -> Matrix {
-        return x.block(node.query_begin, node.key_begin, node.query_count(), node.key_count());
-      };
-      const Expected expected =
-          algorithm_two(part(scores_of(p.problem, head)), part(dense), nodes[0], approx);
-      denominators.segment(node.query_begin, node.query_count()) += expected.denominators;
-      const ColumnSample sample = draw_by_norm(12, node.key_count(), norms.data() + node.key_begin, 0,
-                                               RandomStream(5, Purpose::value_sample, 0, head, node.stream));
-      for (size_t r = 0; r < sample.rows.size(); ++r)
-        weights.block(node.query_begin, node.key_begin + sample.rows[r], node.query_count(), 1).array() +=
-            std::exp(static_cast<double>(sample.log_weights[r]));
-    }
+  const auto all_masks = node_masks(p.problem, call);
+  for (const ApproxDNode& drawn : draw_approx_d(call, 12, all_masks->nodes(), all_masks->masks())) {
+    if (drawn.place.head != head) continue;
+    const AttentionNode& node = drawn.place.node;
+    ++approximated;
+    const Matrix dense = dense_weights(plan_of(mask_pass(p.problem, drawn.place, *drawn.mask)), head, n, n);
+    const auto part = [&](const Matrix& x) -> Matrix {
+      return x.block(node.query_begin, node.key_begin, node.query_count(), node.key_count());
+    };
+    const Expected expected = algorithm_two(part(scores_of(p.problem, head)), part(dense), drawn, approx);
+    denominators.segment(node.query_begin, node.query_count()) += expected.denominators;
+    const ColumnSample sample = draw_by_norm(12, node.key_count(), norms.data() + node.key_begin, 0,
+                                             RandomStream(5, Purpose::value_sample, 0, head, node.stream));
+    for (size_t r = 0; r < sample.rows.size(); ++r)
+      weights.block(node.query_begin, node.key_begin + sample.rows[r], node.query_count(), 1).array() +=
+          std::exp(static_cast<double>(sample.log_weights[r]));
+  }
   CHECK(approximated >= 3);
   const Matrix out = denominators.cwiseInverse().asDiagonal() * (weights.array() * a.array()).matrix() *
                      as_eigen(p.problem.value.matrix(head)).cast<double>();
@@ -316,9 +305,9 @@ TEST_CASE("theory: a value matrix of zeros, rows wholly in the mask, and rows wi
   Settings file = theory_settings(10);
   file.emplace_back("mask", std::string("file"));
   file.emplace_back("approx_kappa", kInf);
-  CallContext context = context_for("hyper", file);
-  context.mask = &half;
-  const ForwardState state = backend_named("hyper").forward(q.problem, context);
+  Call call = call_for("hyper", file);
+  call.mask = &half;
+  const ForwardState state = backend_named("hyper").forward(q.problem, call);
   CHECK(state.result.lse.data()[30] == -kInf);
   CHECK(state.result.out.data()[30 * 3] == 0);
   CHECK(std::isfinite(state.result.lse.data()[0]));
@@ -340,17 +329,16 @@ TEST_CASE("theory gives the same bits for any number of threads, and refuses wha
   }
   set_thread_count(before);
   const Backend& hyper = backend_named("hyper");
-  CHECK_THROWS_WITH(hyper.backward(p.problem, context_for("hyper", settings), one, p.dout.view()),
+  CHECK_THROWS_WITH(hyper.backward(p.problem, call_for("hyper", settings), one, p.dout.view()),
                     Catch::Contains("theory") && Catch::Contains("gradient"));
   Replay replay;
-  CallContext replayed = context_for("hyper", settings);
+  Call replayed = call_for("hyper", settings);
   replayed.replay = &replay;
   CHECK_THROWS_WITH(hyper.forward(p.problem, replayed), Catch::Contains("replay"));
   const auto refusal = [&](const Settings& changed) {
     Settings all = theory_settings(40);
     all.insert(all.end(), changed.begin(), changed.end());
-    return hyper.check(p.problem.query.shape, p.problem.key.shape, p.problem.value.shape, true,
-                       context_for("hyper", all).parameters);
+    return hyper.check(p.problem, call_for("hyper", all).parameters);
   };
   CHECK(refusal({}).empty());
   CHECK_THAT(refusal({{"sample_size", int64_t{0}}}), Catch::Contains("sample_size"));

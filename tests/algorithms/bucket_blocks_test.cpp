@@ -158,9 +158,9 @@ TEST_CASE("bucket blocks give the same bits for any number of threads") {
 }
 
 TEST_CASE("bucket choices that cannot go together are refused in one sentence") {
-  const TensorShape shape{1, 1, 512, 16};
+  const RandomProblem p({512, 512, 16, 16, 1, 1, true});
   const auto wrong = [&](const Settings& settings) {
-    return backend_named("hyper").check(shape, shape, shape, true, context_for("hyper", settings).parameters);
+    return backend_named("hyper").check(p.problem, call_for("hyper", settings).parameters);
   };
   REQUIRE_THAT(wrong({{"blocks", std::string("banded")}, {"buckets", std::string("kmeans")}}),
                Catch::Matchers::Contains("choose blocks: aligned"));

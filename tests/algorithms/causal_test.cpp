@@ -4,8 +4,7 @@
 #include <catch2/catch.hpp>
 #include <set>
 
-#include "algorithms/engines/reference/reference.h"
-#include "algorithms/methods/sparse_plan.h"
+#include "algorithms/engines/reference/reference_plan.h"
 #include "core/eigen.h"
 #include "plan_checks.h"
 
@@ -18,7 +17,7 @@ TEST_CASE("leaves and cross nodes hold every entry on or below the diagonal exac
   for (const int64_t n : {1, 2, 3, 7, 8, 9, 64, 97, 100})
     for (const int64_t leaf_rows : {1, 2, 3, 8, 1000}) {
       INFO("n " << n << ", min_seq_len " << leaf_rows);
-      const CausalTree tree = causal_tree(n, leaf_rows);
+      const CausalTree tree = causal_tree(n, n, leaf_rows);
       Matrix seen = Matrix::Zero(n, n);
       int64_t next = 0;
       for (const CausalLeaf& leaf : tree.leaves) {
@@ -63,14 +62,11 @@ TEST_CASE("the whole problem is one node of level 0 and stream 0") {
 
 TEST_CASE("in a causal plan every phase is one level, and rows see the sample of each of their nodes") {
   RandomProblem p({200, 200, 5, 4, 1, 2, true});
-  SparseOptions options;
-  options.mask = MaskKind::none;
-  options.min_seq_len = 32;
-  options.sample_size = 10;
-  CallContext context;
-  context.seed = 3;
-  const Plan plan = sparse_plan(p.problem, context, options);
-  const CausalTree tree = causal_tree(200, 32);
+  const PlannedCall call =
+      planned("hyper", p.problem,
+              {{"mask", std::string("none")}, {"min_seq_len", int64_t{32}}, {"sample_size", int64_t{10}}}, 3);
+  const Plan& plan = *call.plan;
+  const CausalTree tree = causal_tree(200, 200, 32);
   Matrix expected = Matrix::Zero(200, 200);
   for (const CausalLeaf& leaf : tree.leaves)
     for (int64_t i = leaf.begin; i < leaf.end; ++i)
@@ -94,11 +90,10 @@ TEST_CASE("in a causal plan every phase is one level, and rows see the sample of
 
 TEST_CASE("a sample larger than a node's keys is clamped: the node is exact") {
   RandomProblem p({64, 64, 5, 4, 1, 1, true});
-  SparseOptions options;
-  options.mask = MaskKind::none;
-  options.min_seq_len = 8;
-  options.sample_size = 40;
-  const Matrix weights = dense_weights(sparse_plan(p.problem, {}, options), 0, 64, 64);
+  const PlannedCall call =
+      planned("hyper", p.problem,
+              {{"mask", std::string("none")}, {"min_seq_len", int64_t{8}}, {"sample_size", int64_t{40}}}, 0);
+  const Matrix weights = dense_weights(*call.plan, 0, 64, 64);
   const Matrix lower = Matrix::Ones(64, 64).triangularView<Eigen::Lower>();
   CHECK((weights - lower).cwiseAbs().maxCoeff() < 1e-6);
 }
@@ -122,21 +117,21 @@ int64_t changed_rows_before(const Tensor<float>& a, const Tensor<float>& b, int6
   return changed;
 }
 
-struct Method {
+struct Variant {
   std::string backend;
   Settings settings;
 };
 
-std::string to_string(const Method& method) {
-  std::string text = method.backend;
-  for (const auto& [name, value] : method.settings) text += " " + name + "=" + hyperattn::to_string(value);
+std::string to_string(const Variant& variant) {
+  std::string text = variant.backend;
+  for (const auto& [name, value] : variant.settings) text += " " + name + "=" + hyperattn::to_string(value);
   return text;
 }
 
 // Every backend, and of hyper every value of every option that plans otherwise.
-std::vector<Method> all_methods() {
+std::vector<Variant> all_variants() {
   const auto text = [](const char* value) { return ParameterValue(std::string(value)); };
-  std::vector<Method> methods = {
+  std::vector<Variant> variants = {
       {"reference", {}}, {"dense", {}}, {"exact", {}}, {"lsh", {{"mask", text("band")}}}};
   const Settings options = {{"mask", text("none")},
                             {"mask", text("band")},
@@ -154,26 +149,26 @@ std::vector<Method> all_methods() {
                             {"residual", text("none")},
                             {"residual", text("centroids")},
                             {"residual", text("columns+centroids")}};
-  methods.push_back({"hyper", {}});
-  for (const auto& option : options) methods.push_back({"hyper", {option}});
+  variants.push_back({"hyper", {}});
+  for (const auto& option : options) variants.push_back({"hyper", {option}});
   for (const char* buckets : {"lsh", "random", "kmeans"}) {
-    methods.push_back({"lsh", {{"buckets", text(buckets)}}});
-    methods.push_back({"lsh", {{"buckets", text(buckets)}, {"query_blocks", text("by_bucket")}}});
+    variants.push_back({"lsh", {{"buckets", text(buckets)}}});
+    variants.push_back({"lsh", {{"buckets", text(buckets)}, {"query_blocks", text("by_bucket")}}});
     for (const char* residual : {"none", "centroids", "columns+centroids"})
-      methods.push_back({"hyper", {{"buckets", text(buckets)}, {"residual", text(residual)}}});
-    methods.push_back({"hyper", {{"buckets", text(buckets)}, {"estimator", text("theory")}}});
+      variants.push_back({"hyper", {{"buckets", text(buckets)}, {"residual", text(residual)}}});
+    variants.push_back({"hyper", {{"buckets", text(buckets)}, {"estimator", text("theory")}}});
   }
-  return methods;
+  return variants;
 }
 
-// The method's settings with sizes for a problem of few rows.
-Settings with_sizes(const Method& method, int64_t block_size, int64_t min_seq_len, int64_t sample_size) {
-  Settings settings = method.settings;
-  if (method.backend != "lsh" && method.backend != "hyper") return settings;
+// The variant's settings with sizes for a problem of few rows.
+Settings with_sizes(const Variant& variant, int64_t block_size, int64_t min_seq_len, int64_t sample_size) {
+  Settings settings = variant.settings;
+  if (variant.backend != "lsh" && variant.backend != "hyper") return settings;
   settings.emplace_back("bucket_count", int64_t{8});
   settings.emplace_back("block_size", block_size);
   settings.emplace_back("min_seq_len", min_seq_len);
-  if (method.backend == "hyper") settings.emplace_back("sample_size", sample_size);
+  if (variant.backend == "hyper") settings.emplace_back("sample_size", sample_size);
   return settings;
 }
 
@@ -181,15 +176,15 @@ TEST_CASE("row i never depends on a later key or value: bits of earlier outputs 
   const int64_t n = 701;
   const ProblemSize size{n, n, 8, 5, 1, 2, true};
   const RandomProblem p(size);
-  for (const Method& method : all_methods()) {
-    const Settings settings = with_sizes(method, 32, 64, 30);
-    const ForwardState before = run_backend(method.backend, p.problem, settings);
+  for (const Variant& variant : all_variants()) {
+    const Settings settings = with_sizes(variant, 32, 64, 30);
+    const ForwardState before = run_backend(variant.backend, p.problem, settings);
     for (const int64_t first : {int64_t{1}, int64_t{64}, int64_t{351}, n - 1}) {
       RandomProblem changed(size);
       change_rows(changed.key, first);
       change_rows(changed.value, first);
-      const ForwardState after = run_backend(method.backend, changed.problem, settings);
-      INFO(to_string(method) << ", changed from row " << first);
+      const ForwardState after = run_backend(variant.backend, changed.problem, settings);
+      INFO(to_string(variant) << ", changed from row " << first);
       CHECK(changed_rows_before(before.result.out, after.result.out, first) == 0);
       CHECK(changed_rows_before(before.result.lse, after.result.lse, first) == 0);
       CHECK(changed_rows_before(before.result.out, after.result.out, n) > 0);
@@ -214,26 +209,26 @@ TEST_CASE("causal plans of awkward sizes run as the interpreter in double says, 
     for (const int64_t min_seq_len : {1, 2, 5, 16, 1000}) {
       RandomProblem p({n, n, 7, 3, 2, 2, true}, static_cast<uint64_t>(n), 1.5);
       const DoubleResult exact = attention_in_double(p.problem);
-      for (const Method& method : all_methods()) {
-        const ForwardState state = run_backend(method.backend, p.problem,
-                                               with_sizes(method, 8, min_seq_len, std::min<int64_t>(n, 6)));
-        INFO(to_string(method) << ", n " << n << ", min_seq_len " << min_seq_len);
-        const bool planned = method.backend == "lsh" || method.backend == "hyper";
-        if (!planned || n <= min_seq_len) {  // one leaf
+      for (const Variant& variant : all_variants()) {
+        const ForwardState state = run_backend(variant.backend, p.problem,
+                                               with_sizes(variant, 8, min_seq_len, std::min<int64_t>(n, 6)));
+        INFO(to_string(variant) << ", n " << n << ", min_seq_len " << min_seq_len);
+        const bool sparse = variant.backend == "lsh" || variant.backend == "hyper";
+        if (!sparse || n <= min_seq_len) {  // one leaf
           CHECK(largest_difference(state.result.out, exact.out) < 2e-6);
           CHECK(largest_difference(state.result.lse, exact.lse) < 2e-6);
           continue;
         }
-        const DoubleResult expected = run_plan_in_double(p.problem, *state.plan);
-        if (method.settings.empty() ||
-            method.settings.back().second != ParameterValue(std::string("theory"))) {
+        const DoubleResult expected = run_plan_in_double(p.problem, *state.planned.plan);
+        if (variant.settings.empty() ||
+            variant.settings.back().second != ParameterValue(std::string("theory"))) {
           CHECK(largest_difference(state.result.out, expected.out) < 1e-5);
           CHECK(largest_difference(state.result.lse, expected.lse) < 1e-5);
           continue;
         }
         for (int64_t head = 0; head < p.problem.heads(); ++head) {
-          const Matrix out =
-              output_of_weights(p.problem, dense_weights(*state.plan, head, n, n), state.result, head);
+          const Matrix out = output_of_weights(p.problem, dense_weights(*state.planned.plan, head, n, n),
+                                               state.result, head);
           const double largest =
               (out - as_eigen(state.result.out.matrix(head)).cast<double>()).cwiseAbs().maxCoeff();
           CHECK(largest < 1e-5 * (1 + out.cwiseAbs().maxCoeff()));

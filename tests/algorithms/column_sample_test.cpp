@@ -5,8 +5,7 @@
 #include <cmath>
 #include <set>
 
-#include "algorithms/engines/reference/reference.h"
-#include "algorithms/methods/sparse_plan.h"
+#include "algorithms/engines/reference/reference_plan.h"
 #include "plan_checks.h"
 #include "statistics.h"
 
@@ -93,21 +92,19 @@ TEST_CASE("numerator and denominator of the residual estimator are unbiased (|z|
   const int64_t n_k = 60;
   RandomProblem p({n_q, n_k, 4, 2});
   const DoubleResult exact = attention_in_double(p.problem);
-  for (const Sampling sampling : {Sampling::uniform, Sampling::uniform_iid, Sampling::value_norm})
-    for (const MaskKind mask : {MaskKind::sort_lsh, MaskKind::none, MaskKind::band}) {
-      SparseOptions options;
-      options.mask = mask;
-      options.bucket_count = 4;
-      options.block_size = 10;
-      options.band_width = 5;
-      options.sample_size = 12;
-      options.sampling = sampling;
+  for (const std::string sampling : {"uniform", "uniform_iid", "value_norm"})
+    for (const std::string mask : {"sort_lsh", "none", "band"}) {
+      const Settings settings = {{"mask", mask},
+                                 {"bucket_count", int64_t{4}},
+                                 {"block_size", int64_t{10}},
+                                 {"band_width", int64_t{5}},
+                                 {"sample_size", int64_t{12}},
+                                 {"sampling", sampling}};
       std::vector<Moments> denominator(static_cast<size_t>(n_q));
       std::vector<Moments> numerator(static_cast<size_t>(n_q * 2));
       for (int seed = 0; seed < kSeeds; ++seed) {
-        CallContext context;
-        context.seed = static_cast<uint64_t>(seed);
-        const DoubleResult result = run_plan_in_double(p.problem, sparse_plan(p.problem, context, options));
+        const PlannedCall call = planned("hyper", p.problem, settings, static_cast<uint64_t>(seed));
+        const DoubleResult result = run_plan_in_double(p.problem, *call.plan);
         for (int64_t i = 0; i < n_q; ++i) {
           const double row_sum = std::exp(result.lse.data()[i]);
           denominator[static_cast<size_t>(i)].add(row_sum);
@@ -124,8 +121,7 @@ TEST_CASE("numerator and denominator of the residual estimator are unbiased (|z|
               worst,
               std::abs(numerator[static_cast<size_t>(i * 2 + c)].z(row_sum * exact.out.data()[i * 2 + c])));
       }
-      INFO("sampling " << static_cast<int>(sampling) << ", mask " << static_cast<int>(mask)
-                       << ": largest |z| " << worst << " of " << n_q * 3);
+      INFO("sampling " << sampling << ", mask " << mask << ": largest |z| " << worst << " of " << n_q * 3);
       CHECK(worst < kZBound);
       CHECK(worst > 0);
     }
@@ -178,15 +174,12 @@ TEST_CASE("the error of the denominator falls as m^(-1/2) (|z| < 4.5)") {
   const DoubleResult exact = attention_in_double(p.problem);
   std::vector<Moments> squared_errors;
   for (const int64_t m : {16, 64, 256, 1024}) {
-    SparseOptions options;
-    options.mask = MaskKind::none;
-    options.sample_size = m;
-    options.sampling = Sampling::uniform_iid;
+    const Settings settings = {
+        {"mask", std::string("none")}, {"sample_size", m}, {"sampling", std::string("uniform_iid")}};
     Moments squares;
     for (int seed = 0; seed < kSeeds; ++seed) {
-      CallContext context;
-      context.seed = static_cast<uint64_t>(seed);
-      const DoubleResult result = run_plan_in_double(p.problem, sparse_plan(p.problem, context, options));
+      const PlannedCall call = planned("hyper", p.problem, settings, static_cast<uint64_t>(seed));
+      const DoubleResult result = run_plan_in_double(p.problem, *call.plan);
       double sum = 0;
       for (int64_t i = 0; i < 16; ++i)
         sum += std::pow(std::expm1(result.lse.data()[i] - exact.lse.data()[i]), 2);

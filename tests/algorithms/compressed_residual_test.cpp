@@ -1,4 +1,4 @@
-#include "algorithms/residuals/compressed_residual.h"
+#include "algorithms/residuals/compressed.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -7,12 +7,11 @@
 #include <numeric>
 #include <set>
 
-#include "algorithms/engines/cpu/engine.h"
-#include "algorithms/engines/reference/reference.h"
+#include "algorithms/engines/cpu/run_plan.h"
 #include "algorithms/engines/reference/reference_plan.h"
-#include "algorithms/methods/sparse_plan.h"
 #include "algorithms/primitives/column_masses.h"
-#include "algorithms/residuals/centroids.h"
+#include "algorithms/residuals/columns.h"
+#include "algorithms/residuals/runs.h"
 #include "core/eigen.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -37,8 +36,21 @@ NodeMask blocks_of(int64_t queries, int64_t keys, int64_t block) {
   return sorted_mask(std::move(q), std::move(k), aligned_blocks(queries, keys, block));
 }
 
+// What a residual plans for head 0 beside a mask of the test's own.
+Plan residual_plan(const std::string& residual, const AttentionProblem& problem, const NodeMask& mask,
+                   int64_t sample_size) {
+  const auto bound = bound_of(problem);
+  const Call call = call_for("hyper", {{"residual", residual}});
+  const std::vector<HeadNode> nodes = {{0, whole_problem(problem.query_count(), problem.key_count())}};
+  const ResidualRequest request{*bound, call, nodes, sample_size};
+  PlanBuilder plan;
+  for (Pass& pass : find_residual(residual)->plan(request)->passes(0, mask))
+    plan.phase().add(std::move(pass));
+  return plan.take();
+}
+
 // One row's output, entry by entry from the formula: the row's block, then every centroid outside of it.
-std::vector<double> expected_row(const AttentionProblem& p, const NodeMask& mask, const CentroidList& c,
+std::vector<double> expected_row(const AttentionProblem& p, const NodeMask& mask, const RankedList& c,
                                  const MaskGroup& group, int64_t query) {
   const RankRange own = mask.ranges[static_cast<size_t>(group.first_range)];
   std::vector<double> sum(static_cast<size_t>(p.value_dim()), 0.0);
@@ -54,8 +66,8 @@ std::vector<double> expected_row(const AttentionProblem& p, const NodeMask& mask
   for (int64_t rank = own.begin; rank < own.end; ++rank)
     add(p.key.matrix(0).row(mask.keys[rank]), p.value.matrix(0).row(mask.keys[rank]), 1);
   const SyntheticKeys& means = *c.list.synthetic;
-  for (size_t r = 0; r < c.first_ranks.size(); ++r) {
-    if (c.first_ranks[r] >= own.begin && c.first_ranks[r] < own.end) continue;
+  for (size_t r = 0; r < c.ranks.size(); ++r) {
+    if (c.ranks[r] >= own.begin && c.ranks[r] < own.end) continue;
     const auto run = static_cast<int64_t>(r);
     const int64_t begin = means.member_begin[r];
     const int64_t end = means.member_begin[r + 1];
@@ -89,19 +101,19 @@ TEST_CASE("runs of centroids keep within blocks and hold every rank once") {
       const NodeMask mask = blocks_of(53, keys, 16);
       std::vector<int32_t> ranks(static_cast<size_t>(keys));
       std::iota(ranks.begin(), ranks.end(), 0);
-      const CentroidList c = make_centroids(p.problem, 0, mask, ranks, std::min(budget, keys));
-      CAPTURE(keys, budget, c.first_ranks);
+      const RankedList c = make_centroids(*bound_of(p.problem), 0, mask, ranks, std::min(budget, keys));
+      CAPTURE(keys, budget, c.ranks);
       const SyntheticKeys& means = *c.list.synthetic;
       REQUIRE(means.member_begin.back() == keys);
-      REQUIRE(c.first_ranks.size() + 1 == means.member_begin.size());
+      REQUIRE(c.ranks.size() + 1 == means.member_begin.size());
       const int64_t blocks = (keys + 15) / 16;
-      REQUIRE(static_cast<int64_t>(c.first_ranks.size()) <= std::min(budget, keys) + blocks);
-      for (size_t r = 0; r < c.first_ranks.size(); ++r) {
+      REQUIRE(static_cast<int64_t>(c.ranks.size()) <= std::min(budget, keys) + blocks);
+      for (size_t r = 0; r < c.ranks.size(); ++r) {
         const int64_t begin = means.member_begin[r];
         const int64_t end = means.member_begin[r + 1];
         REQUIRE(begin < end);
         REQUIRE(begin / 16 == (end - 1) / 16);
-        REQUIRE(c.first_ranks[r] == begin);
+        REQUIRE(c.ranks[r] == begin);
         REQUIRE((*c.list.log_weight)[r] == Approx(std::log(static_cast<double>(end - begin))).margin(1e-7));
         for (int64_t m = begin; m < end; ++m) REQUIRE(means.member_order[m] == mask.keys[m]);
       }
@@ -112,14 +124,11 @@ TEST_CASE("centroids give block plus weighted means, computed from the formula")
   for (const int64_t keys : {17, 97}) {
     const RandomProblem p({53, keys, 8, 5}, 11);
     const NodeMask mask = blocks_of(53, keys, 16);
-    const RandomStream stream(1, Purpose::row_sample);
-    Plan plan;
-    plan.phases.push_back(
-        {{compressed_pass(p.problem, 0, whole_problem(53, keys), mask, {.centroids = 12}, stream)}, 0});
+    const Plan plan = residual_plan("centroids", p.problem, mask, 12);
     const AttentionResult seen = run_forward(p.problem, plan);
     std::vector<int32_t> ranks(static_cast<size_t>(keys));
     std::iota(ranks.begin(), ranks.end(), 0);
-    const CentroidList c = make_centroids(p.problem, 0, mask, ranks, 12);
+    const RankedList c = make_centroids(*bound_of(p.problem), 0, mask, ranks, 12);
     double worst = 0;
     for (const MaskGroup& group : mask.groups)
       for (int64_t position = group.begin; position < group.end; ++position) {
@@ -156,9 +165,11 @@ TEST_CASE("column masses are softmax weights of the sampled rows") {
   const RandomProblem p({40, keys, 8, 4}, 5, 4);
   const NodeMask mask = blocks_of(40, keys, 32);
   const AttentionNode node = whole_problem(40, keys);
-  const std::vector<int32_t> rows = draw_mass_rows(node, false, RandomStream(1, Purpose::row_sample));
+  const std::vector<int32_t> rows =
+      draw_mass_rows(p.problem, node, false, RandomStream(1, Purpose::row_sample));
   REQUIRE(static_cast<int64_t>(rows.size()) == kMassRows);
-  const ColumnMasses seen = column_masses(p.problem, 0, node, mask, SampledQueries(p.problem, 0, rows));
+  const ColumnMasses seen =
+      column_masses(p.problem, 0, node, mask.key_ranks, SampledQueries(p.problem, 0, rows));
   const Eigen::RowVectorXd expected = softmax_by_rank(p.problem, mask, rows).colwise().sum();
   for (int64_t rank = 0; rank < keys; ++rank) {
     CAPTURE(rank, seen.mass[static_cast<size_t>(rank)], expected(rank));
@@ -168,12 +179,13 @@ TEST_CASE("column masses are softmax weights of the sampled rows") {
 }
 
 TEST_CASE("masses come from the node's own queries, or from those before them in a causal node") {
-  const CausalTree tree = causal_tree(100, 30);
+  const RandomProblem p({100, 100, 4, 4, 1, 1, true});
+  const CausalTree tree = causal_tree(100, 100, 30);
   const RandomStream stream(3, Purpose::row_sample);
   for (const auto& level : tree.levels)
     for (const AttentionNode& node : level)
       for (const bool earlier : {false, true}) {
-        const std::vector<int32_t> rows = draw_mass_rows(node, earlier, stream);
+        const std::vector<int32_t> rows = draw_mass_rows(p.problem, node, earlier, stream);
         const std::set<int32_t> distinct(rows.begin(), rows.end());
         CAPTURE(node.key_begin, node.query_begin, earlier, rows);
         REQUIRE(distinct.size() ==
@@ -182,7 +194,8 @@ TEST_CASE("masses come from the node's own queries, or from those before them in
         REQUIRE(*distinct.rbegin() < (earlier ? node.key_end : node.query_end));
       }
   // Without causal mask there are no earlier queries.
-  REQUIRE(draw_mass_rows(whole_problem(9, 50), true, stream).size() == 9);
+  const RandomProblem plain({9, 50, 4, 4});
+  REQUIRE(draw_mass_rows(plain.problem, whole_problem(9, 50), true, stream).size() == 9);
 }
 
 TEST_CASE("the largest places, of equals the first") {
@@ -197,24 +210,25 @@ TEST_CASE("calibrated centroids, computed from their formula") {
       const RandomProblem p({53, keys, 8, 5}, 11, spread);
       const NodeMask mask = blocks_of(53, keys, 16);
       const AttentionNode node = whole_problem(53, keys);
-      const std::vector<int32_t> rows = draw_mass_rows(node, false, RandomStream(1, Purpose::row_sample));
+      const std::vector<int32_t> rows =
+          draw_mass_rows(p.problem, node, false, RandomStream(1, Purpose::row_sample));
       const SampledQueries queries(p.problem, 0, rows);
-      const ColumnMasses masses = column_masses(p.problem, 0, node, mask, queries);
+      const ColumnMasses masses = column_masses(p.problem, 0, node, mask.key_ranks, queries);
       const int64_t budget = keys / 3 + 1;
-      const CentroidList c = make_calibrated_centroids(p.problem, 0, mask, budget, queries, masses);
+      const RankedList c = make_calibrated_centroids(*bound_of(p.problem), 0, mask, budget, queries, masses);
       const RowMajorMatrix<double> weights = softmax_by_rank(p.problem, mask, rows);
       const SyntheticKeys& means = *c.list.synthetic;
-      CAPTURE(keys, spread, c.first_ranks);
+      CAPTURE(keys, spread, c.ranks);
       const int64_t blocks = (keys + 15) / 16;
-      REQUIRE(static_cast<int64_t>(c.first_ranks.size()) <= std::max(budget, blocks + 1));
+      REQUIRE(static_cast<int64_t>(c.ranks.size()) <= std::max(budget, blocks + 1));
       REQUIRE(means.member_begin.front() == 0);
       REQUIRE(means.member_begin.back() == keys);
-      for (size_t r = 0; r < c.first_ranks.size(); ++r) {
+      for (size_t r = 0; r < c.ranks.size(); ++r) {
         const int64_t begin = means.member_begin[r];
         const int64_t size = means.member_begin[r + 1] - begin;
         CAPTURE(r, begin, size);
         REQUIRE(size > 0);
-        REQUIRE(c.first_ranks[r] == begin);
+        REQUIRE(c.ranks[r] == begin);
         REQUIRE(begin / 16 == (begin + size - 1) / 16);
         const Eigen::RowVectorXd mass = weights.middleCols(begin, size).colwise().sum();
         Eigen::RowVectorXd key = Eigen::RowVectorXd::Zero(8);
@@ -255,14 +269,14 @@ TEST_CASE("a key with much of the mass is a run of its own, and a run without ma
   std::fill_n(p.key.matrix(0).row(mask.keys[21]), 4, 30.0F);  // takes all mass: the others get e^−1000
   const AttentionNode node = whole_problem(20, 64);
   const SampledQueries queries(p.problem, 0,
-                               draw_mass_rows(node, false, RandomStream(1, Purpose::row_sample)));
-  const ColumnMasses masses = column_masses(p.problem, 0, node, mask, queries);
-  const CentroidList c = make_calibrated_centroids(p.problem, 0, mask, 12, queries, masses);
-  CAPTURE(c.first_ranks);
-  const auto own = std::find(c.first_ranks.begin(), c.first_ranks.end(), 21);
-  REQUIRE(own != c.first_ranks.end());
+                               draw_mass_rows(p.problem, node, false, RandomStream(1, Purpose::row_sample)));
+  const ColumnMasses masses = column_masses(p.problem, 0, node, mask.key_ranks, queries);
+  const RankedList c = make_calibrated_centroids(*bound_of(p.problem), 0, mask, 12, queries, masses);
+  CAPTURE(c.ranks);
+  const auto own = std::find(c.ranks.begin(), c.ranks.end(), 21);
+  REQUIRE(own != c.ranks.end());
   REQUIRE(*(own + 1) == 22);
-  for (size_t r = 0; r < c.first_ranks.size(); ++r) {
+  for (size_t r = 0; r < c.ranks.size(); ++r) {
     const auto size =
         static_cast<double>(c.list.synthetic->member_begin[r + 1] - c.list.synthetic->member_begin[r]);
     REQUIRE(static_cast<double>((*c.list.log_weight)[r]) == Approx(std::log(size)).margin(1e-6));
@@ -308,13 +322,14 @@ TEST_CASE("compressed residuals agree with the plan in double, forward and backw
                                              {"bucket_count", int64_t{8}},
                                              {"min_seq_len", int64_t{32}},
                                              {"sample_size", int64_t{40}}});
-      const DoubleResult expected = run_plan_in_double(p.problem, *seen.plan);
+      const DoubleResult expected = run_plan_in_double(p.problem, *seen.planned.plan);
       CAPTURE(residual, causal);
       REQUIRE(largest_difference(seen.result.out, expected.out) < 1e-5);
       REQUIRE(largest_difference(seen.result.lse, expected.lse) < 1e-5);
-      const AttentionGradients gradients = run_backward(p.problem, *seen.plan, seen.result, p.dout.view());
+      const AttentionGradients gradients =
+          run_backward(p.problem, *seen.planned.plan, seen.result, p.dout.view());
       const DoubleGradients wanted =
-          run_plan_backward_in_double(p.problem, *seen.plan, expected, p.dout.view());
+          run_plan_backward_in_double(p.problem, *seen.planned.plan, expected, p.dout.view());
       REQUIRE(largest_difference(gradients.dquery, wanted.dquery) < 1e-4);
       REQUIRE(largest_difference(gradients.dkey, wanted.dkey) < 1e-4);
       REQUIRE(largest_difference(gradients.dvalue, wanted.dvalue) < 1e-4);
@@ -351,11 +366,10 @@ Plan with_means_of(const AttentionProblem& p, const Plan& plan) {
 TEST_CASE("gradients through centroids are those of the formula with runs, shares and weights held fixed") {
   for (const bool calibrated : {false, true}) {
     RandomProblem p({20, 50, 4, 3}, 17);
-    Plan plan;
-    plan.phases.push_back(
-        {{compressed_pass(p.problem, 0, whole_problem(20, 50), blocks_of(20, 50, 16),
-                          {.centroids = 12, .calibrated = calibrated}, RandomStream(1, Purpose::row_sample))},
-         0});
+    // The estimate of masses is paid for in keys.
+    const Plan plan = calibrated ? residual_plan("calibrated_centroids", p.problem, blocks_of(20, 50, 16),
+                                                 12 + kMassPlanningKeys)
+                                 : residual_plan("centroids", p.problem, blocks_of(20, 50, 16), 12);
     const auto objective = [&]() {
       const DoubleResult r = run_plan_in_double(p.problem, with_means_of(p.problem, plan));
       double sum = 0;
@@ -423,7 +437,7 @@ TEST_CASE("centroids have less error than the paper's sample on Gaussian keys") 
 
 TEST_CASE("a budget is split by the share of columns, and leaves a centroid unless all are columns") {
   const auto seen = [](int64_t keys, double share) {
-    const Compression split = split_budget(keys, share);
+    const ColumnBudget split = split_budget(keys, share);
     return std::make_pair(split.columns, split.centroids);
   };
   using Split = std::pair<int64_t, int64_t>;
@@ -452,10 +466,9 @@ TEST_CASE("columns and centroids stand for all keys when the planning costs more
 }
 
 TEST_CASE("residuals that cannot go with other parameters are refused in one sentence") {
-  const TensorShape shape{1, 1, 512, 16};
+  const RandomProblem p({512, 512, 16, 16});
   const auto wrong = [&](const Settings& settings) {
-    return backend_named("hyper").check(shape, shape, shape, false,
-                                        context_for("hyper", settings).parameters);
+    return backend_named("hyper").check(p.problem, call_for("hyper", settings).parameters);
   };
   REQUIRE(wrong({{"residual", std::string("centroids")}}).empty());
   REQUIRE(wrong({{"residual", std::string("none")}}).empty());

@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "algorithms/engines/reference/reference.h"
+#include "algorithms/backend.h"
 #include "core/parallel.h"
 #include "random_problem.h"
 
@@ -8,8 +8,16 @@ namespace hyperattn::testing {
 namespace {
 
 TEST_CASE("dense is exact attention in float") {
-  const ProblemSize sizes[] = {
-      {1, 1, 1, 1}, {31, 257, 7, 5, 2, 2}, {33, 32, 65, 64}, {300, 300, 16, 3, 1, 2, true}, {257, 1, 2, 256}};
+  const ProblemSize sizes[] = {{1, 1, 1, 1},
+                               {31, 257, 7, 5, 2, 2},
+                               {33, 32, 65, 64},
+                               {300, 300, 16, 3, 1, 2, true},
+                               {257, 1, 2, 256},
+                               {31, 257, 7, 5, 2, 2, true},
+                               {257, 31, 7, 5, 1, 1, true},
+                               {65, 131, 16, 9, 2, 6, false, 2},
+                               {65, 131, 16, 9, 1, 4, true, 1},
+                               {131, 131, 8, 8, 1, 1, true, 0, 33}};
   const Backend* dense = find_backend("dense");
   REQUIRE(dense != nullptr);
   for (const ProblemSize& size : sizes) {
@@ -19,7 +27,10 @@ TEST_CASE("dense is exact attention in float") {
     const DoubleResult exact = attention_in_double(p.problem);
     CHECK(largest_difference(state.result.out, exact.out) < 2e-6);
     CHECK(largest_difference(state.result.lse, exact.lse) < 2e-6);
-    CHECK(state.plan == nullptr);
+    REQUIRE(state.planned.plan != nullptr);
+    CHECK(is_exact_plan(p.problem, *state.planned.plan));
+    CHECK(state.planned.masks == nullptr);
+    CHECK(state.planned.denominators == nullptr);
   }
 }
 
@@ -42,7 +53,7 @@ TEST_CASE("dense gives the same bits for any number of threads") {
 TEST_CASE("dense has no backward pass and says so") {
   RandomProblem p({3, 3, 2, 2});
   const Backend* dense = find_backend("dense");
-  CHECK_FALSE(dense->capabilities().backward);
+  CHECK_FALSE(dense->no_gradient({}).empty());
   CHECK_THROWS_WITH(dense->backward(p.problem, {}, {}, p.dout.view()), Catch::Contains("'dense'"));
 }
 

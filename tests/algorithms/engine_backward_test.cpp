@@ -2,8 +2,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/engines/cpu/run_plan.h"
 #include "algorithms/engines/reference/reference_plan.h"
+#include "algorithms/kernels/instruction_set.h"
 #include "core/parallel.h"
 #include "tests/algorithms/engine_cases.h"
 
@@ -54,41 +55,40 @@ void check_gradients(const EngineCase& c, const OwnedProblem& owned, const Plan&
 TEST_CASE("engine backward: every plan feature agrees with the reference at awkward sizes") {
   for (const EngineCase& c : awkward_cases()) {
     const OwnedProblem owned(c);
-    check_gradients(c, owned, exact_plan(c, false), "exact");
-    check_gradients(c, owned, blocks_and_sample_plan(c, 13, false), "blocks of 13 and sample");
-    check_gradients(c, owned, blocks_and_sample_plan(c, 140, true), "blocks of 140, one row in no group");
-    check_gradients(c, owned, two_phase_plan(c, 29, owned), "two phases with synthetic keys");
+    check_gradients(c, owned, exact_plan(owned.problem), "exact");
+    check_gradients(c, owned, blocks_and_sample_plan(c, owned, 13, false), "blocks of 13 and sample");
+    check_gradients(c, owned, blocks_and_sample_plan(c, owned, 140, true),
+                    "blocks of 140, one row in no group");
+    check_gradients(c, owned, two_phase_plan(c, owned, 29), "two phases with synthetic keys");
     EngineCase square = c;
     square.queries = c.keys;
-    check_gradients(square, OwnedProblem(square), exact_plan(square, true), "triangular");
+    square.causal = true;
+    const OwnedProblem owned_square(square);
+    check_gradients(square, owned_square, exact_plan(owned_square.problem), "triangular");
   }
 }
 
 TEST_CASE("engine backward: many chunks, short lists with replicas, and a list longer than K") {
   const EngineCase c{1, 2, 1100, 400, 24, 40};
   const OwnedProblem owned(c);
-  check_gradients(c, owned, exact_plan(c, false), "many chunks");
-  check_gradients(c, owned, blocks_and_sample_plan(c, 64, true), "blocks and a short list");
+  check_gradients(c, owned, exact_plan(owned.problem), "many chunks");
+  check_gradients(c, owned, blocks_and_sample_plan(c, owned, 64, true), "blocks and a short list");
   const EngineCase small{1, 1, 90, 60, 16, 16};
-  Plan rows = exact_plan(small, false);  // each query has its own five keys of one long list, with repeats
-  Pass& pass = rows.phases[0].passes[0];
-  std::vector<int32_t> keys;
-  pass.groups.clear();
-  pass.visits.clear();
-  for (int64_t i = 0; i < small.queries; ++i) {
-    pass.groups.push_back({i, i + 1, i, i + 1});
-    pass.visits.push_back({.list = 0, .begin = 5 * i, .end = 5 * i + 5});
+  const OwnedProblem owned_small(small);
+  std::vector<int32_t> keys;  // each query has its own five keys of one long list, with repeats
+  for (int64_t i = 0; i < small.queries; ++i)
     for (int64_t j = 0; j < 5; ++j) keys.push_back(static_cast<int32_t>((7 * i + 11 * j) % small.keys));
-  }
-  pass.lists[0].order = RowOrder::list(keys);
-  check_gradients(small, OwnedProblem(small), rows, "a key list per row");
+  PassBuilder rows(owned_small.problem, 0, 0, RowOrder::run(0, small.queries));
+  const int32_t list = rows.add_keys(RowOrder::list(std::move(keys)), Stage::exact);
+  for (int64_t i = 0; i < small.queries; ++i) rows.group(i, i + 1).visit(list, 5 * i, 5 * i + 5);
+  check_gradients(small, owned_small, PlanBuilder().add(rows.take()).take(), "a key list per row");
 }
 
 TEST_CASE("engine backward: bits do not depend on the number of threads") {
   const EngineCase c{1, 1, 1500, 1300, 20, 24};
   const OwnedProblem owned(c);
   const int before = thread_count();
-  for (const Plan& plan : {exact_plan(c, false), blocks_and_sample_plan(c, 100, true)}) {
+  for (const Plan& plan : {exact_plan(owned.problem), blocks_and_sample_plan(c, owned, 100, true)}) {
     const AttentionResult forward = run_forward(owned.problem, plan);
     set_thread_count(1);
     const AttentionGradients one = run_backward(owned.problem, plan, forward, owned.dout.view());
@@ -111,7 +111,7 @@ TEST_CASE("engine backward: a softmax does not feel a shift of all scores, so Σ
   // ⟨dq_i, q_i⟩ summed equals ⟨dk_j, k_j⟩ summed: both are Σ s·dS.
   const EngineCase c{1, 1, 333, 257, 32, 32};
   const OwnedProblem owned(c);
-  const Plan plan = blocks_and_sample_plan(c, 40, false);
+  const Plan plan = blocks_and_sample_plan(c, owned, 40, false);
   const AttentionResult forward = run_forward(owned.problem, plan);
   const AttentionGradients g = run_backward(owned.problem, plan, forward, owned.dout.view());
   double by_query = 0;
@@ -130,7 +130,7 @@ TEST_CASE("engine backward: a softmax does not feel a shift of all scores, so Σ
 TEST_CASE("engine backward: a dout of another shape is refused with both shapes") {
   const EngineCase c{1, 1, 4, 4, 4, 4};
   const OwnedProblem owned(c);
-  const Plan plan = exact_plan(c, false);
+  const Plan plan = exact_plan(owned.problem);
   const AttentionResult forward = run_forward(owned.problem, plan);
   CHECK_THROWS_WITH(run_backward(owned.problem, plan, forward,
                                  owned.query.view().shape.rows == 4

@@ -1,9 +1,11 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
-#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/engines/cpu/run_plan.h"
 #include "algorithms/engines/reference/reference_plan.h"
+#include "algorithms/kernels/instruction_set.h"
 #include "algorithms/kernels/tile.h"
 #include "core/parallel.h"
 #include "tests/algorithms/engine_cases.h"
@@ -76,32 +78,34 @@ bool same_bits(const Tensor<float>& a, const Tensor<float>& b) {
 TEST_CASE("engine: every plan feature agrees with the reference at awkward sizes") {
   for (const EngineCase& c : awkward_cases()) {
     const OwnedProblem owned(c);
-    check_close(c, owned.problem, exact_plan(c, false), "exact");
-    check_close(c, owned.problem, blocks_and_sample_plan(c, 13, false), "blocks of 13 and sample");
-    check_close(c, owned.problem, blocks_and_sample_plan(c, 140, true), "blocks of 140, one row in no group");
-    check_close(c, owned.problem, two_phase_plan(c, 29, owned), "two phases with synthetic keys");
+    check_close(c, owned.problem, exact_plan(owned.problem), "exact");
+    check_close(c, owned.problem, blocks_and_sample_plan(c, owned, 13, false), "blocks of 13 and sample");
+    check_close(c, owned.problem, blocks_and_sample_plan(c, owned, 140, true),
+                "blocks of 140, one row in no group");
+    check_close(c, owned.problem, two_phase_plan(c, owned, 29), "two phases with synthetic keys");
     EngineCase square = c;
     square.queries = c.keys;
+    square.causal = true;
     const OwnedProblem owned_square(square);
-    check_close(square, owned_square.problem, exact_plan(square, true), "triangular");
+    check_close(square, owned_square.problem, exact_plan(owned_square.problem), "triangular");
   }
 }
 
 TEST_CASE("engine: scores of plus and minus 80 neither overflow nor lose the small rows") {
   const EngineCase c{1, 1, 70, 200, 64, 64, 3.6};  // scores about ±13·8
   const OwnedProblem owned(c);
-  const DoubleResult expected = run_plan_in_double(owned.problem, exact_plan(c, false));
+  const DoubleResult expected = run_plan_in_double(owned.problem, exact_plan(owned.problem));
   double largest = 0;
   for (int64_t i = 0; i < expected.lse.shape().size(); ++i)
     largest = std::max(largest, expected.lse.data()[i]);
   CHECK(largest > 30);
-  check_close(c, owned.problem, exact_plan(c, false), "large scores");
+  check_close(c, owned.problem, exact_plan(owned.problem), "large scores");
 }
 
 TEST_CASE("engine: rows without keys give zero and minus infinity") {
   const EngineCase c{1, 1, 9, 12, 8, 8};
   const OwnedProblem owned(c);
-  Plan plan = exact_plan(c, false);
+  Plan plan = exact_plan(owned.problem);
   plan.phases[0].passes[0].lists[0].uniform_log_weight = -INFINITY;
   const AttentionResult seen = run_forward(owned.problem, plan);
   for (int64_t i = 0; i < 9; ++i) {
@@ -112,21 +116,20 @@ TEST_CASE("engine: rows without keys give zero and minus infinity") {
 
 // Three groups of ten rows and two lists, the second of log-weight `low`: both lists in both orders, and the
 // first with all its keys excluded, as a row's own block can be whose keys are all sampled.
-Plan heavy_and_light_plan(const EngineCase& c, float low) {
-  Plan plan;
-  Pass& pass = plan.phases.emplace_back().passes.emplace_back();
-  const int64_t half = c.keys / 2;
-  pass.queries = RowOrder::run(0, c.queries);
-  pass.lists.push_back({.order = RowOrder::run(0, half)});
-  pass.lists.push_back({.order = RowOrder::run(half, c.keys - half), .uniform_log_weight = low});
-  for (int64_t rank = 0; rank < half; ++rank) pass.excluded.push_back(static_cast<int32_t>(rank));
-  const Visit heavy{.list = 0, .begin = 0, .end = half};
-  const Visit light{.list = 1, .begin = 0, .end = c.keys - half};
-  Visit nothing = heavy;
-  nothing.excluded_end = half;
-  pass.visits = {heavy, light, light, heavy, nothing, light};
-  pass.groups = {{0, 10, 0, 2}, {10, 20, 2, 4}, {20, 30, 4, 6}};
-  return plan;
+Plan heavy_and_light_plan(const AttentionProblem& problem, float low) {
+  const int64_t half = problem.key_count() / 2;
+  PassBuilder pass(problem, 0, 0, RowOrder::run(0, problem.query_count()));
+  const int32_t heavy = pass.add_keys(RowOrder::run(0, half), Stage::exact);
+  KeyList light_keys;
+  light_keys.order = RowOrder::run(half, problem.key_count() - half);
+  light_keys.uniform_log_weight = low;
+  const int32_t light = pass.add_list(std::move(light_keys));
+  std::vector<int32_t> all_of_heavy(static_cast<size_t>(half));
+  std::iota(all_of_heavy.begin(), all_of_heavy.end(), 0);
+  pass.group(0, 10).visit_all(heavy).visit_all(light);
+  pass.group(10, 20).visit_all(light).visit_all(heavy);
+  pass.group(20, 30).visit_all_except(heavy, all_of_heavy).visit_all(light);
+  return PlanBuilder().add(pass.take()).take();
 }
 
 TEST_CASE("engine: a row's reference serves small and large scores, light keys and tiles without a key") {
@@ -138,7 +141,7 @@ TEST_CASE("engine: a row's reference serves small and large scores, light keys a
       const OwnedProblem owned(c);
       for (const float low : {40.0F, 0.0F, -20.0F, -40.0F, -150.0F, -700.0F}) {
         INFO("log-weight of the light keys " << low << ", entries of size " << size);
-        check_close(c, owned.problem, heavy_and_light_plan(c, low), "heavy and light keys",
+        check_close(c, owned.problem, heavy_and_light_plan(owned.problem, low), "heavy and light keys",
                     kEpsilon * std::abs(static_cast<double>(low)));
       }
     }
@@ -150,26 +153,27 @@ TEST_CASE("engine: an infinite score gives NaN, not a silently wrong row") {
     OwnedProblem owned(c);
     owned.query.data()[0] = 3e38F;
     owned.key.data()[0] = 3e38F;
-    const AttentionResult seen = run_forward(owned.problem, exact_plan(c, false));
+    const AttentionResult seen = run_forward(owned.problem, exact_plan(owned.problem));
     INFO(instruction_set() << " gave " << seen.out.data()[0]);
     CHECK_FALSE(std::isfinite(seen.out.data()[0]));
     CHECK(std::isfinite(seen.out.data()[4 * 29]));
   });
 }
 
-TEST_CASE("engine: given normalisers, caps on scores, and sums without values") {
+TEST_CASE("engine: given denominators, caps on scores, and sums without values") {
   EveryInstructionSet().run([] {
     const EngineCase c{1, 2, 77, 150, 24, 20, 1.5};
     const OwnedProblem owned(c);
-    const Plan plan = blocks_and_sample_plan(c, 31, true);
-    std::vector<float> normaliser;
+    const Plan plan = blocks_and_sample_plan(c, owned, 31, true);
+    std::vector<double> log_denominators;
     std::vector<float> cap;
     for (int64_t i = 0; i < 2 * 77; ++i) {
-      normaliser.push_back(0.5F + 0.01F * static_cast<float>(i));
+      log_denominators.push_back(0.5 + 0.01 * static_cast<double>(i));
       cap.push_back(-1.0F + 0.02F * static_cast<float>(i));
     }
     EngineOptions options;
-    options.row_normaliser = normaliser.data();
+    const RowSums denominators = sums_from_logs({1, 2, 77, 1}, log_denominators.data());
+    options.denominators = &denominators;
     const DoubleResult wanted = run_plan_in_double(owned.problem, plan, options);
     double largest = 0;  // rows are not normalised here, so entries can be large
     for (int64_t i = 0; i < wanted.out.shape().size(); ++i)
@@ -179,7 +183,7 @@ TEST_CASE("engine: given normalisers, caps on scores, and sums without values") 
     CHECK(seen.out < largest * tolerance(c));
     CHECK(seen.lse < tolerance(c));
 
-    Plan uniform = exact_plan(c, false);
+    Plan uniform = exact_plan(owned.problem);
     uniform.phases[0].passes[0].lists[0].uniform_log_weight = 0.75F;
     EngineOptions capped;
     int64_t lowered = 0;
@@ -203,9 +207,9 @@ TEST_CASE("engine: bits do not depend on the number of threads") {
   const OwnedProblem owned(c);
   const std::vector<Plan> plans = [&] {
     std::vector<Plan> all;
-    all.push_back(exact_plan(c, false));
-    all.push_back(blocks_and_sample_plan(c, 100, true));
-    all.push_back(two_phase_plan(c, 64, owned));
+    all.push_back(exact_plan(owned.problem));
+    all.push_back(blocks_and_sample_plan(c, owned, 100, true));
+    all.push_back(two_phase_plan(c, owned, 64));
     return all;
   }();
   const int before = thread_count();

@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 #include <string>
 
-#include "algorithms/engines/reference/reference.h"
+#include "algorithms/engines/reference/reference_plan.h"
 #include "core/error.h"
 #include "experiments/files/hdf5_file.h"
 #include "plan_checks.h"
@@ -16,7 +16,7 @@ struct GoldenCase {
   Tensor<float> query, key, value, dout;
   AttentionProblem problem;
   Replay replay;
-  CallContext context;
+  Call call;
 
   explicit GoldenCase(const Hdf5File& file)
       : query(file.read_tensor("/inputs/q")),
@@ -28,12 +28,12 @@ struct GoldenCase {
                file.boolean_attribute("/", "causal")};
     read_replay(file);
     const int64_t bits = file.integer_attribute("/", "num_projections");
-    context = context_for("hyper", {{"bucket_count", int64_t{1} << bits},
-                                    {"block_size", file.integer_attribute("/", "block_size")},
-                                    {"sample_size", file.integer_attribute("/", "sample_size")},
-                                    {"min_seq_len", file.integer_attribute("/", "min_seq_len")},
-                                    {"bucket_order", file.text_attribute("/", "bucket_order")}});
-    context.replay = &replay;
+    call = call_for("hyper", {{"bucket_count", int64_t{1} << bits},
+                              {"block_size", file.integer_attribute("/", "block_size")},
+                              {"sample_size", file.integer_attribute("/", "sample_size")},
+                              {"min_seq_len", file.integer_attribute("/", "min_seq_len")},
+                              {"bucket_order", file.text_attribute("/", "bucket_order")}});
+    call.replay = &replay;
   }
   GoldenCase(const GoldenCase&) = delete;
   GoldenCase& operator=(const GoldenCase&) = delete;
@@ -67,7 +67,7 @@ TEST_CASE("golden cases: output and log-sum-exp to 2e-5") {
     INFO(name);
     const Hdf5File file = open_golden(name);
     const GoldenCase golden(file);
-    const ForwardState state = backend_named("hyper").forward(golden.problem, golden.context);
+    const ForwardState state = backend_named("hyper").forward(golden.problem, golden.call);
     CHECK(largest_difference(state.result.out, file.read_tensor("/expected/out")) < 2e-5);
     CHECK(largest_difference(state.result.lse, file.read_tensor("/expected/lse")) < 2e-5);
   }
@@ -97,15 +97,15 @@ TEST_CASE("golden cases: the plan's gradient is the authors' automatic different
     INFO(name);
     const Hdf5File file = open_golden(name);
     const GoldenCase golden(file);
-    const ForwardState state = backend_named("hyper").forward(golden.problem, golden.context);
-    const DoubleResult forward = run_plan_in_double(golden.problem, *state.plan);
+    const ForwardState state = backend_named("hyper").forward(golden.problem, golden.call);
+    const DoubleResult forward = run_plan_in_double(golden.problem, *state.planned.plan);
     const auto gradients =
-        run_plan_backward_in_double(golden.problem, *state.plan, forward, golden.dout.view());
+        run_plan_backward_in_double(golden.problem, *state.planned.plan, forward, golden.dout.view());
     check_gradient(gradients.dquery, file.read_tensor("/expected/dq"), "dq");
     check_gradient(gradients.dkey, file.read_tensor("/expected/dk"), "dk");
     check_gradient(gradients.dvalue, file.read_tensor("/expected/dv"), "dv");
     const AttentionGradients fast =
-        backend_named("hyper").backward(golden.problem, golden.context, state, golden.dout.view());
+        backend_named("hyper").backward(golden.problem, golden.call, state, golden.dout.view());
     check_gradient(fast.dquery, file.read_tensor("/expected/dq"), "dq of the backend");
     check_gradient(fast.dkey, file.read_tensor("/expected/dk"), "dk of the backend");
     check_gradient(fast.dvalue, file.read_tensor("/expected/dv"), "dv of the backend");
@@ -127,18 +127,18 @@ TEST_CASE("a replay that does not fit is refused") {
   const Hdf5File file = open_golden("gaussian_full");
   GoldenCase golden(file);
   const Backend& hyper = backend_named("hyper");
-  golden.context.parameters.set("bucket_count", int64_t{128});
-  CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.context), Catch::Contains("2^6"));
-  golden.context.parameters.set("bucket_count", int64_t{64});
-  golden.context.parameters.set("sample_size", int64_t{63});
-  CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.context), Catch::Contains("63"));
-  golden.context.parameters.set("sample_size", int64_t{64});
+  golden.call.parameters.set("bucket_count", int64_t{128});
+  CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.call), Catch::Contains("2^6"));
+  golden.call.parameters.set("bucket_count", int64_t{64});
+  golden.call.parameters.set("sample_size", int64_t{63});
+  CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.call), Catch::Contains("63"));
+  golden.call.parameters.set("sample_size", int64_t{64});
   golden.replay.samples[1024].rows[5] = 1024;
-  CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.context), Catch::Contains("1024"));
+  CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.call), Catch::Contains("1024"));
   golden.replay.samples.clear();
-  CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.context), Catch::Contains("missing"));
+  CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.call), Catch::Contains("missing"));
   golden.replay.projections = DenseMatrix<double>(31, 6);
-  CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.context), Catch::Contains("31"));
+  CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.call), Catch::Contains("31"));
 }
 
 }  // namespace

@@ -4,9 +4,8 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 
-#include "algorithms/engines/reference/reference.h"
+#include "algorithms/engines/reference/reference_plan.h"
 #include "algorithms/masks/node_mask.h"
-#include "algorithms/methods/sparse_plan.h"
 #include "core/eigen.h"
 #include "core/error.h"
 #include "plan_checks.h"
@@ -55,35 +54,35 @@ TEST_CASE("a mask of the user's own is computed exactly and sampled keys in it a
                                          random_rows(n_q, n_k, 0.1, 1), random_rows(n_q, n_k, 0.9, 2)};
   for (const HeavyMask::Pattern& pattern : patterns) {
     const HeavyMask mask({pattern});
-    CallContext context = context_for("hyper", {{"mask", std::string("file")}, {"sample_size", int64_t{25}}});
-    context.mask = &mask;
+    Call call = call_for("hyper", {{"mask", std::string("file")}, {"sample_size", int64_t{25}}});
+    call.mask = &mask;
     const Matrix masked = dense_mask(pattern, n_q, n_k);
     INFO(pattern.blocks.size() << " blocks, " << pattern.indices.size() << " indices");
-    const auto mask_plan = backend_named("hyper").mask_plan(p.problem, context);
-    REQUIRE(mask_plan != nullptr);
+    const ForwardState state = backend_named("hyper").forward(p.problem, call);
+    REQUIRE(state.planned.masks != nullptr);
+    const Plan mask_plan = state.planned.masks->masked(p.problem);
     for (int64_t head = 0; head < 2; ++head)
-      CHECK((dense_weights(*mask_plan, head, n_q, n_k) - masked).cwiseAbs().maxCoeff() < 1e-6);
-    const ForwardState state = backend_named("hyper").forward(p.problem, context);
+      CHECK((dense_weights(mask_plan, head, n_q, n_k) - masked).cwiseAbs().maxCoeff() < 1e-6);
     for (uint32_t head = 0; head < 2; ++head) {
       Matrix expected = masked;
       for (const int32_t j :
            sample_without_replacement(RandomStream(1, Purpose::key_sample, 0, head, 0), n_k, 25))
         for (int64_t i = 0; i < n_q; ++i)
           if (masked(i, j) == 0) expected(i, j) = 90.0 / 25.0;
-      CHECK((dense_weights(*state.plan, head, n_q, n_k) - expected).cwiseAbs().maxCoeff() < 1e-5);
+      CHECK((dense_weights(*state.planned.plan, head, n_q, n_k) - expected).cwiseAbs().maxCoeff() < 1e-5);
     }
-    const DoubleResult result = run_plan_in_double(p.problem, *state.plan);
+    const DoubleResult result = run_plan_in_double(p.problem, *state.planned.plan);
     CHECK(largest_difference(state.result.out, result.out) < 1e-5);
     CHECK(largest_difference(state.result.lse, result.lse) < 1e-5);
     const AttentionGradients gradients =
-        backend_named("hyper").backward(p.problem, context, state, p.dout.view());
+        backend_named("hyper").backward(p.problem, call, state, p.dout.view());
     const DoubleGradients expected =
-        run_plan_backward_in_double(p.problem, *state.plan, result, p.dout.view());
+        run_plan_backward_in_double(p.problem, *state.planned.plan, result, p.dout.view());
     CHECK(largest_difference(gradients.dquery, expected.dquery) < 1e-4);
     CHECK(largest_difference(gradients.dkey, expected.dkey) < 1e-4);
     CHECK(largest_difference(gradients.dvalue, expected.dvalue) < 1e-4);
     // lsh computes the mask and nothing else: rows without entries give 0 and −∞.
-    CallContext lsh = context_for("lsh", {{"mask", std::string("file")}});
+    Call lsh = call_for("lsh", {{"mask", std::string("file")}});
     lsh.mask = &mask;
     const ForwardState alone = backend_named("lsh").forward(p.problem, lsh);
     bool empty_rows_are_zero = true;
@@ -99,11 +98,11 @@ TEST_CASE("a mask of the user's own is computed exactly and sampled keys in it a
 TEST_CASE("one pattern for each head") {
   RandomProblem p({40, 40, 5, 4, 2, 1});
   const HeavyMask mask({blocks({{0, 40, 0, 20}}), random_rows(40, 40, 0.3, 9)});
-  CallContext context = context_for("lsh", {{"mask", std::string("file")}});
-  context.mask = &mask;
-  const ForwardState state = backend_named("lsh").forward(p.problem, context);
+  Call call = call_for("lsh", {{"mask", std::string("file")}});
+  call.mask = &mask;
+  const ForwardState state = backend_named("lsh").forward(p.problem, call);
   for (int64_t head = 0; head < 2; ++head)
-    CHECK(dense_weights(*state.plan, head, 40, 40) == dense_mask(mask.pattern(head), 40, 40));
+    CHECK(dense_weights(*state.planned.plan, head, 40, 40) == dense_mask(mask.pattern(head), 40, 40));
 }
 
 TEST_CASE("a mask intersects with the causal mask") {
@@ -111,11 +110,11 @@ TEST_CASE("a mask intersects with the causal mask") {
   for (const HeavyMask::Pattern& pattern :
        {blocks({{0, 100, 0, 13}, {60, 90, 40, 99}}), random_rows(100, 100, 0.2, 4)}) {
     const HeavyMask mask({pattern});
-    CallContext context = context_for("lsh", {{"mask", std::string("file")}, {"min_seq_len", int64_t{20}}});
-    context.mask = &mask;
-    const ForwardState state = backend_named("lsh").forward(p.problem, context);
+    Call call = call_for("lsh", {{"mask", std::string("file")}, {"min_seq_len", int64_t{20}}});
+    call.mask = &mask;
+    const ForwardState state = backend_named("lsh").forward(p.problem, call);
     Matrix expected = Matrix::Zero(100, 100);
-    const CausalTree tree = causal_tree(100, 20);
+    const CausalTree tree = causal_tree(100, 100, 20);
     for (const CausalLeaf& leaf : tree.leaves)
       for (int64_t i = leaf.begin; i < leaf.end; ++i)
         for (int64_t j = leaf.begin; j <= i; ++j) expected(i, j) = 1;
@@ -125,7 +124,7 @@ TEST_CASE("a mask intersects with the causal mask") {
         for (int64_t i = node.query_begin; i < node.query_end; ++i)
           for (int64_t j = node.key_begin; j < node.key_end; ++j)
             expected(i, j) = node.exact ? 1 : given(i, j);
-    CHECK(dense_weights(*state.plan, 0, 100, 100) == expected);
+    CHECK(dense_weights(*state.planned.plan, 0, 100, 100) == expected);
   }
 }
 
@@ -139,31 +138,33 @@ TEST_CASE("the band holds the keys near a row's own place") {
       Matrix expected = Matrix::Zero(n_q, n_k);
       for (int64_t i = 0; i < n_q; ++i)
         for (int64_t j = 0; j < n_k; ++j) expected(i, j) = std::abs(j - i * n_k / n_q) <= width ? 1 : 0;
-      CHECK(dense_weights(*state.plan, 0, n_q, n_k) == expected);
+      CHECK(dense_weights(*state.planned.plan, 0, n_q, n_k) == expected);
     }
 }
 
 TEST_CASE("unmasked keys are the complement of masked keys, for every kind of mask") {
+  const RandomProblem p({80, 90, 5, 4});
   const AttentionNode node = whole_problem(80, 90);
-  const NodeMask masks[] = {empty_mask(node), band_mask(node, 7, 80, 90), pattern_mask(node, blocks(kBlocks)),
-                            pattern_mask(node, random_rows(80, 90, 0.2, 3)),
-                            pattern_mask(node, blocks({{0, 80, 0, 90}}))};
+  const NodeMask masks[] = {
+      empty_mask(node), band_mask(p.problem, node, 7), pattern_mask(node, blocks(kBlocks)),
+      pattern_mask(node, random_rows(80, 90, 0.2, 3)), pattern_mask(node, blocks({{0, 80, 0, 90}}))};
   for (const NodeMask& mask : masks) {
-    Plan plan;
-    plan.phases.resize(1);
+    Matrix seen = Matrix::Zero(80, 90);
     for (const bool masked : {true, false}) {
-      Pass pass;
-      pass.queries = mask.queries;
-      const GroupVisits visits =
-          masked ? add_masked_keys(mask, Stage::block, pass) : add_unmasked_keys(mask, Stage::block, pass);
-      REQUIRE(visits.begin.size() == mask.groups.size() + 1);
-      pass.visits = visits.visits;
-      for (size_t g = 0; g < mask.groups.size(); ++g)
-        pass.groups.push_back(
-            {mask.groups[g].begin, mask.groups[g].end, visits.begin[g], visits.begin[g + 1]});
-      plan.phases[0].passes.push_back(pass);
+      PassBuilder pass(p.problem, 0, 0, mask.queries);
+      const GroupVisits visits = masked ? GroupVisits::masked(mask, Stage::block, pass)
+                                        : GroupVisits::unmasked(mask, Stage::block, pass);
+      int64_t with_visits = 0;
+      for (size_t g = 0; g < mask.groups.size(); ++g) {
+        pass.group(mask.groups[g].begin, mask.groups[g].end);
+        visits.visit(g, pass);
+        with_visits += visits.empty(g) ? 0 : 1;
+      }
+      const Pass built = pass.take();
+      REQUIRE(static_cast<int64_t>(built.groups.size()) == with_visits);
+      seen += dense_weights(plan_of(built), 0, 80, 90);
     }
-    CHECK(dense_weights(plan, 0, 80, 90) == Matrix::Ones(80, 90));
+    CHECK(seen == Matrix::Ones(80, 90));
   }
 }
 
@@ -194,9 +195,9 @@ TEST_CASE("invalid masks are refused with place and value") {
   // A mask that does not fit is found when it is used, too.
   RandomProblem p({8, 8, 3, 3});
   const HeavyMask wide({blocks({{0, 9, 0, 8}})});
-  CallContext context = context_for("lsh", {{"mask", std::string("file")}});
-  context.mask = &wide;
-  CHECK_THROWS_AS(backend_named("lsh").forward(p.problem, context), Error);
+  Call call = call_for("lsh", {{"mask", std::string("file")}});
+  call.mask = &wide;
+  CHECK_THROWS_AS(backend_named("lsh").forward(p.problem, call), Error);
 }
 
 }  // namespace

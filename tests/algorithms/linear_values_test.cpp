@@ -5,11 +5,11 @@
 #include <memory>
 #include <numeric>
 
-#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/engines/cpu/run_plan.h"
 #include "algorithms/engines/reference/reference_plan.h"
-#include "algorithms/methods/sparse_plan.h"
-#include "algorithms/residuals/centroids.h"
-#include "algorithms/residuals/moments.h"
+#include "algorithms/kernels/instruction_set.h"
+#include "algorithms/primitives/covariance.h"
+#include "algorithms/residuals/runs.h"
 #include "core/eigen.h"
 #include "core/error.h"
 #include "plan_checks.h"
@@ -22,26 +22,21 @@ Settings linear_with(Settings more) {
   return more;
 }
 
-CentroidList plain_runs(const AttentionProblem& problem, int64_t keys, int64_t budget) {
+RankedList plain_runs(const AttentionProblem& problem, int64_t keys, int64_t budget) {
   std::vector<int32_t> ranks(static_cast<size_t>(keys));
   std::iota(ranks.begin(), ranks.end(), 0);
-  return make_centroids(problem, 0, empty_mask(whole_problem(problem.query_count(), keys)), ranks, budget);
+  return make_centroids(*bound_of(problem), 0, empty_mask(whole_problem(problem.query_count(), keys)), ranks,
+                        budget);
 }
 
 // Every query sees the runs, with linear values, and nothing else.
 Plan plan_of_runs(const AttentionProblem& problem, int64_t budget) {
-  Pass pass;
-  pass.queries = RowOrder::run(0, problem.query_count());
-  CentroidList runs = plain_runs(problem, problem.key_count(), budget);
-  runs.list.linear_value = true;
-  pass.linear_values = std::make_shared<const LinearValues>(missed_covariance(
-      problem, 0, whole_problem(problem.query_count(), problem.key_count()), *runs.list.synthetic));
-  pass.visits.push_back({0, 0, runs.list.order.count, 0, 0});
-  pass.lists.push_back(std::move(runs.list));
-  pass.groups.push_back({0, problem.query_count(), 0, 1});
-  Plan plan;
-  plan.phases.push_back({{std::move(pass)}, 0});
-  return plan;
+  PassBuilder pass(problem, 0, 0, RowOrder::run(0, problem.query_count()));
+  KeyList runs = plain_runs(problem, problem.key_count(), budget).list;
+  runs.linear_value = true;
+  pass.with_linear_values(std::make_shared<const LinearValues>(missed_covariance(
+      problem, 0, whole_problem(problem.query_count(), problem.key_count()), *runs.synthetic)));
+  return plan_of(pass.everything_sees_all(pass.add_list(std::move(runs))).take());
 }
 
 }  // namespace
@@ -66,7 +61,7 @@ TEST_CASE("missed_covariance is that of all keys less that of the runs, about th
     for (const int64_t budget : {int64_t{1}, int64_t{5}, keys}) {
       if (budget > keys) continue;
       const RandomProblem p({1, keys, 5, 3}, 7);
-      const CentroidList runs = plain_runs(p.problem, keys, budget);
+      const RankedList runs = plain_runs(p.problem, keys, budget);
       const SyntheticKeys& means = *runs.list.synthetic;
       const LinearValues seen = missed_covariance(p.problem, 0, whole_problem(1, keys), means);
       const Eigen::MatrixXd k = as_eigen(p.problem.key.matrix(0)).cast<double>();
@@ -126,7 +121,7 @@ TEST_CASE("linear centroids agree with the formula in double: masks, causal, awk
         force_instruction_set(level);
         const ForwardState seen = run_backend("hyper", p.problem, settings);
         force_instruction_set("");
-        const DoubleResult expected = run_plan_in_double(p.problem, *seen.plan);
+        const DoubleResult expected = run_plan_in_double(p.problem, *seen.planned.plan);
         // Scores are sums of d products in float, up to spread·√d in size; linear values are of the size of
         // such a score times a value, and faded beyond 1.
         const double allowed =
@@ -151,12 +146,12 @@ TEST_CASE("linear centroids are exact where all keys are sampled, and refuse a g
     const ForwardState seen = run_backend("hyper", p.problem, settings);
     const double out = largest_difference(seen.result.out, exact.result.out);
     CAPTURE(causal, out);
-    REQUIRE(has_query_terms(*seen.plan));
+    REQUIRE(has_query_terms(*seen.planned.plan));
     REQUIRE(out < 1e-5);
-    const CallContext context = context_for("hyper", settings);
-    REQUIRE_THROWS_WITH(backend_named("hyper").backward(p.problem, context, seen, p.dout.view()),
+    const Call call = call_for("hyper", settings);
+    REQUIRE_THROWS_WITH(backend_named("hyper").backward(p.problem, call, seen, p.dout.view()),
                         Catch::Contains("residual: linear_centroids"));
-    REQUIRE_THROWS_AS(run_backward(p.problem, *seen.plan, seen.result, p.dout.view()), Error);
+    REQUIRE_THROWS_AS(run_backward(p.problem, *seen.planned.plan, seen.result, p.dout.view()), Error);
   }
 }
 

@@ -1,14 +1,14 @@
-#include "algorithms/residuals/moments.h"
-
+// The residual `moments`, and the first and second moments that it and linear values are made of.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <memory>
 #include <numeric>
 
-#include "algorithms/engines/cpu/engine.h"
+#include "algorithms/engines/cpu/run_plan.h"
 #include "algorithms/engines/reference/reference_plan.h"
-#include "algorithms/methods/sparse_plan.h"
+#include "algorithms/kernels/instruction_set.h"
+#include "algorithms/primitives/covariance.h"
 #include "core/eigen.h"
 #include "core/error.h"
 #include "plan_checks.h"
@@ -135,7 +135,7 @@ TEST_CASE("moments agree with the formula in double: every kind of mask, causal,
         force_instruction_set(level);
         const ForwardState seen = run_backend("hyper", p.problem, settings);
         force_instruction_set("");
-        const DoubleResult expected = run_plan_in_double(p.problem, *seen.plan);
+        const DoubleResult expected = run_plan_in_double(p.problem, *seen.planned.plan);
         // A log-weight is a sum of d² products in float, relative to its own size (here below 40), and values
         // of order √d times spread carry that error as their weights do.
         const double allowed = 2e-6 * (1 + std::sqrt(static_cast<double>(shape.size.head_dim))) *
@@ -145,7 +145,7 @@ TEST_CASE("moments agree with the formula in double: every kind of mask, causal,
         CAPTURE(to_string(shape.size), kind.empty() ? "plain" : kind[0].first, level, out, lse, allowed);
         REQUIRE(out <= allowed * (1 + largest_entry(expected.out)));
         REQUIRE(lse <= allowed);
-        REQUIRE(seen.result.diagnostics.entries == count_entries(*seen.plan));
+        REQUIRE(seen.result.diagnostics.entries == count_entries(*seen.planned.plan));
       }
     }
 }
@@ -155,7 +155,7 @@ TEST_CASE("moments are exact where the mask holds every key and where all keys a
   const ForwardState exact = run_backend("exact", p.problem);
   const ForwardState whole = run_backend(
       "hyper", p.problem, moments_with({{"block_size", int64_t{60}}, {"sample_size", int64_t{8}}}));
-  REQUIRE_FALSE(has_query_terms(*whole.plan));
+  REQUIRE_FALSE(has_query_terms(*whole.planned.plan));
   REQUIRE(largest_difference(whole.result.out, exact.result.out) < 1e-6);
 
   RandomProblem equal({90, 60, 8, 5}, 5);
@@ -166,7 +166,7 @@ TEST_CASE("moments are exact where the mask holds every key and where all keys a
   const ForwardState wanted = run_backend("exact", equal.problem);
   const ForwardState seen = run_backend(
       "hyper", equal.problem, moments_with({{"block_size", int64_t{16}}, {"sample_size", int64_t{8}}}));
-  REQUIRE(has_query_terms(*seen.plan));
+  REQUIRE(has_query_terms(*seen.planned.plan));
   // 60 equal terms of size 3 at most, each rounded.
   REQUIRE(largest_difference(seen.result.out, wanted.result.out) < 60 * 3 * 1.2e-7);
   REQUIRE(largest_difference(seen.result.lse, wanted.result.lse) < 1e-5);
@@ -200,23 +200,25 @@ TEST_CASE("moments: sample_size 0 leaves them out, and they have no gradient and
   const RandomProblem p({70, 70, 8, 5}, 5);
   const Settings blocks = {{"block_size", int64_t{16}}, {"sample_size", int64_t{0}}};
   const ForwardState without = run_backend("hyper", p.problem, moments_with(blocks));
-  REQUIRE_FALSE(has_query_terms(*without.plan));
+  REQUIRE_FALSE(has_query_terms(*without.planned.plan));
 
-  const CallContext context =
-      context_for("hyper", moments_with({{"block_size", int64_t{16}}, {"sample_size", int64_t{8}}}));
+  const Call call =
+      call_for("hyper", moments_with({{"block_size", int64_t{16}}, {"sample_size", int64_t{8}}}));
   const Backend& hyper = backend_named("hyper");
-  REQUIRE_THAT(hyper.no_gradient(context.parameters), Contains("residual: moments"));
-  REQUIRE(hyper.no_gradient(context_for("hyper", {}).parameters).empty());
-  const ForwardState seen = hyper.forward(p.problem, context);
-  REQUIRE_THROWS_WITH(hyper.backward(p.problem, context, seen, p.dout.view()), Contains("residual: moments"));
-  REQUIRE_THROWS_AS(run_backward(p.problem, *seen.plan, seen.result, p.dout.view()), Error);
-  REQUIRE_THROWS_AS(run_plan_backward_in_double(p.problem, *seen.plan,
-                                                run_plan_in_double(p.problem, *seen.plan), p.dout.view()),
-                    Error);
-  const std::vector<float> normaliser(70, 0.0F);
+  REQUIRE_THAT(hyper.no_gradient(call.parameters), Contains("residual: moments"));
+  REQUIRE(hyper.no_gradient(call_for("hyper", {}).parameters).empty());
+  const ForwardState seen = hyper.forward(p.problem, call);
+  REQUIRE_THROWS_WITH(hyper.backward(p.problem, call, seen, p.dout.view()), Contains("residual: moments"));
+  REQUIRE_THROWS_AS(run_backward(p.problem, *seen.planned.plan, seen.result, p.dout.view()), Error);
+  REQUIRE_THROWS_AS(
+      run_plan_backward_in_double(p.problem, *seen.planned.plan,
+                                  run_plan_in_double(p.problem, *seen.planned.plan), p.dout.view()),
+      Error);
+  const std::vector<double> logs(70, 0.0);
+  const RowSums denominators = sums_from_logs({1, 1, 70, 1}, logs.data());
   EngineOptions options;
-  options.row_normaliser = normaliser.data();
-  REQUIRE_THROWS_AS(run_forward(p.problem, *seen.plan, options), Error);
+  options.denominators = &denominators;
+  REQUIRE_THROWS_AS(run_forward(p.problem, *seen.planned.plan, options), Error);
 }
 
 TEST_CASE("moments give the same bits for any number of threads") {

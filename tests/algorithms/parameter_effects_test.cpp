@@ -94,17 +94,14 @@ std::optional<AttentionResult> output_with(const ParameterSpec& spec, const Para
   const bool causal = setting.boolean("causal");
   const RandomProblem p({rows, rows, 5, 3, 1, 2, causal});
   const HeavyMask mask = block_mask(rows);
-  CallContext context;
-  context.parameters = setting;
-  context.parameters.erase("causal");
-  context.parameters.set(spec.name, value);
-  context.seed = 7;
-  const AttentionProblem& problem = p.problem;
-  if (!backend.check(problem.query.shape, problem.key.shape, problem.value.shape, causal, context.parameters)
-           .empty())
-    return {};
-  if (setting.has("mask") && setting.text("mask") == "file") context.mask = &mask;
-  return backend.forward(problem, context).result;
+  Call call;
+  call.parameters = setting;
+  call.parameters.erase("causal");
+  call.parameters.set(spec.name, value);
+  call.seed = 7;
+  if (!backend.check(p.problem, call.parameters).empty()) return {};
+  if (backend.method().wants_callers_mask(call.parameters)) call.mask = &mask;
+  return backend.forward(p.problem, call).result;
 }
 
 /// How many pairs of values were found in which `spec` is said to have no effect; their bits are compared.

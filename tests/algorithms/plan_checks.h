@@ -1,22 +1,26 @@
-// Ways to call backends and to look into plans that several tests share.
+// Ways to plan, to call backends and to look into plans that several tests share.
 #pragma once
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <cstdint>
-#include <limits>
-#include <set>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "algorithms/backend.h"
+#include "algorithms/attention.h"
+#include "algorithms/methods/sparse.h"
+#include "algorithms/plan_walk.h"
+#include "algorithms/registry.h"
 #include "core/eigen.h"
 #include "core/parallel.h"
 #include "random_problem.h"
 
 namespace hyperattn::testing {
 
+/// Of settings that are given twice the last counts.
 using Settings = std::vector<std::pair<std::string, ParameterValue>>;
 
 inline const Backend& backend_named(const std::string& name) {
@@ -25,28 +29,39 @@ inline const Backend& backend_named(const std::string& name) {
   return *backend;
 }
 
-/// The backend's defaults with some values changed; unknown names are a mistake of the test.
-inline CallContext context_for(const std::string& backend, const Settings& settings, uint64_t seed = 1) {
-  CallContext context;
-  context.seed = seed;
-  context.parameters = default_parameters(backend_named(backend).parameters());
-  for (const auto& [name, value] : settings) {
-    bool known = false;
-    for (const ParameterSpec& spec : backend_named(backend).parameters())
-      if (spec.name == name) {
-        known = true;
-        if (const std::string wrong = check_parameter(spec, value); !wrong.empty())
-          throw std::logic_error(name + " " + wrong);
-      }
-    if (!known) throw std::logic_error("no parameter " + name + " in " + backend);
-    context.parameters.set(name, value);
-  }
-  return context;
+/// The backend's defaults with some values changed; unknown names and wrong values are a mistake of the test.
+inline Call call_for(const std::string& backend, const Settings& settings, uint64_t seed = 1) {
+  hyperattn::Settings last;
+  for (const auto& [name, value] : settings) last[name] = value;
+  Call call;
+  call.seed = seed;
+  call.parameters = resolve_settings(backend, backend_named(backend).parameters(), last);
+  return call;
 }
 
 inline ForwardState run_backend(const std::string& backend, const AttentionProblem& problem,
                                 const Settings& settings = {}, uint64_t seed = 1) {
-  return backend_named(backend).forward(problem, context_for(backend, settings, seed));
+  return backend_named(backend).forward(problem, call_for(backend, settings, seed));
+}
+
+/// The problem on the default engine.
+inline std::unique_ptr<BoundProblem> bound_of(const AttentionProblem& problem) {
+  return default_engine().bind(problem, {});
+}
+
+/// What a backend plans and does not run.
+inline PlannedCall planned(const std::string& backend, const AttentionProblem& problem,
+                           const Settings& settings = {}, uint64_t seed = 1) {
+  return backend_named(backend).method().plan(*bound_of(problem), call_for(backend, settings, seed));
+}
+
+/// The masks of a call of `lsh` or `hyper`.
+inline std::shared_ptr<const NodeMasks> node_masks(const AttentionProblem& problem, const Call& call) {
+  return plan_node_masks(*bound_of(problem), call, nullptr);
+}
+
+inline Plan plan_of(Pass pass) {
+  return PlanBuilder().add(std::move(pass)).take();
 }
 
 /// Checks that the backend gives the same bits with 1, 2, 3 and 8 threads.
@@ -69,24 +84,10 @@ inline void check_bits_for_any_threads(const std::string& backend, const Attenti
 /// expected.
 inline RowMajorMatrix<double> dense_weights(const Plan& plan, int64_t head, int64_t queries, int64_t keys) {
   RowMajorMatrix<double> weights = RowMajorMatrix<double>::Zero(queries, keys);
-  for (const Phase& phase : plan.phases)
-    for (const Pass& pass : phase.passes) {
-      if (pass.head != head) continue;
-      for (const QueryGroup& group : pass.groups)
-        for (int64_t v = group.first_visit; v < group.last_visit; ++v) {
-          const Visit& visit = pass.visits[static_cast<size_t>(v)];
-          const KeyList& list = pass.lists[static_cast<size_t>(visit.list)];
-          const std::set<int32_t> excluded(pass.excluded.begin() + visit.excluded_begin,
-                                           pass.excluded.begin() + visit.excluded_end);
-          for (int64_t p = group.begin; p < group.end; ++p)
-            for (int64_t r = visit.begin; r < visit.end; ++r) {
-              if ((pass.triangular && r > p) || excluded.count(static_cast<int32_t>(r)) != 0) continue;
-              const float log_weight =
-                  list.log_weight ? (*list.log_weight)[static_cast<size_t>(r)] : list.uniform_log_weight;
-              weights(pass.queries[p], list.order[r]) += std::exp(static_cast<double>(log_weight));
-            }
-        }
-    }
+  for_each_entry(plan, [&](const Pass& pass, const QueryGroup&, const PlanEntry& entry) {
+    if (pass.head == head)
+      weights(pass.queries[entry.position], entry.key_row()) += std::exp(entry.log_weight());
+  });
   return weights;
 }
 

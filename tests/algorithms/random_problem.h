@@ -27,12 +27,18 @@ struct ProblemSize {
   int64_t batch = 1;
   int64_t heads = 1;
   bool causal = false;
+  int64_t key_heads = 0;  ///< 0: as many as heads
+  int64_t window = 0;
+
+  [[nodiscard]] int64_t heads_of_keys() const { return key_heads > 0 ? key_heads : heads; }
 };
 
 inline std::string to_string(const ProblemSize& s) {
   return "n_q " + std::to_string(s.queries) + ", n_k " + std::to_string(s.keys) + ", d " +
          std::to_string(s.head_dim) + ", d_v " + std::to_string(s.value_dim) + ", batch " +
-         std::to_string(s.batch) + ", heads " + std::to_string(s.heads) + (s.causal ? ", causal" : "");
+         std::to_string(s.batch) + ", heads " + std::to_string(s.heads) + (s.causal ? ", causal" : "") +
+         (s.key_heads > 0 ? ", key heads " + std::to_string(s.key_heads) : "") +
+         (s.window > 0 ? ", window " + std::to_string(s.window) : "");
 }
 
 /// Gaussian q, k, v and dout; `spread` multiplies the queries, so that larger values concentrate the softmax.
@@ -42,10 +48,10 @@ struct RandomProblem {
 
   explicit RandomProblem(const ProblemSize& s, uint64_t seed = 1, double spread = 1)
       : query(gaussian({s.batch, s.heads, s.queries, s.head_dim}, seed, Purpose::query, spread)),
-        key(gaussian({s.batch, s.heads, s.keys, s.head_dim}, seed, Purpose::key)),
-        value(gaussian({s.batch, s.heads, s.keys, s.value_dim}, seed, Purpose::value)),
+        key(gaussian({s.batch, s.heads_of_keys(), s.keys, s.head_dim}, seed, Purpose::key)),
+        value(gaussian({s.batch, s.heads_of_keys(), s.keys, s.value_dim}, seed, Purpose::value)),
         dout(gaussian({s.batch, s.heads, s.queries, s.value_dim}, seed, Purpose::output_gradient)),
-        problem{query.view(), key.view(), value.view(), default_scale(s.head_dim), s.causal} {}
+        problem{query.view(), key.view(), value.view(), default_scale(s.head_dim), s.causal, s.window} {}
 };
 
 /// Largest absolute difference; entries that are equal (also both −∞) differ by 0, NaN makes it NaN.
@@ -68,23 +74,6 @@ double largest_entry(const Tensor<A>& a) {
   for (int64_t i = 0; i < a.shape().size(); ++i)
     largest = std::max(largest, std::abs(static_cast<double>(a.data()[i])));
   return largest;
-}
-
-/// The plan of exact attention: one group that sees every key (on or below the diagonal when causal).
-inline Plan exact_test_plan(const AttentionProblem& problem) {
-  Plan plan;
-  plan.phases.emplace_back();
-  for (int64_t head = 0; head < problem.heads(); ++head) {
-    Pass pass;
-    pass.head = head;
-    pass.triangular = problem.causal;
-    pass.queries = RowOrder::run(0, problem.query_count());
-    pass.lists.push_back({RowOrder::run(0, problem.key_count()), 0, nullptr, nullptr, Stage::exact});
-    pass.groups.push_back({0, problem.query_count(), 0, 1});
-    pass.visits.push_back({0, 0, problem.key_count(), 0, 0});
-    plan.phases[0].passes.push_back(std::move(pass));
-  }
-  return plan;
 }
 
 }  // namespace hyperattn::testing

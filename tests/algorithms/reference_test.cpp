@@ -1,17 +1,34 @@
-#include "algorithms/engines/reference/reference.h"
+#include "algorithms/engines/reference/reference_plan.h"
 
+#include <Eigen/Dense>
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "algorithms/engines/reference/reference_plan.h"
+#include "algorithms/backend.h"
+#include "algorithms/check_plan.h"
+#include "algorithms/plan_builder.h"
+#include "core/eigen.h"
 #include "random_problem.h"
 
 namespace hyperattn::testing {
 namespace {
 
+using Matrix = RowMajorMatrix<double>;
+
+// Fewer queries than keys and more, with and without a causal mask, grouped queries, and windows.
 const ProblemSize kSizes[] = {
-    {1, 1, 1, 1},  {7, 7, 3, 3, 2, 2},         {5, 11, 4, 2},
-    {11, 5, 2, 7}, {13, 13, 5, 3, 1, 2, true}, {1, 1, 2, 2, 1, 1, true},
+    {1, 1, 1, 1},
+    {7, 7, 3, 3, 2, 2},
+    {5, 11, 4, 2},
+    {11, 5, 2, 7},
+    {13, 13, 5, 3, 1, 2, true},
+    {1, 1, 2, 2, 1, 1, true},
+    {5, 11, 4, 2, 1, 2, true},
+    {11, 5, 2, 7, 2, 1, true},
+    {7, 9, 3, 3, 2, 6, false, 2},
+    {13, 13, 5, 3, 1, 4, true, 1},
+    {13, 13, 5, 3, 1, 1, true, 0, 4},
+    {6, 13, 5, 3, 1, 4, true, 2, 5},
 };
 
 TEST_CASE("two keys by hand: weights 1/(1+e) and e/(1+e)") {
@@ -27,20 +44,78 @@ TEST_CASE("two keys by hand: weights 1/(1+e) and e/(1+e)") {
   CHECK(exact.lse.data()[0] == Approx(std::log(1 + e)).epsilon(1e-14));
 }
 
+// One head of exact attention and its gradient by dense matrices, which share nothing with plans:
+//   P = softmax(S),  dV = Pᵀ·dO,  dS = P ∘ (dO·Vᵀ − rowsum(P ∘ dO·Vᵀ)),  dQ = s·dS·K,  dK = s·dSᵀ·Q.
+struct DenseHead {
+  int64_t key_head = 0;
+  Matrix out;
+  Eigen::VectorXd lse;  // −∞ in a row without keys
+  Matrix dquery;
+  Matrix dkey;  // what this head adds to its key head's
+  Matrix dvalue;
+
+  DenseHead(const RandomProblem& p, int64_t head)
+      : key_head(head * p.key.shape().matrices() / p.query.shape().matrices()) {
+    const Matrix q = as_eigen(p.query.matrix(head)).cast<double>();
+    const Matrix k = as_eigen(p.key.matrix(key_head)).cast<double>();
+    const Matrix v = as_eigen(p.value.matrix(key_head)).cast<double>();
+    const Matrix upstream = as_eigen(p.dout.matrix(head)).cast<double>();
+    const auto scale = static_cast<double>(p.problem.scale);
+    Matrix softmax = (scale * q * k.transpose()).array().exp();
+    for (int64_t i = 0; i < q.rows(); ++i)
+      for (int64_t j = 0; j < k.rows(); ++j)
+        if (!sees(p.problem, i, j)) softmax(i, j) = 0;
+    const Eigen::VectorXd sums = softmax.rowwise().sum();
+    lse = sums.array().log();
+    softmax = (sums.array() > 0).select(sums.cwiseInverse(), 0).matrix().asDiagonal() * softmax;
+    out = softmax * v;
+    const Matrix along_value = upstream * v.transpose();
+    const Eigen::VectorXd along_out = softmax.cwiseProduct(along_value).rowwise().sum();
+    const Matrix dscores = softmax.cwiseProduct(along_value.colwise() - along_out);
+    dquery = scale * dscores * k;
+    dkey = scale * dscores.transpose() * q;
+    dvalue = softmax.transpose() * upstream;
+  }
+
+ private:
+  static bool sees(const AttentionProblem& problem, int64_t row, int64_t key) {
+    const int64_t position = row + problem.key_count() - problem.query_count();
+    return !problem.causal || (key <= position && (problem.window == 0 || key > position - problem.window));
+  }
+};
+
+double difference(MatrixView<const double> seen, const Matrix& expected) {
+  return (as_eigen(seen) - expected).cwiseAbs().maxCoeff();
+}
+
 TEST_CASE("the plan interpreter on the exact plan is exact attention") {
   for (const ProblemSize& size : kSizes) {
     INFO(to_string(size));
-    RandomProblem p(size);
-    const DoubleResult exact = attention_in_double(p.problem);
-    const Plan plan = exact_test_plan(p.problem);
-    const DoubleResult planned = run_plan_in_double(p.problem, plan);
-    CHECK(largest_difference(exact.out, planned.out) < 1e-13);
-    CHECK(largest_difference(exact.lse, planned.lse) < 1e-13);
-    const auto a = attention_gradients_in_double(p.problem, exact, p.dout.view());
-    const auto b = run_plan_backward_in_double(p.problem, plan, planned, p.dout.view());
-    CHECK(largest_difference(a.dquery, b.dquery) < 1e-12);
-    CHECK(largest_difference(a.dkey, b.dkey) < 1e-12);
-    CHECK(largest_difference(a.dvalue, b.dvalue) < 1e-12);
+    const RandomProblem p(size);
+    const Plan plan = exact_plan(p.problem);
+    CHECK(check_plan(p.problem, plan).empty());
+    CHECK(is_exact_plan(p.problem, plan));
+    const DoubleResult planned = attention_in_double(p.problem);
+    const DoubleGradients gradients = attention_gradients_in_double(p.problem, planned, p.dout.view());
+    std::vector<Matrix> dkey(static_cast<size_t>(p.problem.key_heads()),
+                             Matrix::Zero(size.keys, size.head_dim));
+    std::vector<Matrix> dvalue(dkey.size(), Matrix::Zero(size.keys, size.value_dim));
+    for (int64_t head = 0; head < p.problem.heads(); ++head) {
+      const DenseHead exact(p, head);
+      INFO("head " << head);
+      CHECK(difference(planned.out.matrix(head), exact.out) < 1e-13);
+      for (int64_t i = 0; i < size.queries; ++i) {
+        const double lse = planned.lse.matrix(head).row(i)[0];
+        CHECK((lse == exact.lse[i] || std::abs(lse - exact.lse[i]) < 1e-13));
+      }
+      CHECK(difference(gradients.dquery.matrix(head), exact.dquery) < 1e-12);
+      dkey[static_cast<size_t>(exact.key_head)] += exact.dkey;
+      dvalue[static_cast<size_t>(exact.key_head)] += exact.dvalue;
+    }
+    for (int64_t head = 0; head < p.problem.key_heads(); ++head) {
+      CHECK(difference(gradients.dkey.matrix(head), dkey[static_cast<size_t>(head)]) < 1e-12);
+      CHECK(difference(gradients.dvalue.matrix(head), dvalue[static_cast<size_t>(head)]) < 1e-12);
+    }
   }
 }
 
@@ -119,7 +194,7 @@ Plan plan_with_everything(const AttentionProblem& problem) {
 
 TEST_CASE("gradients agree with central differences") {
   RandomProblem p({6, 6, 3, 2, 1, 1, true});
-  const Plan plan = exact_test_plan(p.problem);
+  const Plan plan = exact_plan(p.problem);
   const auto gradients =
       run_plan_backward_in_double(p.problem, plan, run_plan_in_double(p.problem, plan), p.dout.view());
   check_against_differences(p, plan, p.query, gradients.dquery);
@@ -129,7 +204,9 @@ TEST_CASE("gradients agree with central differences") {
 
 TEST_CASE("a plan with weights, exclusions, removed and synthetic keys, worked out by hand") {
   RandomProblem p({5, 5, 3, 2});
-  const DoubleResult result = run_plan_in_double(p.problem, plan_with_everything(p.problem));
+  const Plan plan = plan_with_everything(p.problem);
+  REQUIRE(check_plan(p.problem, plan).empty());
+  const DoubleResult result = run_plan_in_double(p.problem, plan);
   const auto weight = [&](int64_t i, int64_t j, double log_weight) {
     double dot = 0;
     for (int c = 0; c < 3; ++c)
@@ -170,15 +247,16 @@ TEST_CASE("value gradients of synthetic keys reach their members") {
   }
 }
 
-TEST_CASE("score caps, given normalisers and lse only") {
+TEST_CASE("score caps, given denominators and lse only") {
   RandomProblem p({4, 6, 3, 2}, 3, 2.0);
-  const Plan plan = exact_test_plan(p.problem);
+  const Plan plan = exact_plan(p.problem);
   const float cap[] = {0.25F, -INFINITY, 100, -1};
-  const float normaliser[] = {0, 1, 2, 3};
+  const double log_denominators[] = {0, 1, 2, 3};
+  const RowSums denominators = sums_from_logs({1, 1, 4, 1}, log_denominators);
   int64_t capped = -1;
   EngineOptions options;
   options.score_cap = cap;
-  options.row_normaliser = normaliser;
+  options.denominators = &denominators;
   options.capped_entries = &capped;
   const DoubleResult result = run_plan_in_double(p.problem, plan, options);
   int64_t expected_capped = 0;
@@ -193,7 +271,7 @@ TEST_CASE("score caps, given normalisers and lse only") {
       expected_capped += s > cap[i] ? 1 : 0;
       const double a = std::exp(std::min<double>(s, cap[i]));
       sum += a;
-      out += a * std::exp(-normaliser[i]) * p.value.data()[j * 2];
+      out += a * std::exp(-log_denominators[i]) * p.value.data()[j * 2];
     }
     INFO("row " << i);
     if (i == 1) {

@@ -1,11 +1,11 @@
-#include "algorithms/methods/sparse_plan.h"
+#include "algorithms/methods/sparse.h"
 
 #include <Eigen/Dense>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <numeric>
 
-#include "algorithms/engines/reference/reference.h"
+#include "algorithms/engines/reference/reference_plan.h"
 #include "core/eigen.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -16,18 +16,21 @@ namespace {
 
 using Matrix = RowMajorMatrix<double>;
 
-SparseOptions small_options() {
-  SparseOptions options;
-  options.bucket_count = 8;
-  options.block_size = 16;
-  options.min_seq_len = 16;
-  return options;
+struct Sizes {
+  int64_t bucket_count = 8;
+  int64_t block_size = 16;
+  int64_t sample_size = 0;
+};
+
+Settings settings_of(const Sizes& sizes) {
+  return {{"bucket_count", sizes.bucket_count},
+          {"block_size", sizes.block_size},
+          {"sample_size", sizes.sample_size},
+          {"min_seq_len", int64_t{16}}};
 }
 
-Matrix weights_of(const AttentionProblem& problem, const SparseOptions& options, const CallContext& context,
-                  int64_t head = 0) {
-  return dense_weights(sparse_plan(problem, context, options), head, problem.query_count(),
-                       problem.key_count());
+Matrix weights_of(const Plan& plan, const AttentionProblem& problem, int64_t head = 0) {
+  return dense_weights(plan, head, problem.query_count(), problem.key_count());
 }
 
 // Rows 0 … n−1 in the order of a node's sorted buckets, by the definitions.
@@ -44,24 +47,23 @@ std::vector<int32_t> sorted_rows(MatrixView<const float> rows, const RandomStrea
 }
 
 // The residual estimator's weights of one unmasked problem, entry by entry from the design's sentences.
-Matrix expected_weights(const RandomProblem& p, const SparseOptions& options, uint64_t seed, uint32_t head) {
+Matrix expected_weights(const RandomProblem& p, const Sizes& sizes, uint64_t seed, uint32_t head) {
   const int64_t n_q = p.problem.query_count();
   const int64_t n_k = p.problem.key_count();
   const RandomStream hash(seed, Purpose::hash, 0, head, 0);
-  const auto queries = sorted_rows(p.problem.query.matrix(head), hash, options.bucket_count);
-  const auto keys = sorted_rows(p.problem.key.matrix(head), hash, options.bucket_count);
+  const auto queries = sorted_rows(p.problem.query.matrix(head), hash, sizes.bucket_count);
+  const auto keys = sorted_rows(p.problem.key.matrix(head), hash, sizes.bucket_count);
   Matrix weights = Matrix::Zero(n_q, n_k);
   for (int64_t a = 0; a < n_q; ++a)
     for (int64_t b = 0; b < n_k; ++b)
-      if (a * n_k / n_q / options.block_size == b / options.block_size)
+      if (a * n_k / n_q / sizes.block_size == b / sizes.block_size)
         weights(queries[static_cast<size_t>(a)], keys[static_cast<size_t>(b)]) = 1;
-  const auto sample = sample_without_replacement(RandomStream(seed, Purpose::key_sample, 0, head, 0), n_k,
-                                                 options.sample_size);
+  const auto sample =
+      sample_without_replacement(RandomStream(seed, Purpose::key_sample, 0, head, 0), n_k, sizes.sample_size);
   const Matrix mask = weights;
   for (int64_t i = 0; i < n_q; ++i)
     for (const int32_t j : sample)
-      if (mask(i, j) == 0)
-        weights(i, j) = static_cast<double>(n_k) / static_cast<double>(options.sample_size);
+      if (mask(i, j) == 0) weights(i, j) = static_cast<double>(n_k) / static_cast<double>(sizes.sample_size);
   return weights;
 }
 
@@ -70,14 +72,12 @@ TEST_CASE("the plan of hyper has the weights of the design, entry by entry") {
        {ProblemSize{100, 100, 5, 3, 1, 2}, ProblemSize{64, 64, 5, 3}, ProblemSize{37, 101, 5, 3},
         ProblemSize{101, 37, 5, 3}, ProblemSize{3, 90, 5, 3}, ProblemSize{1, 1, 5, 3}}) {
     for (const int64_t m : {0, 1, 20}) {
-      SparseOptions options = small_options();
-      options.sample_size = std::min(m, size.keys);
+      const Sizes sizes{.sample_size = std::min(m, size.keys)};
       RandomProblem p(size);
-      CallContext context;
-      context.seed = 7;
+      const PlannedCall call = planned("hyper", p.problem, settings_of(sizes), 7);
       for (int64_t head = 0; head < p.problem.heads(); ++head) {
-        const Matrix seen = weights_of(p.problem, options, context, head);
-        const Matrix expected = expected_weights(p, options, 7, static_cast<uint32_t>(head));
+        const Matrix seen = weights_of(*call.plan, p.problem, head);
+        const Matrix expected = expected_weights(p, sizes, 7, static_cast<uint32_t>(head));
         INFO(to_string(size) << ", m " << m << ", head " << head);
         CHECK((seen - expected).cwiseAbs().maxCoeff() < 1e-4);
       }
@@ -87,25 +87,22 @@ TEST_CASE("the plan of hyper has the weights of the design, entry by entry") {
 
 TEST_CASE("collisions are counted, or the entries count twice") {
   RandomProblem p({100, 100, 5, 3});
-  SparseOptions options = small_options();
-  options.sample_size = 30;
-  const CallContext context;
-  const Plan masked = sparse_plan(p.problem, context, options);
-  const auto sample =
-      sample_without_replacement(RandomStream(0, Purpose::key_sample, 0, 0, 0), 100, options.sample_size);
-  SparseOptions no_sample = options;
-  no_sample.sample_size = 0;
-  const Matrix mask = weights_of(p.problem, no_sample, context);
+  const Sizes sizes{.sample_size = 30};
+  const PlannedCall masked = planned("hyper", p.problem, settings_of(sizes), 0);
+  const auto sample = sample_without_replacement(RandomStream(0, Purpose::key_sample, 0, 0, 0), 100, 30);
+  const Matrix mask = weights_of(*planned("hyper", p.problem, settings_of({}), 0).plan, p.problem);
   double collisions = 0;
   for (const int32_t j : sample) collisions += mask.col(j).sum();
-  CHECK(count_excluded(masked) == static_cast<int64_t>(collisions));
+  CHECK(count_excluded(*masked.plan) == static_cast<int64_t>(collisions));
+  CHECK(masked.notes.collisions == static_cast<int64_t>(collisions));
   CHECK(collisions > 0);
-  options.count_collisions = true;
-  const Matrix twice = weights_of(p.problem, options, context);
+  Settings counted = settings_of(sizes);
+  counted.emplace_back("collisions", std::string("count"));
+  const PlannedCall twice = planned("hyper", p.problem, counted, 0);
   Matrix expected = mask;
   for (const int32_t j : sample) expected.col(j).array() += 100.0 / 30.0;
-  CHECK((twice - expected).cwiseAbs().maxCoeff() < 1e-5);
-  CHECK(count_excluded(sparse_plan(p.problem, context, options)) == 0);
+  CHECK((weights_of(*twice.plan, p.problem) - expected).cwiseAbs().maxCoeff() < 1e-5);
+  CHECK(count_excluded(*twice.plan) == 0);
 }
 
 TEST_CASE("m = n_k, or one block that holds everything, is exact attention") {
@@ -153,10 +150,10 @@ TEST_CASE("every mask, sampling and layout runs through the engine as the interp
       INFO(to_string(size) << ", " << variant[0].first << " " << hyperattn::to_string(variant[0].second));
       RandomProblem p(size, 6, 1.5);
       const ForwardState state = run_backend("hyper", p.problem, settings);
-      const DoubleResult expected = run_plan_in_double(p.problem, *state.plan);
+      const DoubleResult expected = run_plan_in_double(p.problem, *state.planned.plan);
       CHECK(largest_difference(state.result.out, expected.out) < 1e-5);
       CHECK(largest_difference(state.result.lse, expected.lse) < 1e-5);
-      CHECK(state.result.diagnostics.entries == count_entries(*state.plan));
+      CHECK(state.result.diagnostics.entries == count_entries(*state.planned.plan));
     }
 }
 
@@ -169,7 +166,7 @@ TEST_CASE("awkward sizes and widths go through lsh and hyper") {
         Settings settings = {{"block_size", int64_t{32}}, {"bucket_count", int64_t{8}}};
         if (std::string(name) == "hyper") settings.emplace_back("sample_size", std::min<int64_t>(n, 20));
         const ForwardState state = run_backend(name, p.problem, settings);
-        const DoubleResult expected = run_plan_in_double(p.problem, *state.plan);
+        const DoubleResult expected = run_plan_in_double(p.problem, *state.planned.plan);
         CHECK(largest_difference(state.result.out, expected.out) < 1e-5);
         CHECK(largest_difference(state.result.lse, expected.lse) < 1e-5);
       }
@@ -199,9 +196,9 @@ TEST_CASE("stage seconds add up to the wall time, and the plan is the same for a
 }
 
 TEST_CASE("bad parameters are refused with the value and the limit") {
-  const TensorShape shape{1, 1, 100, 8};
+  const RandomProblem shapes({100, 100, 8, 8});
   const auto check = [&](const char* name, const Settings& settings) {
-    return backend_named(name).check(shape, shape, shape, false, context_for(name, settings).parameters);
+    return backend_named(name).check(shapes.problem, call_for(name, settings).parameters);
   };
   CHECK(check("hyper", {{"sample_size", int64_t{100}}}).empty());
   CHECK_THAT(check("hyper", {{"sample_size", int64_t{101}}}),
@@ -233,8 +230,7 @@ TEST_CASE("estimated entries are those of the plan when blocks are whole") {
                                {"min_seq_len", int64_t{128}},
                                {"collisions", std::string("count")}};
     const ForwardState state = run_backend("hyper", p.problem, settings);
-    CHECK(backend_named("hyper").estimated_entries(p.problem.query.shape, p.problem.key.shape, causal,
-                                                   context_for("hyper", settings).parameters) ==
+    CHECK(backend_named("hyper").estimated_entries(p.problem, call_for("hyper", settings).parameters) ==
           Approx(static_cast<double>(state.result.diagnostics.entries)));
   }
 }

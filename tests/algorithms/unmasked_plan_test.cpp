@@ -1,6 +1,7 @@
 // Mask and unmasked rest of the backends `lsh` and `hyper`: together every entry of the problem, once.
 #include <catch2/catch.hpp>
 
+#include "algorithms/check_plan.h"
 #include "algorithms/masks/heavy_mask.h"
 #include "core/eigen.h"
 #include "plan_checks.h"
@@ -16,17 +17,21 @@ Matrix all_entries(const AttentionProblem& problem) {
   return all;
 }
 
-void require_partition(const std::string& backend, const AttentionProblem& problem, CallContext context) {
-  const auto masked = backend_named(backend).mask_plan(problem, context);
-  const auto unmasked = backend_named(backend).unmasked_plan(problem, context);
+void require_partition(const std::string& backend, const AttentionProblem& problem, const Call& call) {
+  const auto masks = backend_named(backend).method().plan_masks(*bound_of(problem), call);
+  REQUIRE(masks != nullptr);
+  const Plan masked = masks->masked(problem);
+  const Plan unmasked = masks->unmasked(problem);
+  REQUIRE(check_plan(problem, masked).empty());
+  REQUIRE(check_plan(problem, unmasked).empty());
   for (int64_t head = 0; head < problem.heads(); ++head) {
-    const Matrix inside = dense_weights(*masked, head, problem.query_count(), problem.key_count());
-    const Matrix outside = dense_weights(*unmasked, head, problem.query_count(), problem.key_count());
+    const Matrix inside = dense_weights(masked, head, problem.query_count(), problem.key_count());
+    const Matrix outside = dense_weights(unmasked, head, problem.query_count(), problem.key_count());
     CAPTURE(head, inside.sum(), outside.sum());
     REQUIRE(inside + outside == all_entries(problem));
     REQUIRE(inside.cwiseProduct(outside).sum() == 0);
   }
-  for (const Phase& phase : unmasked->phases) REQUIRE((phase.level > 0) == problem.causal);
+  for (const Phase& phase : unmasked.phases) REQUIRE((phase.level > 0) == problem.causal);
 }
 
 }  // namespace
@@ -40,7 +45,7 @@ TEST_CASE("mask and unmasked rest partition the entries of sorted blocks") {
     for (const std::string blocks : {"aligned", "banded"}) {
       const Settings settings = {
           {"block_size", int64_t{8}}, {"bucket_count", int64_t{8}}, {"blocks", blocks}};
-      require_partition("lsh", p.problem, context_for("lsh", settings));
+      require_partition("lsh", p.problem, call_for("lsh", settings));
     }
   }
 }
@@ -51,15 +56,15 @@ TEST_CASE("mask and unmasked rest partition the entries of causal problems") {
     const RandomProblem p({rows, rows, 4, 4, 1, 2, true});
     const Settings settings = {
         {"block_size", int64_t{8}}, {"min_seq_len", int64_t{16}}, {"sample_size", int64_t{4}}};
-    require_partition("hyper", p.problem, context_for("hyper", settings));
+    require_partition("hyper", p.problem, call_for("hyper", settings));
   }
 }
 
 TEST_CASE("mask and unmasked rest partition the entries of other masks") {
   const RandomProblem p({30, 40, 4, 4, 1, 2});
-  require_partition("hyper", p.problem, context_for("hyper", {{"mask", std::string("none")}}));
+  require_partition("hyper", p.problem, call_for("hyper", {{"mask", std::string("none")}}));
   require_partition("hyper", p.problem,
-                    context_for("hyper", {{"mask", std::string("band")}, {"band_width", int64_t{3}}}));
+                    call_for("hyper", {{"mask", std::string("band")}, {"band_width", int64_t{3}}}));
   HeavyMask::Pattern rows;  // row i holds key i; rows 10 … 19 none; row 20 all
   rows.indptr = {0};
   for (int32_t i = 0; i < 30; ++i) {
@@ -71,9 +76,9 @@ TEST_CASE("mask and unmasked rest partition the entries of other masks") {
   blocks.blocks = {{0, 10, 5, 9}, {0, 3, 20, 40}, {25, 30, 0, 40}};
   for (const HeavyMask::Pattern& pattern : {rows, blocks}) {
     const HeavyMask mask({pattern});
-    CallContext context = context_for("lsh", {{"mask", std::string("file")}});
-    context.mask = &mask;
-    require_partition("lsh", p.problem, context);
+    Call call = call_for("lsh", {{"mask", std::string("file")}});
+    call.mask = &mask;
+    require_partition("lsh", p.problem, call);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "config_fakes.h"
 
 #include "algorithms/backend.h"
+#include "algorithms/registry.h"
 #include "core/error.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/measures/measure.h"
@@ -84,34 +85,38 @@ class FakeSource final : public InputSource {
   std::vector<ParameterSpec> parameters_;
 };
 
-class FakeBackend final : public Backend {
+/// Refuses more samples than there are keys, and where it is `narrow` causal problems, unequal lengths and
+/// gradients.
+class FakeMethod final : public DescribedMethod {
  public:
-  FakeBackend(std::string name, std::vector<ParameterSpec> parameters, Capabilities able)
-      : name_(std::move(name)), parameters_(std::move(parameters)), able_(able) {}
+  FakeMethod(const std::string& name, std::vector<ParameterSpec> parameters, bool narrow = false)
+      : DescribedMethod({name, name, {}, std::move(parameters)}), narrow_(narrow) {}
 
-  const std::string& name() const override { return name_; }
-  const std::string& meaning() const override { return name_; }
-  const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
-  Capabilities capabilities() const override { return able_; }
-  std::string check(const TensorShape&, const TensorShape& key, const TensorShape&, bool,
-                    const Parameters& p) const override {
-    if (!p.has("sample_size") || p.integer("sample_size") <= key.rows) return {};
+  std::string check(const AttentionProblem& shapes, const Parameters& p) const override {
+    if (narrow_ && shapes.causal) return "has no causal form";
+    if (narrow_ && shapes.query_count() != shapes.key_count())
+      return "needs as many queries as keys, but there are " + std::to_string(shapes.query_count()) +
+             " queries and " + std::to_string(shapes.key_count()) + " keys";
+    if (!p.has("sample_size") || p.integer("sample_size") <= shapes.key_count()) return {};
     return "sample_size is " + std::to_string(p.integer("sample_size")) + ", but there are " +
-           std::to_string(key.rows) + " keys";
+           std::to_string(shapes.key_count()) + " keys";
   }
-  double estimated_entries(const TensorShape&, const TensorShape&, bool, const Parameters&) const override {
-    return 0;
-  }
-  double estimated_bytes(const TensorShape&, const TensorShape&, const TensorShape&,
-                         const Parameters&) const override {
-    return 0;
-  }
-  ForwardState forward(const AttentionProblem&, const CallContext&) const override { return {}; }
+  std::string no_gradient(const Parameters&) const override { return narrow_ ? "has no backward pass" : ""; }
+  double estimated_entries(const AttentionProblem&, const Parameters&) const override { return 0; }
+  double estimated_bytes(const AttentionProblem&, const Parameters&) const override { return 0; }
+  PlannedCall plan(const BoundProblem&, const Call&) const override { return {}; }
 
  private:
-  std::string name_;
-  std::vector<ParameterSpec> parameters_;
-  Capabilities able_;
+  bool narrow_;
+};
+
+/// A fake method as a backend.
+struct FakeBackend {
+  FakeMethod method;
+  Backend backend;
+
+  FakeBackend(const std::string& name, const std::vector<ParameterSpec>& parameters, bool narrow = false)
+      : method(name, parameters, narrow), backend(name, name, method, default_engine()) {}
 };
 
 class FakeMeasure final : public Measure {
@@ -141,21 +146,19 @@ const Registry& registry() {
                                {of_type("path", ParameterType::text, false), integer("seq_len", {}, 1, true),
                                 of_type("query_rows", ParameterType::integer_list, true)});
   static const FakeSource odd("odd", {integer("seq_len", {}, 1), integer("block_size", int64_t{8}, 1)});
-  Capabilities all;
-  all.causal = all.backward = all.unequal_lengths = true;
-  static const FakeBackend exact("exact", {}, all);
-  static const FakeBackend lsh(
-      "lsh", {power_of_two("bucket_count", 64), integer("block_size", int64_t{256}, 1)}, all);
+  static const FakeBackend exact("exact", {});
+  static const FakeBackend lsh("lsh",
+                               {power_of_two("bucket_count", 64), integer("block_size", int64_t{256}, 1)});
   static const FakeBackend hyper("hyper",
                                  {power_of_two("bucket_count", 64), integer("block_size", int64_t{256}, 1),
-                                  integer("sample_size", int64_t{16}, 0), kappa(), epsilon(), estimator()},
-                                 all);
-  static const FakeBackend plain("plain", {}, {});
+                                  integer("sample_size", int64_t{16}, 0), kappa(), epsilon(), estimator()});
+  static const FakeBackend plain("plain", {}, true);
   static const FakeMeasure timing("timing", {});
   static const FakeMeasure spectral("spectral_error", {});
   static const FakeMeasure alpha("alpha", {integer("skip_columns", int64_t{0}, 0)});
-  static const Registry all_fakes{
-      {&gaussian, &file, &odd}, {&exact, &lsh, &hyper, &plain}, {&timing, &spectral, &alpha}};
+  static const Registry all_fakes{{&gaussian, &file, &odd},
+                                  {&exact.backend, &lsh.backend, &hyper.backend, &plain.backend},
+                                  {&timing, &spectral, &alpha}};
   return all_fakes;
 }
 

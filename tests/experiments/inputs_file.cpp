@@ -112,9 +112,25 @@ TEST_CASE("files with shapes that do not fit are refused from their headers") {
     CHECK_THAT(refusal(reading(path)), Catch::StartsWith("3: ") && Catch::Contains("same number of rows") &&
                                            Catch::Contains("(1, 1, 11, 3)"));
   }
+  SECTION("batches") {
+    write_inputs(path, {2, 1, 10, 3}, {1, 1, 12, 3}, {1, 1, 12, 3});
+    CHECK_THAT(refusal(reading(path)), Catch::StartsWith("3: ") && Catch::Contains("same batch"));
+  }
+  SECTION("heads of keys and values") {
+    write_inputs(path, {1, 2, 10, 3}, {1, 2, 12, 3}, {1, 1, 12, 3});
+    CHECK_THAT(refusal(reading(path)), Catch::StartsWith("3: ") &&
+                                           Catch::Contains("k and v the same heads") &&
+                                           Catch::Contains("v is (1, 1, 12, 3)"));
+  }
   SECTION("heads") {
-    write_inputs(path, {1, 2, 10, 3}, {1, 1, 12, 3}, {1, 1, 12, 3});
-    CHECK_THAT(refusal(reading(path)), Catch::StartsWith("3: ") && Catch::Contains("same batch and heads"));
+    write_inputs(path, {1, 3, 10, 3}, {1, 2, 12, 3}, {1, 2, 12, 3});
+    CHECK_THAT(refusal(reading(path)), Catch::StartsWith("3: ") &&
+                                           Catch::Contains("the heads of q must be a multiple") &&
+                                           Catch::Contains("(1, 3, 10, 3)"));
+  }
+  SECTION("grouped queries fit") {
+    write_inputs(path, {1, 4, 10, 3}, {1, 2, 12, 3}, {1, 2, 12, 3});
+    CHECK(refusal(reading(path)) == "accepted");
   }
 }
 

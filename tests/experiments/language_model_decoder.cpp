@@ -22,8 +22,8 @@ std::vector<int32_t> random_ids(size_t count, int64_t vocabulary, unsigned seed)
 }
 
 std::vector<LayerAttention> plain_attention(int64_t layers) {
-  static const PlainAttention backend;
-  return std::vector<LayerAttention>(static_cast<size_t>(layers), LayerAttention{&backend, {}});
+  return std::vector<LayerAttention>(static_cast<size_t>(layers),
+                                     LayerAttention{&plain_attention_backend(), {}});
 }
 
 double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {

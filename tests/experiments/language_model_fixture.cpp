@@ -6,7 +6,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <stdexcept>
 
+#include "algorithms/registry.h"
 #include "core/eigen.h"
 
 namespace hyperattn::testing {
@@ -275,52 +277,64 @@ std::vector<double> TinyModel::losses(const std::vector<int32_t>& ids) const {
   return losses;
 }
 
-const std::string& PlainAttention::name() const {
-  static const std::string name = "plain";
-  return name;
-}
-const std::vector<ParameterSpec>& PlainAttention::parameters() const {
-  static const std::vector<ParameterSpec> none;
-  return none;
-}
-Capabilities PlainAttention::capabilities() const {
-  Capabilities capabilities;
-  capabilities.causal = true;
-  return capabilities;
-}
-double PlainAttention::estimated_entries(const TensorShape& query, const TensorShape& key, bool,
-                                         const Parameters&) const {
-  return static_cast<double>(query.matrices() * query.rows * key.rows);
-}
-double PlainAttention::estimated_bytes(const TensorShape&, const TensorShape&, const TensorShape&,
-                                       const Parameters&) const {
-  return 0;
-}
+namespace {
 
-ForwardState PlainAttention::forward(const AttentionProblem& problem, const CallContext&) const {
-  ForwardState state;
-  const TensorShape& shape = problem.query.shape;
-  state.result.out = Tensor<float>(shape);
-  state.result.lse = Tensor<float>(TensorShape{shape.batch, shape.heads, shape.rows, 1});
-  for (int64_t h = 0; h < shape.matrices(); ++h)
-    for (int64_t i = 0; i < shape.rows; ++i) {
-      std::vector<double> sums(static_cast<size_t>(shape.dim), 0.0);
-      double total = 0;
-      for (int64_t j = 0; j <= i; ++j) {
-        double score = 0;
-        for (int64_t c = 0; c < shape.dim; ++c)
-          score += static_cast<double>(problem.query.matrix(h).row(i)[c]) *
-                   static_cast<double>(problem.key.matrix(h).row(j)[c]);
-        const double weight = std::exp(score * static_cast<double>(problem.scale));
-        total += weight;
-        for (int64_t c = 0; c < shape.dim; ++c)
-          sums[static_cast<size_t>(c)] += weight * static_cast<double>(problem.value.matrix(h).row(j)[c]);
-      }
-      for (int64_t c = 0; c < shape.dim; ++c)
-        state.result.out.matrix(h).row(i)[c] = static_cast<float>(sums[static_cast<size_t>(c)] / total);
-      state.result.lse.matrix(h).row(i)[0] = static_cast<float>(std::log(total));
+/// Computes exact causal attention whatever the plan.
+class PlainEngine final : public DescribedEngine {
+ public:
+  PlainEngine() : DescribedEngine({"plain", "plain loops in double", {}}) {}
+
+  [[nodiscard]] double estimated_bytes(const AttentionProblem&) const override { return 0; }
+
+  [[nodiscard]] AttentionResult forward(const BoundProblem& bound, const Plan&,
+                                        const EngineOptions&) const override {
+    const AttentionProblem& problem = bound.problem();
+    const TensorShape& shape = problem.query.shape;
+    AttentionResult result;
+    result.out = Tensor<float>(shape);
+    result.lse = Tensor<float>(TensorShape{shape.batch, shape.heads, shape.rows, 1});
+    for (int64_t h = 0; h < shape.matrices(); ++h)
+      for (int64_t i = 0; i < shape.rows; ++i)
+        result.lse.matrix(h).row(i)[0] =
+            static_cast<float>(run_row(problem, h, i, result.out.matrix(h).row(i)));
+    return result;
+  }
+  [[nodiscard]] AttentionGradients backward(const BoundProblem&, const Plan&, const AttentionResult&,
+                                            TensorView<const float>) const override {
+    throw std::logic_error("the plain engine runs forward only");
+  }
+  [[nodiscard]] Tensor<float> transposed(const BoundProblem&, const Plan&, const RowSums&,
+                                         TensorView<const float>) const override {
+    throw std::logic_error("the plain engine runs forward only");
+  }
+
+ private:
+  /// Writes the row's output and returns the logarithm of its denominator.
+  static double run_row(const AttentionProblem& problem, int64_t h, int64_t i, float* out) {
+    const int64_t dim = problem.value_dim();
+    std::vector<double> sums(static_cast<size_t>(dim), 0.0);
+    double total = 0;
+    for (int64_t j = 0; j <= i; ++j) {
+      double score = 0;
+      for (int64_t c = 0; c < problem.head_dim(); ++c)
+        score += static_cast<double>(problem.query.matrix(h).row(i)[c]) *
+                 static_cast<double>(problem.keys_of(h).row(j)[c]);
+      const double weight = std::exp(score * static_cast<double>(problem.scale));
+      total += weight;
+      for (int64_t c = 0; c < dim; ++c)
+        sums[static_cast<size_t>(c)] += weight * static_cast<double>(problem.values_of(h).row(j)[c]);
     }
-  return state;
+    for (int64_t c = 0; c < dim; ++c) out[c] = static_cast<float>(sums[static_cast<size_t>(c)] / total);
+    return std::log(total);
+  }
+};
+
+}  // namespace
+
+const Backend& plain_attention_backend() {
+  static const PlainEngine engine;
+  static const Backend backend("plain", engine.meaning(), *find_method("exact"), engine);
+  return backend;
 }
 
 std::string input_error(const std::function<void()>& call) {

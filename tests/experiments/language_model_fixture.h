@@ -57,19 +57,7 @@ class TinyModel {
 };
 
 /// Exact causal attention in double, plain loops: the test's own backend.
-class PlainAttention : public Backend {
- public:
-  [[nodiscard]] const std::string& name() const override;
-  [[nodiscard]] const std::string& meaning() const override { return name(); }
-  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override;
-  [[nodiscard]] Capabilities capabilities() const override;
-  [[nodiscard]] double estimated_entries(const TensorShape& query, const TensorShape& key, bool causal,
-                                         const Parameters& parameters) const override;
-  [[nodiscard]] double estimated_bytes(const TensorShape& query, const TensorShape& key,
-                                       const TensorShape& value, const Parameters& parameters) const override;
-  [[nodiscard]] ForwardState forward(const AttentionProblem& problem,
-                                     const CallContext& context) const override;
-};
+[[nodiscard]] const Backend& plain_attention_backend();
 
 /// The message of the Error that the call throws; says so instead if it throws none or blames another.
 [[nodiscard]] std::string input_error(const std::function<void()>& call);

@@ -1,24 +1,23 @@
 // What the tests of measures start from: a problem that a backend has answered.
 #pragma once
 
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "algorithms/attention.h"
+#include "algorithms/registry.h"
 #include "experiments/measures/context.h"
 #include "experiments/measures/measures.h"
 #include "measures_dense.h"
 
 namespace hyperattn::testing {
 
-using Settings = std::map<std::string, ParameterValue>;
-
 /// A Gaussian problem with one backend's answer to it, as the runner hands it to the measures.
 struct Answered {
   MeasuredProblem input;
   const Backend& backend;
-  CallContext call;
+  Call call;
   ForwardState forward;
   ExactQuantities exact;
   MeasureContext context;
@@ -28,14 +27,13 @@ struct Answered {
         backend(*find_backend(name)),
         call(call_of(backend, settings)),
         forward(backend.forward(input.problem, call)),
-        exact(input.problem, 1, 0),
+        exact(input.problem, default_engine(), 1, 0),
         context(backend, call, forward, exact) {}
 
-  static CallContext call_of(const Backend& backend, const Settings& settings) {
-    CallContext call;
+  static Call call_of(const Backend& backend, const Settings& settings) {
+    Call call;
     call.seed = 5;
-    call.parameters = default_parameters(backend.parameters());
-    for (const auto& [name, value] : settings) call.parameters.set(name, value);
+    call.parameters = resolve_settings(backend.name(), backend.parameters(), settings);
     return call;
   }
   std::vector<FigureRow> rows(const Measure& measure, const Settings& settings = {}) {

@@ -4,8 +4,9 @@
 #include <cmath>
 #include <limits>
 
-#include "algorithms/engines/cpu/engine.h"
-#include "algorithms/methods/exact.h"
+#include "algorithms/engines/cpu/run_plan.h"
+#include "algorithms/plan_builder.h"
+#include "algorithms/registry.h"
 #include "experiments/measures/context.h"
 #include "experiments/measures/measures.h"
 #include "measures_dense.h"
@@ -34,18 +35,26 @@ struct Measured {
   Plan plan;
   ForwardState forward;
   ExactQuantities exact;
-  CallContext call;
+  Call call;
   MeasureContext context;
 
   explicit Measured(const MeasuredSize& size, double weight = 2)
       : input(size),
         plan(thinned_plan(input.problem, weight)),
-        forward{run_forward(input.problem, plan), nullptr},
-        exact(input.problem, 1, 0),
-        context(exact_backend(), call, forward, exact) {}
+        forward{run_forward(input.problem, plan), {}},
+        exact(input.problem, default_engine(), 1, 0),
+        context(*find_backend("exact"), call, forward, exact) {}
 
   std::vector<FigureRow> rows(const Measure& measure) { return measure.compute(context, {}); }
 };
+
+// Another denominator of a row, by its natural logarithm.
+void set_denominator(AttentionResult& result, int64_t row, double log) {
+  const RowSums one = sums_from_logs({1, 1, 1, 1}, &log);
+  result.lse.data()[row] = static_cast<float>(log);
+  result.sums.maximum.data()[row] = one.maximum.data()[0];
+  result.sums.sum.data()[row] = one.sum.data()[0];
+}
 
 const MeasuredSize kSizes[] = {
     {1, 1, 1, 1},
@@ -126,8 +135,8 @@ TEST_CASE("diagonal_error and product_error agree with dense singular values, an
 
 TEST_CASE("errors of the exact plan are zero") {
   Measured m({60, 70, 8, 6, 1, 2});
-  const ForwardState same{run_forward(m.input.problem, exact_plan(m.input.problem)), nullptr};
-  MeasureContext context(exact_backend(), m.call, same, m.exact);
+  const ForwardState same{run_forward(m.input.problem, exact_plan(m.input.problem)), {}};
+  MeasureContext context(*find_backend("exact"), m.call, same, m.exact);
   REQUIRE(spectral_error_measure().compute(context, {})[0].figures.at("epsilon") == 0);
   REQUIRE(diagonal_error_measure().compute(context, {})[0].figures.at("epsilon_diagonal") == 0);
   REQUIRE(product_error_measure().compute(context, {})[0].figures.at("epsilon_product") <= 1e-7);
@@ -136,8 +145,8 @@ TEST_CASE("errors of the exact plan are zero") {
 TEST_CASE("errors are defined for values of zero") {
   Measured m({40, 50, 8, 6});
   std::fill_n(m.input.value.data(), m.input.value.shape().size(), 0.0F);
-  const ForwardState zero{run_forward(m.input.problem, m.plan), nullptr};
-  MeasureContext context(exact_backend(), m.call, zero, m.exact);
+  const ForwardState zero{run_forward(m.input.problem, m.plan), {}};
+  MeasureContext context(*find_backend("exact"), m.call, zero, m.exact);
   const FigureRow whole = spectral_error_measure().compute(context, {})[0];
   REQUIRE(whole.figures.at("epsilon") == 0);
   REQUIRE(whole.figures.at("error_op_rel") == 0);
@@ -147,8 +156,8 @@ TEST_CASE("errors are defined for values of zero") {
 
 TEST_CASE("the two halves are infinite where they overflow, and the whole is not") {
   Measured m({40, 50, 8, 6});
-  m.forward.result.lse.data()[3] = -1e6F;
-  m.forward.result.lse.data()[4] = -INFINITY;
+  set_denominator(m.forward.result, 3, -1e6);
+  set_denominator(m.forward.result, 4, -kInfinity);
   REQUIRE(m.rows(diagonal_error_measure())[0].figures.at("epsilon_diagonal") == kInfinity);
   REQUIRE(m.rows(product_error_measure())[0].figures.at("epsilon_product") == kInfinity);
   REQUIRE(m.rows(diagonal_error_measure())[0].figures.at("error_lse") == kInfinity);

@@ -52,8 +52,8 @@ struct NodeMaxima {
 };
 
 NodeMaxima dense_nodes(Answered& a, int64_t head, int level) {
-  const DenseHead dense(a.input.problem, *a.backend.unmasked_plan(a.input.problem, a.call), head);
-  const Plan unmasked = *a.backend.unmasked_plan(a.input.problem, a.call);
+  const Plan unmasked = a.forward.planned.masks->unmasked(a.input.problem);
+  const DenseHead dense(a.input.problem, unmasked, head);
   const auto m = static_cast<double>(a.call.parameters.integer("sample_size"));
   NodeMaxima all;
   for (const HeadNode& place : a.context.approximated_nodes()) {
@@ -92,7 +92,7 @@ TEST_CASE("alpha agrees with dense column norms, of cross nodes too") {
     Answered a(size, "hyper", kSmall);
     const auto rows = a.rows(alpha_measure(), {{"skip_columns", int64_t{7}}});
     for (int64_t head = 0; head < a.input.problem.heads(); ++head) {
-      const DenseHead dense(a.input.problem, *a.forward.plan, head);
+      const DenseHead dense(a.input.problem, *a.forward.planned.plan, head);
       require_figure(find_row(rows, head), "alpha", dense_alpha(dense.softmax), kRounding);
       require_figure(find_row(rows, head), "alpha_skip", dense_alpha(dense.softmax, 7), kRounding);
       if (size.causal)
@@ -126,10 +126,10 @@ TEST_CASE("kappa and mask_mass agree with dense row sums") {
       Answered a(size, name, settings);
       const auto kappa = a.rows(kappa_measure());
       const auto mass = a.rows(mask_mass_measure());
-      const auto mask = a.backend.mask_plan(a.input.problem, a.call);
-      const auto unmasked = a.backend.unmasked_plan(a.input.problem, a.call);
+      const Plan mask = a.forward.planned.masks->masked(a.input.problem);
+      const Plan unmasked = a.forward.planned.masks->unmasked(a.input.problem);
       for (int64_t head = 0; head < a.input.problem.heads(); ++head) {
-        const DenseHead inside(a.input.problem, *mask, head);
+        const DenseHead inside(a.input.problem, mask, head);
         const Eigen::ArrayXd share = (inside.plan_lse - inside.lse).array().exp();
         require_figure(find_row(mass, head), "mask_mass_mean", share.mean(), kRounding);
         require_figure(find_row(mass, head), "mask_mass_min", share.minCoeff(), kRounding);
@@ -141,7 +141,7 @@ TEST_CASE("kappa and mask_mass agree with dense row sums") {
             require_figure(find_row(kappa, head), "log_kappa_node", dense_nodes(a, head, -1).log_kappa,
                            kRounding);
         } else {
-          const Eigen::VectorXd sums = DenseHead(a.input.problem, *unmasked, head).plan_lse;
+          const Eigen::VectorXd sums = DenseHead(a.input.problem, unmasked, head).plan_lse;
           require_figure(find_row(kappa, head), "log_kappa", sums.maxCoeff() - sums.minCoeff(), kRounding);
         }
       }
@@ -154,7 +154,7 @@ TEST_CASE("bound solves the lemmas with constants 1, node by node, and adds the 
     Answered a(size, "hyper", with(kSmall, "sampling", std::string("uniform_iid")));
     const auto rows = a.rows(bound_measure());
     for (int64_t head = 0; head < a.input.problem.heads(); ++head) {
-      const DenseHead dense(a.input.problem, *a.forward.plan, head);
+      const DenseHead dense(a.input.problem, *a.forward.planned.plan, head);
       const NodeMaxima expected = dense_nodes(a, head, -1);
       const FigureRow* row = find_row(rows, head);
       require_figure(row, "log_bound_diagonal", expected.log_diagonal, 1e-4);
@@ -184,7 +184,7 @@ TEST_CASE("the provable bound is that of the way in which the backend samples") 
   REQUIRE(std::isnan(provable("exact", {})));
 
   Answered theory(size, "hyper", with(kSmall, "estimator", std::string("theory")));
-  const DenseHead dense(theory.input.problem, *theory.forward.plan, 0);
+  const DenseHead dense(theory.input.problem, *theory.forward.planned.plan, 0);
   const Eigen::Map<const Eigen::VectorXf> lse(theory.forward.result.lse.data(), 100);
   const Eigen::VectorXd ratio = (dense.lse - lse.cast<double>()).array().exp();
   const double divided = (ratio.asDiagonal() * dense.softmax).norm() * dense.value.norm() / std::sqrt(0.12);
@@ -214,7 +214,7 @@ TEST_CASE(
   for (const double uniform_share : {0.0, 0.5}) {
     const std::string sampling = uniform_share > 0 ? "value_norm" : "uniform_iid";
     Answered a({40, 60, 8, 5, 1, 1, false, 2}, "hyper", with(kSmall, "sampling", sampling));
-    const DenseHead dense(a.input.problem, *a.forward.plan, 0);
+    const DenseHead dense(a.input.problem, *a.forward.planned.plan, 0);
     const Dense& p = dense.softmax;
     const Dense& v = dense.value;
     const std::vector<double> norms = squared_row_norms(a.input.problem.value.matrix(0));
@@ -348,7 +348,7 @@ struct DenseLevel {
 
   DenseLevel(Answered& a, int level, const DenseHead& dense) {
     Plan plan;
-    for (const Phase& phase : a.forward.plan->phases)
+    for (const Phase& phase : a.forward.planned.plan->phases)
       if (phase.level == level) plan.phases.push_back(phase);
     const DenseHead part(a.input.problem, plan, 0);
     const int64_t n = dense.scores.rows();
@@ -371,7 +371,7 @@ struct DenseLevel {
 
 TEST_CASE("the errors of causal levels agree with dense algebra and add up to the whole error") {
   Answered a({150, 150, 8, 6, 1, 1, true, 2}, "hyper", kSmall);
-  const DenseHead dense(a.input.problem, *a.forward.plan, 0);
+  const DenseHead dense(a.input.problem, *a.forward.planned.plan, 0);
   const auto whole = a.rows(spectral_error_measure());
   const auto product = a.rows(product_error_measure());
   const auto diagonal = a.rows(diagonal_error_measure());

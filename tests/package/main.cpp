@@ -1,7 +1,6 @@
 // A user's program: attention of Gaussian queries, keys and values, exact and by hyper, through the installed
 // library. Prints how far the two lie apart for growing samples; with all keys sampled, hyper is exact.
-#include <algorithms/backend.h>
-#include <core/error.h>
+#include <algorithms/attention.h>
 #include <core/random.h>
 
 #include <cmath>
@@ -9,59 +8,36 @@
 
 using namespace hyperattn;
 
-namespace {
-
-constexpr int64_t kRows = 1024;
-constexpr int64_t kDim = 32;
-
-Tensor<float> gaussian(Purpose purpose) {
-  Tensor<float> tensor(TensorShape{1, 1, kRows, kDim});
+static Tensor<float> gaussian(Purpose purpose) {
+  Tensor<float> tensor(TensorShape{/*batch=*/1, /*heads=*/1, /*rows=*/1024, /*dim=*/32});
   const RandomStream stream(/*seed=*/1, purpose);
   for (int64_t i = 0; i < tensor.shape().size(); ++i)
     tensor.data()[i] = static_cast<float>(stream.normal(static_cast<uint64_t>(i)));
   return tensor;
 }
 
-Tensor<float> attention(const std::string& name, const AttentionProblem& problem, Parameters changes = {}) {
-  const Backend* backend = find_backend(name);
-  if (backend == nullptr) fail_usage("there is no backend '" + name + "'");
-  CallContext context;
-  context.parameters = default_parameters(backend->parameters());
-  for (const auto& [key, value] : changes.all()) context.parameters.set(key, value);
-  return backend->forward(problem, context).result.out;
-}
-
 /// ‖a − b‖_F/‖b‖_F.
-double relative_distance(const Tensor<float>& a, const Tensor<float>& b) {
+static double relative_distance(const Tensor<float>& a, const Tensor<float>& b) {
   double difference = 0;
   double size = 0;
   for (int64_t i = 0; i < b.shape().size(); ++i) {
-    const double wanted = b.data()[i];
-    difference += (a.data()[i] - wanted) * (a.data()[i] - wanted);
-    size += wanted * wanted;
+    difference += std::pow(static_cast<double>(a.data()[i]) - static_cast<double>(b.data()[i]), 2);
+    size += std::pow(static_cast<double>(b.data()[i]), 2);
   }
   return std::sqrt(difference / size);
 }
-
-}  // namespace
 
 int main() {
   const Tensor<float> query = gaussian(Purpose::query);
   const Tensor<float> key = gaussian(Purpose::key);
   const Tensor<float> value = gaussian(Purpose::value);
-  AttentionProblem problem;
-  problem.query = query.view();
-  problem.key = key.view();
-  problem.value = value.view();
-  problem.scale = default_scale(kDim);
+  const AttentionProblem problem = attention_problem(query.view(), key.view(), value.view());
 
-  const Tensor<float> exact = attention("exact", problem);
+  const ForwardState exact = Attention("exact").forward(problem);
   for (const int64_t sample_size : {64, 256, 1024}) {
-    Parameters changes;
-    changes.set("block_size", int64_t{64});
-    changes.set("sample_size", sample_size);
-    const Tensor<float> approximate = attention("hyper", problem, changes);
+    const Attention hyper("hyper", {{"block_size", int64_t{64}}, {"sample_size", sample_size}});
+    const ForwardState approximate = hyper.forward(problem);
     std::printf("sample_size %4d: relative error %.2g\n", static_cast<int>(sample_size),
-                relative_distance(approximate, exact));
+                relative_distance(approximate.result.out, exact.result.out));
   }
 }

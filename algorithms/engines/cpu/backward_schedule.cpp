@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
+
+#include "algorithms/plan_walk.h"
 
 namespace hyperattn {
 namespace {
@@ -34,15 +35,32 @@ bool rows_are_distinct(const RowOrder& order, int64_t key_count) {
   return true;
 }
 
-void choose_chunks(KeySegment& segment) {
-  const int64_t queries = segment.pass->queries.count;
-  if (segment.count <= kShortList && queries >= 4 * segment.count) {
-    segment.query_chunks = chunk_count(queries);
-    segment.replicas = segment.query_chunks;
-    segment.direct = false;
-    return;
+/// Equal chunks, whose borders move up to the next border of a segment where the list has segments.
+std::vector<int64_t> borders_of(const ListPiece& piece, int64_t chunks) {
+  const KeyList& list = piece.pass->lists[static_cast<size_t>(piece.list)];
+  std::vector<int64_t> borders;
+  for (int64_t c = 0; c <= chunks; ++c) {
+    int64_t border = piece.first + piece.count * c / chunks;
+    if (list.segments && c > 0 && c < chunks) {
+      const auto next = std::lower_bound(list.segments->begin(), list.segments->end(), border);
+      border = next == list.segments->end() ? border : std::max<int64_t>(*next, borders.back());
+    }
+    borders.push_back(border);
   }
-  segment.query_chunks = segment.key_chunks = chunk_count(std::max(queries, segment.count));
+  return borders;
+}
+
+void choose_chunks(ListPiece& piece) {
+  const int64_t queries = piece.pass->queries.count;
+  int64_t key_chunks = 1;
+  if (piece.count <= kShortList && queries >= 4 * piece.count) {
+    piece.query_chunks = chunk_count(queries);
+    piece.replicas = piece.query_chunks;
+    piece.direct = false;
+  } else {
+    piece.query_chunks = key_chunks = chunk_count(std::max(queries, piece.count));
+  }
+  piece.key_borders = borders_of(piece, key_chunks);
 }
 
 int64_t chunk_of(int64_t total, int64_t chunks, int64_t index) {
@@ -50,59 +68,106 @@ int64_t chunk_of(int64_t total, int64_t chunks, int64_t index) {
   return ((index + 1) * chunks - 1) / total;
 }
 
-void add_pairs(const KeySegment& segment, const QueryGroup& group,
-               std::set<std::pair<int64_t, int64_t>>& pairs) {
-  const int64_t queries = segment.pass->queries.count;
-  for (int64_t v = group.first_visit; v < group.last_visit; ++v) {
-    const Visit& visit = segment.pass->visits[static_cast<size_t>(v)];
-    const int64_t begin = std::max(visit.begin, segment.first) - segment.first;
-    const int64_t end = std::min(visit.end, segment.first + segment.count) - segment.first;
-    if (visit.list != segment.list || begin >= end || group.begin >= group.end) continue;
-    const int64_t last_query = chunk_of(queries, segment.query_chunks, group.end - 1);
-    const int64_t last_key = chunk_of(segment.count, segment.key_chunks, end - 1);
-    for (int64_t q = chunk_of(queries, segment.query_chunks, group.begin); q <= last_query; ++q)
-      for (int64_t k = chunk_of(segment.count, segment.key_chunks, begin); k <= last_key; ++k)
-        pairs.emplace(q, k);
-  }
-}
+/// The pairs of chunks that hold entries.
+class ChunkPairs {
+ public:
+  explicit ChunkPairs(const ListPiece& piece)
+      : piece_(piece), held_(static_cast<size_t>(piece.query_chunks * piece.key_chunks()), 0) {}
 
-bool above_diagonal(const KeySegment& segment, int64_t query_chunk, int64_t key_chunk) {
-  if (!segment.pass->triangular) return false;
-  const ChunkRange rows = chunk_range(segment.pass->queries.count, segment.query_chunks, query_chunk);
-  return segment.first + chunk_range(segment.count, segment.key_chunks, key_chunk).begin >= rows.end;
+  void add(const QueryGroup& group) {
+    for_each_visit(*piece_.pass, group, [&](const Visit& visit) {
+      if (visit.list == piece_.list) add(group.begin, group.end, visit.begin, visit.end);
+    });
+    const KeyList& list = piece_.pass->lists[static_cast<size_t>(piece_.list)];
+    for_each_row_visit(*piece_.pass, group, [&](const RowVisit& visit) {
+      if (visit.list != piece_.list) return;
+      const SegmentRange range = segment_of(list, visit.segment);
+      for (int64_t e = visit.first_entry; e < visit.last_entry; ++e) {
+        const int64_t position = piece_.pass->row_entries[static_cast<size_t>(e)].position;
+        add(position, position + 1, range.begin, range.end);
+      }
+    });
+  }
+
+  /// body(query chunk, key chunk), in this order.
+  template <class Body>
+  void for_each(const Body& body) const {
+    for (int64_t q = 0; q < piece_.query_chunks; ++q)
+      for (int64_t k = 0; k < piece_.key_chunks(); ++k)
+        if (held_[static_cast<size_t>(q * piece_.key_chunks() + k)] != 0) body(q, k);
+  }
+
+ private:
+  void add(int64_t first_position, int64_t last_position, int64_t first_rank, int64_t last_rank) {
+    const int64_t begin = std::max(first_rank, piece_.first);
+    const int64_t end = std::min(last_rank, piece_.first + piece_.count);
+    if (begin >= end || first_position >= last_position) return;
+    const int64_t queries = piece_.pass->queries.count;
+    const int64_t last_query = chunk_of(queries, piece_.query_chunks, last_position - 1);
+    const int64_t last_key = key_chunk_of(end - 1);
+    for (int64_t q = chunk_of(queries, piece_.query_chunks, first_position); q <= last_query; ++q)
+      for (int64_t k = key_chunk_of(begin); k <= last_key; ++k)
+        held_[static_cast<size_t>(q * piece_.key_chunks() + k)] = 1;
+  }
+
+  [[nodiscard]] int64_t key_chunk_of(int64_t rank) const {
+    const auto& borders = piece_.key_borders;
+    return std::upper_bound(borders.begin(), borders.end(), rank) - borders.begin() - 1;
+  }
+
+  const ListPiece& piece_;
+  std::vector<char> held_;
+};
+
+bool beyond_diagonal(const ListPiece& piece, int64_t query_chunk, int64_t key_chunk) {
+  const Pass& pass = *piece.pass;
+  if (!pass.triangular) return false;
+  const ChunkRange rows = chunk_range(pass.queries.count, piece.query_chunks, query_chunk);
+  const ChunkRange ranks = piece.ranks_of(key_chunk);
+  return ranks.begin >= pass.last_visible(rows.end - 1) || ranks.end <= pass.first_visible(rows.begin);
 }
 
 }  // namespace
 
-std::vector<KeySegment> make_segments(const Phase& phase, int64_t list, int64_t key_count) {
-  std::vector<KeySegment> segments;
+std::vector<std::vector<ListPiece>> make_pieces(const AttentionProblem& problem, const Phase& phase,
+                                                int64_t list) {
+  std::vector<std::vector<ListPiece>> rounds;
+  const int64_t group = problem.heads() / problem.key_heads();
   for (const Pass& pass : phase.passes) {
     if (list >= static_cast<int64_t>(pass.lists.size())) continue;
     const KeyList& keys = pass.lists[static_cast<size_t>(list)];
-    const bool direct = !keys.synthetic && rows_are_distinct(keys.order, key_count);
-    // Gathered gradients take memory by rank: a list longer than K is handled in pieces.
-    const int64_t piece = std::max<int64_t>(1, std::min(keys.order.count, key_count));
-    for (int64_t first = 0; first < keys.order.count; first += piece) {
-      KeySegment segment{.pass = &pass, .list = list, .piece = first / piece, .first = first};
-      segment.count = std::min(piece, keys.order.count - first);
-      segment.direct = direct;
-      choose_chunks(segment);
-      segments.push_back(segment);
+    const bool direct = !keys.synthetic && rows_are_distinct(keys.order, problem.key_count());
+    // Gathered gradients take memory by rank: a list longer than K is handled in pieces, unless it has
+    // segments, which are not cut.
+    const int64_t longest = keys.segments ? keys.order.count : problem.key_count();
+    const int64_t step = std::max<int64_t>(1, std::min(keys.order.count, longest));
+    for (int64_t first = 0; first < keys.order.count; first += step) {
+      ListPiece piece;
+      piece.pass = &pass;
+      piece.list = list;
+      piece.first = first;
+      piece.round = first / step * group + pass.head % group;
+      piece.count = std::min(step, keys.order.count - first);
+      piece.direct = direct;
+      choose_chunks(piece);
+      const auto round = static_cast<size_t>(piece.round);
+      if (rounds.size() <= round) rounds.resize(round + 1);
+      rounds[round].push_back(std::move(piece));
     }
   }
-  return segments;
+  return rounds;
 }
 
-std::vector<std::vector<BackwardTask>> make_steps(const std::vector<KeySegment>& segments) {
+std::vector<std::vector<BackwardTask>> make_steps(const std::vector<ListPiece>& pieces) {
   std::map<int64_t, std::vector<BackwardTask>> steps;
-  for (const KeySegment& segment : segments) {
-    std::set<std::pair<int64_t, int64_t>> pairs;
-    for (const QueryGroup& group : segment.pass->groups) add_pairs(segment, group, pairs);
-    for (const auto& [q, k] : pairs) {
-      if (above_diagonal(segment, q, k)) continue;
-      const int64_t step = segment.replicas > 1 ? k : (k - q + segment.key_chunks) % segment.key_chunks;
-      steps[step].push_back({&segment, q, k});
-    }
+  for (const ListPiece& piece : pieces) {
+    ChunkPairs pairs(piece);
+    for (const QueryGroup& group : piece.pass->groups) pairs.add(group);
+    pairs.for_each([&](int64_t q, int64_t k) {
+      if (beyond_diagonal(piece, q, k)) return;
+      const int64_t step = piece.replicas > 1 ? k : (k - q + piece.key_chunks()) % piece.key_chunks();
+      steps[step].push_back({&piece, q, k});
+    });
   }
   std::vector<std::vector<BackwardTask>> ordered;
   for (auto& [step, tasks] : steps) ordered.push_back(std::move(tasks));

@@ -34,11 +34,14 @@ void mask_left_out(const Pass& pass, const Visit& visit, int64_t first, int64_t 
   }
 }
 
-void mask_triangle(int64_t first_rank, int64_t position, int64_t rows, int64_t columns, float* scores,
-                   int64_t stride) {
+void mask_triangle(const Pass& pass, int64_t first_rank, int64_t position, int64_t rows, int64_t columns,
+                   float* scores, int64_t stride) {
   for (int64_t i = 0; i < rows; ++i) {
-    const int64_t allowed = std::clamp<int64_t>(position + i + 1 - first_rank, 0, columns);
-    std::fill(scores + i * stride + allowed, scores + i * stride + columns, kMinusInfinity);
+    float* row = scores + i * stride;
+    const int64_t first = std::clamp<int64_t>(pass.first_visible(position + i) - first_rank, 0, columns);
+    const int64_t last = std::clamp<int64_t>(pass.last_visible(position + i) - first_rank, first, columns);
+    std::fill(row, row + first, kMinusInfinity);
+    std::fill(row + last, row + columns, kMinusInfinity);
   }
 }
 

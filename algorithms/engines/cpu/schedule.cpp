@@ -12,7 +12,6 @@ constexpr int64_t kSmallJob = 64;
 // A list is packed once when its keys are wanted more often than this on average.
 constexpr int64_t kSharedFrom = 2;
 constexpr int64_t kJobsWanted = 64;
-constexpr int64_t kRowStep = 24;
 
 int64_t covered_rows(const Phase& phase) {
   int64_t rows = 0;
@@ -46,8 +45,8 @@ std::vector<int64_t> wanted_keys(const Pass& pass, int64_t tile_rows) {
 }  // namespace
 
 int64_t query_tile_rows(const Phase& phase) {
-  const int64_t share = round_up((covered_rows(phase) + kJobsWanted - 1) / kJobsWanted, kRowStep);
-  return std::clamp<int64_t>(share, 2 * kRowStep, kQueryTile);
+  const int64_t share = round_up((covered_rows(phase) + kJobsWanted - 1) / kJobsWanted, kRowGroup);
+  return std::clamp<int64_t>(share, 2 * kRowGroup, kQueryTile);
 }
 
 std::vector<QueryJob> make_jobs(const Phase& phase, int64_t tile_rows) {
@@ -110,7 +109,7 @@ SharedLists::SharedLists(const AttentionProblem& problem, const Phase& phase, co
   }
   parallel_for(static_cast<int64_t>(tasks.size()), [&](int64_t t, int) {
     const auto [slot, tile] = tasks[static_cast<size_t>(t)];
-    packed_[slot].pack(problem, layout, sources[slot].pass->head, *sources[slot].list, tile);
+    packed_[slot].pack(problem, layout, sources[slot].pass->key_head, *sources[slot].list, tile);
   });
 }
 

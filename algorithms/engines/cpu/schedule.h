@@ -11,6 +11,8 @@
 namespace hyperattn {
 
 constexpr int64_t kQueryTile = 256;  ///< most query rows in a tile
+constexpr int64_t kRowGroup =
+    24;  ///< rows whose scores stay in L1: a multiple of every level's register rows
 
 /// Rows of a query tile: smaller than kQueryTile where there are few rows, so that all threads get work. A
 /// function of the phase only, never of the number of threads.

@@ -1,4 +1,5 @@
 // Measures the error of hyper in memory: ‖E‖/(‖P‖‖V‖) for two sample sizes.
+#include <algorithms/attention.h>
 #include <core/random.h>
 #include <experiments/measures/context.h>
 #include <experiments/measures/measure.h>
@@ -23,15 +24,14 @@ int main() {
   const Tensor<float> query = gaussian(Purpose::query);
   const Tensor<float> key = gaussian(Purpose::key);
   const Tensor<float> value = gaussian(Purpose::value);
-  AttentionProblem problem{query.view(), key.view(), value.view(), default_scale(16)};
-  ExactQuantities exact(problem, /*seed=*/1, /*trial=*/0);
+  const AttentionProblem problem = attention_problem(query.view(), key.view(), value.view());
   const Backend& hyper = *find_backend("hyper");
+  ExactQuantities exact(problem, hyper.engine(), /*seed=*/1, /*trial=*/0);
   const Measure& error = *find_measure("spectral_error");
   for (const int64_t sample_size : {16, 256}) {
-    CallContext call;
-    call.parameters = default_parameters(hyper.parameters());
-    call.parameters.set("block_size", int64_t{32});
-    call.parameters.set("sample_size", sample_size);
+    Call call;
+    call.parameters = resolve_settings("method 'hyper'", hyper.parameters(),
+                                       {{"block_size", int64_t{32}}, {"sample_size", sample_size}});
     const ForwardState answer = hyper.forward(problem, call);
     MeasureContext context(hyper, call, answer, exact);
     const auto rows = error.compute(context, default_parameters(error.parameters()));

@@ -1,0 +1,58 @@
+#include "algorithms/bound_problem.h"
+
+#include "algorithms/primitives/column_masses.h"
+#include "algorithms/primitives/column_sample.h"
+#include "algorithms/primitives/covariance.h"
+#include "algorithms/primitives/kmeans.h"
+#include "algorithms/primitives/run_means.h"
+#include "algorithms/primitives/sort_lsh.h"
+
+namespace hyperattn {
+
+std::vector<SortedRows> BoundProblem::sort_by_bucket(const std::vector<SortRequest>& requests,
+                                                     int64_t bucket_count, BucketOrder order,
+                                                     SortSeconds* seconds) const {
+  return hyperattn::sort_by_bucket(requests, bucket_count, order, seconds);
+}
+
+std::vector<uint32_t> BoundProblem::bucket_codes(MatrixView<const float> rows,
+                                                 const HashDirections& directions, BucketOrder order,
+                                                 bool centre) const {
+  return hyperattn::bucket_codes(rows, directions, order, centre);
+}
+
+DenseMatrix<float> BoundProblem::kmeans_centres(MatrixView<const float> rows, int64_t centres,
+                                                const RandomStream& stream) const {
+  return hyperattn::kmeans_centres(rows, centres, stream);
+}
+
+std::vector<uint32_t> BoundProblem::best_centres(MatrixView<const float> rows,
+                                                 MatrixView<const float> centres, float factor,
+                                                 const std::vector<float>& bias) const {
+  return hyperattn::best_centres(rows, centres, factor, bias);
+}
+
+std::vector<double> BoundProblem::squared_row_norms(MatrixView<const float> rows) const {
+  return hyperattn::squared_row_norms(rows);
+}
+
+ColumnMasses BoundProblem::column_masses(int64_t head, const AttentionNode& node,
+                                         const std::vector<int32_t>& key_ranks,
+                                         const SampledQueries& queries) const {
+  return hyperattn::column_masses(problem_, head, node, key_ranks, queries);
+}
+
+std::shared_ptr<SyntheticKeys> BoundProblem::run_means(int64_t head, const KeyRuns& runs) const {
+  return hyperattn::run_means(problem_, head, runs);
+}
+
+KeyMoments BoundProblem::key_moments(int64_t head, const AttentionNode& node) const {
+  return hyperattn::key_moments(problem_, head, node);
+}
+
+LinearValues BoundProblem::missed_covariance(int64_t head, const AttentionNode& node,
+                                             const SyntheticKeys& runs) const {
+  return hyperattn::missed_covariance(problem_, head, node, runs);
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,79 @@
+// A problem where an engine computes, and what methods plan with there. Every primitive has an implementation
+// on the host, from the problem's views; an engine with a device overrides those that it has, with the same
+// results, and methods do not notice.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "algorithms/problem.h"
+#include "core/random.h"
+
+namespace hyperattn {
+
+enum class BucketOrder;
+class Engine;
+class HashDirections;
+class SampledQueries;
+struct AttentionNode;
+struct ColumnMasses;
+struct KeyMoments;
+struct KeyRuns;
+struct LinearValues;
+struct SortRequest;
+struct SortedRows;
+struct SortSeconds;
+struct SyntheticKeys;
+
+class BoundProblem {
+ public:
+  /// The tensors behind `problem`, and the engine, must outlive this.
+  BoundProblem(const AttentionProblem& problem, const Engine& engine) : problem_(problem), engine_(engine) {}
+  virtual ~BoundProblem() = default;
+  BoundProblem(const BoundProblem&) = delete;
+  BoundProblem& operator=(const BoundProblem&) = delete;
+
+  [[nodiscard]] const AttentionProblem& problem() const { return problem_; }
+  [[nodiscard]] const Engine& engine() const { return engine_; }
+
+  /// Names of the primitives below that run where the engine computes; the others run on the host.
+  [[nodiscard]] virtual std::vector<std::string> device_primitives() const { return {}; }
+
+  // Each is what the function of the same name in algorithms/primitives says. Views are of the problem's own
+  // tensors. Deterministic, and independent of threads.
+
+  /// primitives/sort_lsh.h: hash and stable sort of many requests at once.
+  [[nodiscard]] virtual std::vector<SortedRows> sort_by_bucket(const std::vector<SortRequest>& requests,
+                                                               int64_t bucket_count, BucketOrder order,
+                                                               SortSeconds* seconds) const;
+  /// primitives/sort_lsh.h: bucket of every row.
+  [[nodiscard]] virtual std::vector<uint32_t> bucket_codes(MatrixView<const float> rows,
+                                                           const HashDirections& directions,
+                                                           BucketOrder order, bool centre) const;
+  /// primitives/kmeans.h: means of rows, and the best of them for every row.
+  [[nodiscard]] virtual DenseMatrix<float> kmeans_centres(MatrixView<const float> rows, int64_t centres,
+                                                          const RandomStream& stream) const;
+  [[nodiscard]] virtual std::vector<uint32_t> best_centres(MatrixView<const float> rows,
+                                                           MatrixView<const float> centres, float factor,
+                                                           const std::vector<float>& bias) const;
+  /// primitives/column_sample.h: ‖v_j‖².
+  [[nodiscard]] virtual std::vector<double> squared_row_norms(MatrixView<const float> rows) const;
+  /// primitives/column_masses.h: softmax mass of keys over sampled queries.
+  [[nodiscard]] virtual ColumnMasses column_masses(int64_t head, const AttentionNode& node,
+                                                   const std::vector<int32_t>& key_ranks,
+                                                   const SampledQueries& queries) const;
+  /// primitives/run_means.h: weighted means of runs of keys and values.
+  [[nodiscard]] virtual std::shared_ptr<SyntheticKeys> run_means(int64_t head, const KeyRuns& runs) const;
+  /// primitives/covariance.h.
+  [[nodiscard]] virtual KeyMoments key_moments(int64_t head, const AttentionNode& node) const;
+  [[nodiscard]] virtual LinearValues missed_covariance(int64_t head, const AttentionNode& node,
+                                                       const SyntheticKeys& runs) const;
+
+ private:
+  AttentionProblem problem_;
+  const Engine& engine_;
+};
+
+}  // namespace hyperattn

@@ -1,0 +1,409 @@
+#include "algorithms/engines/cpu/forward_worker.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numbers>
+
+#include "algorithms/engines/cpu/masking.h"
+#include "algorithms/plan_walk.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+float norm(const float* row, int64_t dim) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t k = 0; k < dim; ++k) sum += row[k] * row[k];
+  return std::sqrt(sum);
+}
+
+[[gnu::always_inline]] inline void prefetch_out(const ForwardRun& run, const Pass& pass, int64_t position) {
+  prefetch_row(run.result.out.matrix(pass.head).row(pass.queries[position]), run.layout.value_dim);
+}
+
+/// A row whose given sum is 0 gives 0, whatever its scores.
+float given_reference(const RowSums& denominators, int64_t row) {
+  return denominators.sum.data()[row] > 0 ? denominators.maximum.data()[row] : kInfinity;
+}
+
+/// Copies what a list says of ranks [first, first + count), and zeros up to `columns`.
+void load_numbers(const std::vector<float>& numbers, int64_t first, int64_t count, int64_t columns,
+                  float* target) {
+  std::copy_n(numbers.data() + first, count, target);
+  std::fill(target + count, target + columns, 0.0F);
+}
+
+}  // namespace
+
+FinishedRow finish_row(const ForwardRun& run, int64_t flat_row, float maximum, double sum, double absolute) {
+  const bool guarded = sum <= kGuardShare * absolute && absolute > 0;
+  const bool empty = sum <= 0 || guarded;
+  FinishedRow row;
+  row.guarded = guarded;
+  row.lse = empty ? -kInfinity
+                  : static_cast<float>((static_cast<double>(maximum) + std::log2(sum)) * std::numbers::ln2);
+  if (run.options.denominators != nullptr) sum = run.options.denominators->sum.data()[flat_row];
+  row.factor = guarded || !(sum > 0) ? 0.0F : static_cast<float>(1.0 / sum);
+  return row;
+}
+
+ForwardWorker::ForwardWorker(const TileLayout& layout)
+    : queries_(kQueryTile * layout.head_dim),
+      accumulator_(kQueryTile * layout.value_columns),
+      scores_(kRowGroup * kKeyTile),
+      keys_(layout.key_tile_floats()),
+      values_(layout.value_tile_floats()),
+      bias_(kKeyTile),
+      masked_bias_(kKeyTile),
+      query_norm_(kQueryTile),
+      bound_(kQueryTile),
+      maximum_(kQueryTile),
+      sum_(kQueryTile),
+      absolute_(kQueryTile),
+      maximum_before_(kQueryTile),
+      sum_before_(kQueryTile),
+      denominator_(kKeyTile),
+      rank_factor_(kKeyTile),
+      own_queries_(kRowGroup * layout.head_dim),
+      own_accumulator_(kRowGroup * layout.value_columns),
+      query_terms_(layout) {}
+
+void ForwardWorker::run(const ForwardRun& run, const SharedLists& shared, const QueryJob& job) {
+  watch_.restart();
+  const bool one_group = job.group_end - job.group_begin == 1;
+  for (int64_t g = job.group_begin; g < job.group_end; ++g) {
+    const QueryGroup& group = job.pass->groups[static_cast<size_t>(g)];
+    const int64_t begin = one_group ? job.begin : group.begin;
+    const int64_t end = one_group ? job.end : group.end;
+    run_rows(run, shared, job, group, {job.pass, begin, end - begin});
+  }
+}
+
+void ForwardWorker::run_rows(const ForwardRun& run, const SharedLists& shared, const QueryJob& job,
+                             const QueryGroup& group, const Rows& rows) {
+  load_rows(run, rows);
+  if (group.moment_keys > 0) add_moments(group, rows);
+  bool linear = false;
+  const auto meet_list = [&](int32_t list) {
+    if (linear || !rows.pass->lists[static_cast<size_t>(list)].linear_value) return;
+    linear = true;
+    note_before_linear(rows);
+  };
+  for_each_visit(*rows.pass, group, [&](const Visit& visit) {
+    meet_list(visit.list);
+    visit_list(run, shared.find(job.pass_index, visit.list), visit, rows);
+  });
+  for_each_row_visit(*rows.pass, group, [&](const RowVisit& visit) {
+    meet_list(visit.list);
+    visit_segment(run, visit, rows);
+  });
+  if (linear) add_linear_values(rows);
+  store_rows(run, rows);
+  book(Stage::gather);
+}
+
+void ForwardWorker::load_rows(const ForwardRun& run, const Rows& rows) {
+  const int64_t dim = run.layout.head_dim;
+  const float factor = run.problem.scale * kLog2E;
+  const MatrixView<const float> query = run.problem.query.matrix(rows.pass->head);
+  const RowOrder& order = rows.pass->queries;
+  for (int64_t i = 0; i < rows.count; ++i) {
+    if (i + kPrefetchAhead < rows.count) prefetch_row(query.row(order[rows.begin + i + kPrefetchAhead]), dim);
+    const float* source = query.row(order[rows.begin + i]);
+    float* target = queries_.data() + i * dim;
+    for (int64_t k = 0; k < dim; ++k) target[k] = source[k] * factor;
+    query_norm_[i] = norm(target, dim);
+  }
+  const int64_t first_row = rows.pass->head * run.problem.query_count();
+  std::fill_n(accumulator_.data(), rows.count * run.layout.value_columns, 0.0F);
+  const bool reads_out = run.resumes && run.options.values;
+  for (int64_t i = 0; i < rows.count; ++i) {
+    if (reads_out && i + kPrefetchAhead < rows.count)
+      prefetch_out(run, *rows.pass, rows.begin + i + kPrefetchAhead);
+    const int64_t row = order[rows.begin + i];
+    maximum_[i] = run.resumes ? run.result.sums.maximum.data()[first_row + row] : kNoScore;
+    sum_[i] = run.resumes ? run.result.sums.sum.data()[first_row + row] : 0.0;
+    absolute_[i] = run.resumes && !run.absolute.empty() ? run.absolute[first_row + row] : 0.0;
+    if (run.options.denominators != nullptr)
+      maximum_[i] = given_reference(*run.options.denominators, first_row + row);
+    if (reads_out)
+      std::memcpy(accumulator_.data() + i * run.layout.value_columns,
+                  run.result.out.matrix(rows.pass->head).row(row),
+                  static_cast<size_t>(run.layout.value_dim) * sizeof(float));
+  }
+  book(Stage::gather);
+}
+
+void ForwardWorker::store_rows(const ForwardRun& run, const Rows& rows) {
+  const int64_t first_row = rows.pass->head * run.problem.query_count();
+  for (int64_t i = 0; i < rows.count; ++i) {
+    if (run.options.values && i + kPrefetchAhead < rows.count)
+      prefetch_out(run, *rows.pass, rows.begin + i + kPrefetchAhead);
+    const int64_t row = rows.pass->queries[rows.begin + i];
+    float factor = 1;
+    if (run.finishes) {
+      const FinishedRow finished = finish_row(run, first_row + row, maximum_[i], sum_[i], absolute_[i]);
+      run.result.lse.data()[first_row + row] = finished.lse;
+      factor = finished.factor;
+      if (finished.guarded) {
+        sum_[i] = 0;
+        ++guarded_;
+      }
+    } else if (!run.absolute.empty()) {
+      run.absolute[first_row + row] = absolute_[i];
+    }
+    run.result.sums.maximum.data()[first_row + row] = maximum_[i];
+    run.result.sums.sum.data()[first_row + row] = sum_[i];
+    if (!run.options.values) continue;
+    const float* source = accumulator_.data() + i * run.layout.value_columns;
+    float* target = run.result.out.matrix(rows.pass->head).row(row);
+    for (int64_t c = 0; c < run.layout.value_dim; ++c) target[c] = source[c] * factor;
+  }
+}
+
+void ForwardWorker::add_moments(const QueryGroup& group, const Rows& rows) {
+  query_terms_.add_moments(*rows.pass->moments, group.moment_keys,
+                           {rows.count, queries_.data(), maximum_.data(), sum_.data(), accumulator_.data()});
+  book(Stage::sample);
+}
+
+void ForwardWorker::note_before_linear(const Rows& rows) {
+  std::copy_n(maximum_.data(), rows.count, maximum_before_.data());
+  std::copy_n(sum_.data(), rows.count, sum_before_.data());
+}
+
+void ForwardWorker::add_linear_values(const Rows& rows) {
+  query_terms_.add_linear_values(
+      *rows.pass->linear_values, maximum_before_.data(), sum_before_.data(),
+      {rows.count, queries_.data(), maximum_.data(), sum_.data(), accumulator_.data()});
+  book(Stage::sample);
+}
+
+void ForwardWorker::visit_list(const ForwardRun& run, const PackedList* packed, const Visit& visit,
+                               const Rows& rows) {
+  const Pass& pass = *rows.pass;
+  const KeyList& list = pass.lists[static_cast<size_t>(visit.list)];
+  const int64_t begin = pass.triangular ? std::max(visit.begin, pass.first_visible(rows.begin)) : visit.begin;
+  const int64_t end =
+      pass.triangular ? std::min(visit.end, pass.last_visible(rows.begin + rows.count - 1)) : visit.end;
+  const int64_t first = packed != nullptr ? begin / kKeyTile * kKeyTile : begin;
+  for (int64_t rank = first; rank < end; rank += kKeyTile) {
+    KeyTile tile;
+    if (packed != nullptr) {
+      tile = packed->tile(rank / kKeyTile);
+    } else {
+      tile = pack_tile(run.problem, run.layout, pass.key_head, list, rank,
+                       std::min(kKeyTile, visit.end - rank), {keys_.data(), values_.data(), bias_.data()});
+      book(Stage::gather);
+    }
+    if (leaves_out(pass, visit, tile.first_rank, tile.count)) {
+      std::copy_n(tile.bias, tile.columns, masked_bias_.data());
+      mask_left_out(pass, visit, tile.first_rank, tile.count, masked_bias_.data());
+      tile.bias = masked_bias_.data();
+    }
+    attend(run, tile, list, rows);
+    book(list.stage);
+  }
+}
+
+// By Cauchy–Schwarz no score is farther than ‖q‖·‖k‖ from its key's bias. Where that is little, a row's first
+// tile needs no search for its maximum either: the largest bias is as good a reference. A row that may not
+// see all keys of the tile gets no bound, since nothing of it may depend on later keys.
+void ForwardWorker::bound_scores(const KeyTile& tile, const Rows& rows, int64_t first, int64_t count) {
+  const Pass& pass = *rows.pass;
+  const float bias_range = tile.largest_bias - tile.smallest_bias;  // negative: no key counts
+  for (int64_t i = first; i < first + count; ++i) {
+    const int64_t position = rows.begin + i;
+    const bool sees_all = !pass.triangular || (tile.first_rank + tile.count <= pass.last_visible(position) &&
+                                               pass.first_visible(position) <= tile.first_rank);
+    const float reach = query_norm_[i] * tile.largest_key_norm;
+    bound_[i] = sees_all ? tile.largest_bias + reach : kInfinity;
+    if (sees_all && maximum_[i] == kNoScore && bias_range >= 0 && reach + bias_range <= kHeadroom)
+      maximum_[i] = tile.largest_bias;
+  }
+}
+
+void ForwardWorker::attend(const ForwardRun& run, const KeyTile& tile, const KeyList& list,
+                           const Rows& rows) {
+  const Pass& pass = *rows.pass;
+  load_weights(tile, list);
+  for (int64_t i = 0; i < rows.count; i += kRowGroup) {
+    const int64_t count = std::min(kRowGroup, rows.count - i);
+    int64_t columns = tile.columns;
+    if (pass.triangular) {
+      const int64_t visible = pass.last_visible(rows.begin + i + count - 1) - tile.first_rank;
+      columns = std::min(columns, round_up(std::max<int64_t>(visible, 0), run.layout.panel));
+    }
+    if (columns == 0) continue;
+    multiply_scores(run, tile, queries_.data() + i * run.layout.head_dim, count, columns);
+    if (pass.triangular) mask_triangle(rows, tile, i, count, columns);
+    if (run.options.score_cap != nullptr) cap_scores(run, tile, rows, i, count, columns);
+    bound_scores(tile, rows, i, count);
+    float* accumulator = accumulator_.data() + i * run.layout.value_columns;
+    const float* row_factor = list.has_factor() ? list.factor.row->data() + rows.begin + i : nullptr;
+    softmax(run, list, count, columns,
+            {maximum_.data() + i, sum_.data() + i, absolute_.data() + i, accumulator}, bound_.data() + i,
+            row_factor);
+    multiply_values(run, tile, count, columns, accumulator);
+  }
+}
+
+void ForwardWorker::mask_triangle(const Rows& rows, const KeyTile& tile, int64_t first, int64_t count,
+                                  int64_t columns) {
+  hyperattn::mask_triangle(*rows.pass, tile.first_rank, rows.begin + first, count, columns, scores_.data(),
+                           kKeyTile);
+}
+
+/// min(s, cap) + log w = min(s + log w, cap + log w): the scores already carry their keys' log-weights.
+void ForwardWorker::cap_scores(const ForwardRun& run, const KeyTile& tile, const Rows& rows, int64_t first,
+                               int64_t count, int64_t columns) {
+  const int64_t first_row = rows.pass->head * run.problem.query_count();
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t row = rows.pass->queries[rows.begin + first + i];
+    const float cap = kLog2E * run.options.score_cap[first_row + row];
+    float* scores = scores_.data() + i * kKeyTile;
+    for (int64_t j = 0; j < columns; ++j) {
+      const float limit = cap + tile.bias[j];
+      if (!(scores[j] > limit)) continue;
+      scores[j] = limit;
+      ++capped_;
+    }
+  }
+}
+
+/// The factors and denominators of a tile's keys; numerators are in its packed values.
+void ForwardWorker::load_weights(const KeyTile& tile, const KeyList& list) {
+  if (list.has_factor())
+    load_numbers(*list.factor.rank, tile.first_rank, tile.count, tile.columns, rank_factor_.data());
+  if (list.signed_weights)
+    load_numbers(list.signed_weights->denominator, tile.first_rank, tile.count, tile.columns,
+                 denominator_.data());
+}
+
+void ForwardWorker::multiply_scores(const ForwardRun& run, const KeyTile& tile, const float* queries,
+                                    int64_t rows, int64_t columns) {
+  const TileLayout& layout = run.layout;
+  MultiplyArguments score;
+  score.rows = rows;
+  score.columns = columns;
+  score.depth = layout.head_dim;
+  score.a = queries;
+  score.a_row = layout.head_dim;
+  score.b = tile.keys;
+  score.b_panel_stride = layout.panel * layout.head_dim;
+  score.c = scores_.data();
+  score.c_stride = kKeyTile;
+  score.bias = tile.bias;
+  score.mode = Accumulate::bias;
+  tile_kernels().multiply(score);
+}
+
+void ForwardWorker::softmax(const ForwardRun& run, const KeyList& list, int64_t rows, int64_t columns,
+                            const State& state, const float* bound, const float* row_factor) {
+  const TileLayout& layout = run.layout;
+  SoftmaxArguments softmax;
+  softmax.rows = rows;
+  softmax.columns = columns;
+  softmax.scores = scores_.data();
+  softmax.score_stride = kKeyTile;
+  softmax.maximum = state.maximum;
+  softmax.bound = bound;
+  softmax.sum = state.sum;
+  softmax.accumulator = layout.value_columns > 0 ? state.accumulator : nullptr;
+  softmax.accumulator_stride = layout.value_columns;
+  softmax.accumulator_columns = layout.value_columns;
+  softmax.fixed = run.options.denominators != nullptr;
+  const bool is_signed = !run.absolute.empty();
+  if (is_signed || row_factor != nullptr) {
+    WeightArguments weights;
+    weights.row_factor = row_factor;
+    weights.rank_factor = rank_factor_.data();
+    if (list.signed_weights) weights.denominator = denominator_.data();
+    if (is_signed) weights.absolute = state.absolute;
+    tile_kernels().weighted_softmax(softmax, weights);
+  } else {
+    tile_kernels().softmax(softmax);
+  }
+  const double* summed = is_signed ? state.absolute : state.sum;
+  for (int64_t r = 0; r < rows && !softmax.fixed; ++r)  // what was masked altogether leaves no reference
+    if (summed[r] == 0) state.maximum[r] = kNoScore;
+}
+
+void ForwardWorker::multiply_values(const ForwardRun& run, const KeyTile& tile, int64_t rows, int64_t columns,
+                                    float* accumulator) {
+  const TileLayout& layout = run.layout;
+  if (layout.value_columns == 0) return;
+  MultiplyArguments value;
+  value.rows = rows;
+  value.columns = layout.value_columns;
+  value.depth = columns;
+  value.a = scores_.data();
+  value.a_row = kKeyTile;
+  value.b = tile.values;
+  value.b_panel_stride = kKeyTile * layout.panel;
+  value.c = accumulator;
+  value.c_stride = layout.value_columns;
+  value.mode = Accumulate::add;
+  tile_kernels().multiply(value);
+}
+
+void ForwardWorker::visit_segment(const ForwardRun& run, const RowVisit& visit, const Rows& rows) {
+  const auto before = [](const RowEntry& entry, int64_t position) { return entry.position < position; };
+  const RowEntry* entries = rows.pass->row_entries.data();
+  const RowEntry* first =
+      std::lower_bound(entries + visit.first_entry, entries + visit.last_entry, rows.begin, before);
+  const RowEntry* last = std::lower_bound(first, entries + visit.last_entry, rows.begin + rows.count, before);
+  const KeyList& list = rows.pass->lists[static_cast<size_t>(visit.list)];
+  const SegmentRange range = segment_of(list, visit.segment);
+  if (first == last || range.begin == range.end) return;
+  const KeyTile tile = pack_tile(run.problem, run.layout, rows.pass->key_head, list, range.begin,
+                                 range.end - range.begin, {keys_.data(), values_.data(), bias_.data()});
+  load_weights(tile, list);
+  book(Stage::gather);
+  for (; first < last; first += kRowGroup)
+    attend_segment(run, tile, list, rows, first, std::min<int64_t>(kRowGroup, last - first));
+  book(list.stage);
+}
+
+/// Gathers the state of up to kRowGroup rows of the tile, lets them attend, and puts it back. A row's
+/// arithmetic does not depend on which others are there.
+void ForwardWorker::attend_segment(const ForwardRun& run, const KeyTile& tile, const KeyList& list,
+                                   const Rows& rows, const RowEntry* entries, int64_t count) {
+  const int64_t d = run.layout.head_dim;
+  const int64_t width = run.layout.value_columns;
+  std::array<float, kRowGroup> bound{};
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t i = entries[r].position - rows.begin;
+    const auto own = static_cast<size_t>(r);
+    std::copy_n(queries_.data() + i * d, d, own_queries_.data() + r * d);
+    std::copy_n(accumulator_.data() + i * width, width, own_accumulator_.data() + r * width);
+    own_maximum_[own] = maximum_[i];
+    own_sum_[own] = sum_[i];
+    own_absolute_[own] = absolute_[i];
+    own_factor_[own] =
+        list.has_factor() ? (*list.factor.row)[static_cast<size_t>(entries[r].position)] : 0.0F;
+    bound[own] = kInfinity;
+  }
+  multiply_scores(run, tile, own_queries_.data(), count, tile.columns);
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t j = 0; j < tile.count; ++j)
+      if ((entries[r].skip >> j & 1) != 0) scores_[r * kKeyTile + j] = -kInfinity;
+  softmax(run, list, count, tile.columns,
+          {own_maximum_.data(), own_sum_.data(), own_absolute_.data(), own_accumulator_.data()}, bound.data(),
+          list.has_factor() ? own_factor_.data() : nullptr);
+  multiply_values(run, tile, count, tile.columns, own_accumulator_.data());
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t i = entries[r].position - rows.begin;
+    const auto own = static_cast<size_t>(r);
+    std::copy_n(own_accumulator_.data() + r * width, width, accumulator_.data() + i * width);
+    maximum_[i] = own_maximum_[own];
+    sum_[i] = own_sum_[own];
+    absolute_[i] = own_absolute_[own];
+  }
+}
+
+}  // namespace hyperattn

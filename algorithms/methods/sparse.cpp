@@ -1,0 +1,271 @@
+#include "algorithms/methods/sparse.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <utility>
+
+#include "algorithms/nodes/node_work.h"
+#include "algorithms/registry.h"
+#include "core/timing.h"
+
+namespace hyperattn {
+namespace {
+
+constexpr double kMaxRows = std::numeric_limits<int32_t>::max();
+
+/// A choice among declared things, with their meanings.
+template <class Thing>
+ParameterSpec choice_of(const std::string& name, const std::string& meaning,
+                        const std::vector<const Thing*>& things) {
+  std::vector<std::string> names;
+  std::string meanings;
+  for (const Thing* thing : things) {
+    names.push_back(thing->name());
+    meanings += (meanings.empty() ? "" : ", ") + thing->meaning();
+  }
+  return choice_parameter(name, names, meaning + meanings);
+}
+
+/// Whether a condition of the parameter speaks of `name` already.
+bool depends_on(const ParameterSpec& spec, const std::string& name) {
+  return std::any_of(spec.conditions.begin(), spec.conditions.end(), [&](const EffectCondition& condition) {
+    return std::any_of(
+        condition.alternatives.begin(), condition.alternatives.end(),
+        [&](const EffectCondition::Alternative& alternative) { return alternative.parameter == name; });
+  });
+}
+
+/// The parameters of several things, each once, which have effect only where the parameter `choice` names one
+/// of the things that declare them.
+template <class Thing>
+std::vector<ParameterSpec> parameters_of(const std::string& choice, const std::vector<const Thing*>& things) {
+  std::vector<ParameterSpec> specs;
+  std::map<std::string, std::vector<ParameterValue>> owners;
+  for (const Thing* thing : things)
+    for (const ParameterSpec& spec : thing->parameters()) {
+      std::vector<ParameterValue>& names = owners[spec.name];
+      if (names.empty()) specs.push_back(spec);
+      names.emplace_back(thing->name());
+    }
+  for (ParameterSpec& spec : specs)
+    if (!depends_on(spec, choice)) spec = spec.only_with(choice, owners[spec.name]);
+  return specs;
+}
+
+/// Books wall time in the proportions of what the nodes took, each on some thread.
+void share_out(double wall, const std::vector<PlanningSeconds>& spent, PlanningSeconds& seconds) {
+  double sort = 0;
+  double draw = 0;
+  for (const PlanningSeconds& node : spent) {
+    sort += node.sort;
+    draw += node.draw;
+  }
+  const double sort_share = sort + draw > 0 ? sort / (sort + draw) : 0;
+  seconds.sort += wall * sort_share;
+  seconds.draw += wall * (1 - sort_share);
+}
+
+std::unique_ptr<ResidualPlanner> plan_residual(const BoundProblem& bound, const Call& call,
+                                               const SparseChoice& choice, const std::vector<HeadNode>& nodes,
+                                               PlanningSeconds& seconds) {
+  const Stopwatch watch;
+  const ResidualRequest request{bound,
+                                call,
+                                nodes,
+                                choice.sample_size,
+                                choice.mask->planning_keys(call.parameters),
+                                choice.mask->rows_are_independent(call.parameters)};
+  auto planner = choice.residual->plan(request);
+  seconds.draw += watch.seconds();
+  return planner;
+}
+
+double node_entries(const AttentionNode& node, const SparseChoice& choice, const Parameters& parameters,
+                    int64_t head_dim) {
+  const auto queries = static_cast<double>(node.query_count());
+  if (node.exact) return queries * static_cast<double>(node.key_count());
+  const double masked = choice.mask->keys(node, parameters);
+  return queries * (masked + choice.residual->entries(node, masked, choice.sample_size, head_dim));
+}
+
+}  // namespace
+
+std::vector<ParameterSpec> mask_parameters(const std::vector<const Mask*>& masks) {
+  std::vector<ParameterSpec> specs = {choice_of("mask", "which entries are computed exactly: ", masks)};
+  for (ParameterSpec& spec : parameters_of("mask", masks)) specs.push_back(std::move(spec));
+  specs.push_back(
+      integer_parameter("min_seq_len", "segments of at most this many rows are exact leaves of the recursion")
+          .between(1, kMaxRows)
+          .by_default(2048)
+          .only_with("causal", {true}));
+  return specs;
+}
+
+std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*>& residuals) {
+  std::vector<ParameterSpec> specs = {
+      integer_parameter(
+          "sample_size",
+          "sampled keys, centroids and columns (m), shared by all rows of a head or causal node; 0: none "
+          "(moments: only whether it is 0)")
+          .between(0, kMaxRows)
+          .by_default(256)
+          .not_with("residual", {"none"})
+          .or_with("estimator", {"theory"}),
+      choice_of("residual", "keys outside the mask: ", residuals).only_with("estimator", {"residual"})};
+  for (ParameterSpec& spec : parameters_of("residual", residuals))
+    specs.push_back(spec.not_with("sample_size", {0}));
+  return specs;
+}
+
+SparseChoice::SparseChoice(const Parameters& parameters)
+    : mask(find_mask(parameters.text("mask"))),
+      residual(&residual_none()),
+      min_seq_len(parameters.integer("min_seq_len")) {
+  if (!parameters.has("residual")) return;
+  sample_size = parameters.integer("sample_size");
+  if (sample_size > 0) residual = find_residual(parameters.text("residual"));
+  if (!residual->stands_for_keys()) sample_size = 0;
+}
+
+std::string check_sparse(const AttentionProblem& shapes, const Parameters& parameters) {
+  const SparseChoice choice(parameters);
+  const int64_t key_count = shapes.key_count();
+  if (shapes.window > 0) return "cannot honour a window of keys; only exact attention can";
+  if (std::string wrong = choice.mask->check(parameters); !wrong.empty()) return wrong;
+  if (choice.sample_size > key_count && choice.residual->counts_keys())
+    return "sample_size must be at most the number of keys, " + std::to_string(key_count) + ", but is " +
+           std::to_string(choice.sample_size);
+  if (!choice.residual->stands_for_keys() && choice.mask == &mask_none())
+    return parameters.integer("sample_size") == 0
+               ? "sample_size must be at least 1 with mask: none, because else nothing is computed, but is 0"
+               : "residual: none with mask: none computes nothing; choose another residual or mask";
+  if (choice.residual->needs_whole_blocks() && !choice.mask->whole_blocks(parameters))
+    return "residual: " + choice.residual->name() +
+           " needs mask: sort_lsh with blocks: aligned, or mask: none, because its runs of keys must lie in "
+           "or out of a row's mask; but mask is " +
+           choice.mask->name() + " and blocks is " + parameters.text("blocks");
+  return {};
+}
+
+Plan NodeMasks::masked(const AttentionProblem& problem) const {
+  std::vector<std::vector<Pass>> passes(nodes().size());
+  for (size_t i = 0; i < passes.size(); ++i) passes[i].push_back(mask_pass(problem, nodes()[i], masks_[i]));
+  return assemble_plan(problem, tree(), nodes(), std::move(passes));
+}
+
+Plan NodeMasks::unmasked(const AttentionProblem& problem) const {
+  std::map<int, std::vector<Pass>> levels;
+  for (size_t i = 0; i < nodes().size(); ++i) {
+    const NodeMask& mask = masks_[i];
+    PassBuilder pass(problem, nodes()[i].head, nodes()[i].node.number, mask.queries);
+    const GroupVisits rest = GroupVisits::unmasked(mask, Stage::exact, pass);
+    for (size_t g = 0; g < mask.groups.size(); ++g) {
+      pass.group(mask.groups[g].begin, mask.groups[g].end);
+      rest.visit(g, pass);
+    }
+    levels[nodes()[i].node.level].push_back(pass.take());
+  }
+  PlanBuilder plan;
+  for (auto& [level, passes] : levels) {
+    plan.phase(level);
+    for (Pass& pass : passes) plan.add(std::move(pass));
+  }
+  return plan.take();
+}
+
+std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, const Call& call,
+                                                 PlanningSeconds* seconds) {
+  const SparseChoice choice(call.parameters);
+  NodeTree tree = nodes_of(bound.problem(), choice.min_seq_len);
+  std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
+  const auto planner = choice.mask->plan({bound, call, nodes, choice.residual->needs_ranks(), seconds});
+  const Stopwatch watch;
+  std::vector<NodeMask> masks(nodes.size());
+  for_each_node(nodes, [&](size_t i) { masks[i] = planner->take(i); });
+  if (seconds != nullptr) seconds->sort += watch.seconds();
+  return std::make_shared<const NodeMasks>(std::move(tree), std::move(nodes), std::move(masks));
+}
+
+PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
+  const SparseChoice choice(call.parameters);
+  NodeTree tree = nodes_of(bound.problem(), choice.min_seq_len);
+  std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
+  PlanningSeconds seconds;
+  const auto mask_planner = choice.mask->plan({bound, call, nodes, choice.residual->needs_ranks(), &seconds});
+  const auto residual_planner = plan_residual(bound, call, choice, nodes, seconds);
+  const Stopwatch watch;
+  std::vector<NodeMask> masks(nodes.size());
+  std::vector<std::vector<Pass>> passes(nodes.size());
+  std::vector<PlanningSeconds> spent(nodes.size());
+  for_each_node(nodes, [&](size_t i) {
+    Stopwatch part;
+    masks[i] = mask_planner->take(i);
+    spent[i].sort = part.seconds();
+    part.restart();
+    passes[i] = residual_planner->passes(i, masks[i]);
+    spent[i].draw = part.seconds();
+  });
+  PlannedCall planned;
+  planned.plan = std::make_shared<const Plan>(assemble_plan(bound.problem(), tree, nodes, std::move(passes)));
+  share_out(watch.seconds(), spent, seconds);
+  planned.masks = std::make_shared<const NodeMasks>(std::move(tree), std::move(nodes), std::move(masks));
+  book_planning(seconds, planned.notes);
+  planned.notes.collisions = count_excluded(*planned.plan);
+  return planned;
+}
+
+Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes,
+                   std::vector<std::vector<Pass>> passes) {
+  PlanBuilder plan;
+  plan.phase(0);
+  for (int64_t head = 0; head < problem.heads(); ++head)
+    for (size_t i = 0; i < tree.leaves.size(); ++i)
+      plan.add(leaf_pass(problem, head, tree.leaves[i], static_cast<int64_t>(i)));
+  size_t deepest = 0;
+  for (const std::vector<Pass>& own : passes) deepest = std::max(deepest, own.size());
+  for (const std::vector<AttentionNode>& level : tree.levels) {
+    plan.phase(level.front().level);
+    for (int64_t head = 0; head < problem.heads(); ++head)
+      for (const AttentionNode& node : level)
+        if (node.exact) plan.add(exact_node_pass(problem, head, node));
+    for (size_t step = 0; step < deepest; ++step) {
+      if (step > 0) plan.phase(level.front().level);
+      for (size_t i = 0; i < nodes.size(); ++i)
+        if (nodes[i].node.level == level.front().level && step < passes[i].size())
+          plan.add(std::move(passes[i][step]));
+    }
+  }
+  return plan.take();
+}
+
+double estimate_sparse_entries(const AttentionProblem& shapes, const Parameters& parameters) {
+  const SparseChoice choice(parameters);
+  double entries = 0;
+  const NodeTree tree = nodes_of(shapes, choice.min_seq_len);
+  for (const CausalLeaf& leaf : tree.leaves) {
+    const auto rows = static_cast<double>(leaf.end - leaf.begin);
+    entries += rows * (rows + 1) / 2;
+  }
+  for (const auto& level : tree.levels)
+    for (const AttentionNode& node : level)
+      entries += node_entries(node, choice, parameters, shapes.head_dim());
+  return entries * static_cast<double>(shapes.heads());
+}
+
+double estimate_sparse_bytes(const AttentionProblem& shapes, const Parameters& parameters) {
+  const SparseChoice choice(parameters);
+  return static_cast<double>(shapes.heads()) * choice.mask->bytes(static_cast<double>(shapes.query_count()),
+                                                                  static_cast<double>(shapes.key_count()));
+}
+
+void book_planning(const PlanningSeconds& seconds, Diagnostics& notes) {
+  const auto add = [&](Stage stage, double spent) {
+    if (spent > 0) notes.stage_seconds[stage_name(stage)] += spent;
+  };
+  add(Stage::hash, seconds.hash);
+  add(Stage::sort, seconds.sort);
+  add(Stage::draw, seconds.draw);
+}
+
+}  // namespace hyperattn

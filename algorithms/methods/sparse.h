@@ -1,0 +1,71 @@
+// What `lsh` and `hyper` are made of: a heavy mask for every head and causal node, a residual for the other
+// keys, and exact leaves.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "algorithms/masks/mask.h"
+#include "algorithms/method.h"
+#include "algorithms/residuals/residual.h"
+
+namespace hyperattn {
+
+/// The parameter `mask` with the given choices, and those of each mask; then `min_seq_len`.
+[[nodiscard]] std::vector<ParameterSpec> mask_parameters(const std::vector<const Mask*>& masks);
+/// `sample_size`, `residual` with the given choices, and the parameters of each residual.
+[[nodiscard]] std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*>& residuals);
+
+/// The mask and the residual that parameters ask for; the residual `none` where the method has none or
+/// sample_size is 0.
+struct SparseChoice {
+  const Mask* mask = nullptr;
+  const Residual* residual = nullptr;
+  int64_t sample_size = 0;
+  int64_t min_seq_len = 0;
+
+  explicit SparseChoice(const Parameters& parameters);
+};
+
+/// What is wrong with the parameters for such a problem, or nothing. m > n_k is wrong although causal nodes
+/// clamp it.
+[[nodiscard]] std::string check_sparse(const AttentionProblem& shapes, const Parameters& parameters);
+
+/// The masks of the nodes of a call.
+class NodeMasks final : public PlannedMasks {
+ public:
+  NodeMasks(NodeTree tree, std::vector<HeadNode> nodes, std::vector<NodeMask> masks)
+      : PlannedMasks(std::move(tree), std::move(nodes)), masks_(std::move(masks)) {}
+
+  [[nodiscard]] const std::vector<NodeMask>& masks() const { return masks_; }
+  [[nodiscard]] Plan masked(const AttentionProblem& problem) const override;
+  [[nodiscard]] Plan unmasked(const AttentionProblem& problem) const override;
+
+ private:
+  std::vector<NodeMask> masks_;
+};
+
+/// The masks of all approximated nodes.
+[[nodiscard]] std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, const Call& call,
+                                                               PlanningSeconds* seconds);
+
+/// Leaves and small nodes exactly, every other node by its mask and its residual.
+[[nodiscard]] PlannedCall plan_sparse(const BoundProblem& bound, const Call& call);
+
+/// A plan of leaves, exact nodes, and the passes of approximated nodes (in the order of `nodes`; each node's
+/// passes are in phases of their own).
+[[nodiscard]] Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree,
+                                 const std::vector<HeadNode>& nodes, std::vector<std::vector<Pass>> passes);
+
+/// Score entries that such a plan computes, from shapes alone (a mask of the caller's own counts as blocks).
+[[nodiscard]] double estimate_sparse_entries(const AttentionProblem& shapes, const Parameters& parameters);
+
+/// Bytes that planning holds.
+[[nodiscard]] double estimate_sparse_bytes(const AttentionProblem& shapes, const Parameters& parameters);
+
+/// Books planning seconds by stage.
+void book_planning(const PlanningSeconds& seconds, Diagnostics& notes);
+
+}  // namespace hyperattn

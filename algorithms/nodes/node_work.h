@@ -1,0 +1,43 @@
+// Work on the nodes of all heads: one random stream a node, and loops that keep all threads busy whatever the
+// sizes of the nodes.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "algorithms/call.h"
+#include "algorithms/nodes/causal.h"
+#include "core/parallel.h"
+#include "core/random.h"
+
+namespace hyperattn {
+
+/// The stream (seed, purpose, trial, head, node.stream).
+[[nodiscard]] inline RandomStream node_stream(const Call& call, Purpose purpose, const HeadNode& place) {
+  return {call.seed, purpose, call.trial, static_cast<uint32_t>(place.head), place.node.stream};
+}
+
+/// Calls body(i) for every node: those that are more than a thread's share of all rows one after the other,
+/// with the threads inside the body, then all others in parallel.
+template <class Body>
+void for_each_node(const std::vector<HeadNode>& nodes, const Body& body) {
+  int64_t rows = 0;
+  for (const HeadNode& node : nodes) rows += node.node.query_count();
+  std::vector<size_t> small;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i].node.query_count() * thread_count() > rows)
+      body(i);
+    else
+      small.push_back(i);
+  }
+  parallel_for(static_cast<int64_t>(small.size()),
+               [&](int64_t i, int) { body(small[static_cast<size_t>(i)]); });
+}
+
+/// Rows [begin, end) of a head's matrix.
+template <class T>
+[[nodiscard]] MatrixView<T> rows_between(MatrixView<T> matrix, int64_t begin, int64_t end) {
+  return {matrix.row(begin), end - begin, matrix.cols, matrix.stride};
+}
+
+}  // namespace hyperattn

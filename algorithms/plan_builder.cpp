@@ -1,0 +1,170 @@
+#include "algorithms/plan_builder.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace hyperattn {
+
+PassBuilder::PassBuilder(const AttentionProblem& problem, int64_t head, int64_t node, RowOrder queries) {
+  pass_.head = head;
+  pass_.key_head = problem.key_head(head);
+  pass_.node = node;
+  pass_.queries = std::move(queries);
+}
+
+int32_t PassBuilder::add_keys(RowOrder rows, Stage stage) {
+  KeyList list;
+  list.order = std::move(rows);
+  list.stage = stage;
+  return add_list(std::move(list));
+}
+
+int32_t PassBuilder::add_list(KeyList list) {
+  pass_.lists.push_back(std::move(list));
+  return static_cast<int32_t>(pass_.lists.size()) - 1;
+}
+
+PassBuilder& PassBuilder::triangular(int64_t diagonal, int64_t window) {
+  pass_.triangular = true;
+  pass_.diagonal = diagonal;
+  pass_.window = window;
+  return *this;
+}
+
+PassBuilder& PassBuilder::with_moments(std::shared_ptr<const KeyMoments> moments) {
+  pass_.moments = std::move(moments);
+  return *this;
+}
+
+PassBuilder& PassBuilder::with_linear_values(std::shared_ptr<const LinearValues> values) {
+  pass_.linear_values = std::move(values);
+  return *this;
+}
+
+PassBuilder& PassBuilder::group(int64_t begin, int64_t end) {
+  close_group();
+  open_ = true;
+  QueryGroup group;
+  group.begin = begin;
+  group.end = end;
+  group.first_visit = static_cast<int64_t>(pass_.visits.size());
+  group.first_row_visit = static_cast<int64_t>(pass_.row_visits.size());
+  pass_.groups.push_back(group);
+  return *this;
+}
+
+PassBuilder& PassBuilder::visit(int32_t list, int64_t begin, int64_t end) {
+  assert(open_);
+  if (begin < end) pass_.visits.push_back({list, begin, end, 0, 0});
+  return *this;
+}
+
+PassBuilder& PassBuilder::visit_all(int32_t list) {
+  return visit(list, 0, pass_.lists[static_cast<size_t>(list)].order.count);
+}
+
+PassBuilder& PassBuilder::visit_all_except(int32_t list, const std::vector<int32_t>& excluded) {
+  assert(open_);
+  Visit visit;
+  visit.list = list;
+  visit.end = pass_.lists[static_cast<size_t>(list)].order.count;
+  visit.excluded_begin = static_cast<int64_t>(pass_.excluded.size());
+  pass_.excluded.insert(pass_.excluded.end(), excluded.begin(), excluded.end());
+  visit.excluded_end = static_cast<int64_t>(pass_.excluded.size());
+  pass_.visits.push_back(visit);
+  return *this;
+}
+
+PassBuilder& PassBuilder::visit_segment(int32_t list, int32_t segment, const std::vector<RowEntry>& entries) {
+  assert(open_);
+  if (entries.empty()) return *this;
+  RowVisit visit;
+  visit.list = list;
+  visit.segment = segment;
+  visit.first_entry = static_cast<int64_t>(pass_.row_entries.size());
+  pass_.row_entries.insert(pass_.row_entries.end(), entries.begin(), entries.end());
+  visit.last_entry = static_cast<int64_t>(pass_.row_entries.size());
+  pass_.row_visits.push_back(visit);
+  return *this;
+}
+
+PassBuilder& PassBuilder::visit_moments(int64_t keys) {
+  assert(open_);
+  pass_.groups.back().moment_keys = keys;
+  return *this;
+}
+
+PassBuilder& PassBuilder::everything_sees_all(int32_t list) {
+  return group(0, pass_.queries.count).visit_all(list);
+}
+
+void PassBuilder::close_group() {
+  if (!open_) return;
+  open_ = false;
+  QueryGroup& group = pass_.groups.back();
+  group.last_visit = static_cast<int64_t>(pass_.visits.size());
+  group.last_row_visit = static_cast<int64_t>(pass_.row_visits.size());
+  const bool empty =
+      group.begin >= group.end || (group.first_visit == group.last_visit &&
+                                   group.first_row_visit == group.last_row_visit && group.moment_keys == 0);
+  if (empty) pass_.groups.pop_back();
+}
+
+Pass PassBuilder::take() {
+  close_group();
+  return std::move(pass_);
+}
+
+PlanBuilder& PlanBuilder::phase(int level) {
+  if (!plan_.phases.empty() && plan_.phases.back().passes.empty()) plan_.phases.pop_back();
+  plan_.phases.emplace_back().level = level;
+  return *this;
+}
+
+PlanBuilder& PlanBuilder::add(Pass pass) {
+  if (plan_.phases.empty()) phase();
+  if (!pass.groups.empty()) plan_.phases.back().passes.push_back(std::move(pass));
+  return *this;
+}
+
+PlanBuilder& PlanBuilder::clip_to_values(bool clip) {
+  plan_.clip_to_values = clip;
+  return *this;
+}
+
+Plan PlanBuilder::take() {
+  if (!plan_.phases.empty() && plan_.phases.back().passes.empty()) plan_.phases.pop_back();
+  return std::move(plan_);
+}
+
+Pass exact_node_pass(const AttentionProblem& problem, int64_t head, const AttentionNode& node) {
+  PassBuilder pass(problem, head, node.number, RowOrder::run(node.query_begin, node.query_count()));
+  return pass
+      .everything_sees_all(pass.add_keys(RowOrder::run(node.key_begin, node.key_count()), Stage::exact))
+      .take();
+}
+
+Pass leaf_pass(const AttentionProblem& problem, int64_t head, const CausalLeaf& leaf, int64_t number) {
+  const int64_t offset = problem.causal_offset();
+  const int64_t first_row = std::max<int64_t>(leaf.begin - offset, 0);
+  const int64_t last_row = std::max(leaf.end - offset, first_row);
+  PassBuilder pass(problem, head, number, RowOrder::run(first_row, last_row - first_row));
+  pass.triangular(first_row + offset - leaf.begin);
+  return pass
+      .everything_sees_all(pass.add_keys(RowOrder::run(leaf.begin, leaf.end - leaf.begin), Stage::exact))
+      .take();
+}
+
+Plan exact_plan(const AttentionProblem& problem) {
+  PlanBuilder plan;
+  plan.phase();
+  for (int64_t head = 0; head < problem.heads(); ++head) {
+    PassBuilder pass(problem, head, 0, RowOrder::run(0, problem.query_count()));
+    if (problem.causal) pass.triangular(problem.causal_offset(), problem.window);
+    plan.add(
+        pass.everything_sees_all(pass.add_keys(RowOrder::run(0, problem.key_count()), Stage::exact)).take());
+  }
+  return plan.take();
+}
+
+}  // namespace hyperattn

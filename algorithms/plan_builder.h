@@ -1,0 +1,78 @@
+// Writing plans in words: lists of keys, then groups of query positions and what each attends to. Offsets
+// into the pass's tables are kept here and nowhere else.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "algorithms/nodes/causal.h"
+#include "algorithms/plan.h"
+
+namespace hyperattn {
+
+/// Builds one pass. Groups are opened and closed in increasing order of positions; a group that attends to
+/// nothing is left out.
+class PassBuilder {
+ public:
+  /// A pass of one head over the given rows; `node` is what Pass::node says.
+  PassBuilder(const AttentionProblem& problem, int64_t head, int64_t node, RowOrder queries);
+
+  /// Adds a list and returns its number. `add_keys`: rows of K with weight 1.
+  int32_t add_keys(RowOrder rows, Stage stage);
+  int32_t add_list(KeyList list);
+
+  /// Rank ≤ position + diagonal counts, and with a window > 0 only the `window` last of these.
+  PassBuilder& triangular(int64_t diagonal = 0, int64_t window = 0);
+  PassBuilder& with_moments(std::shared_ptr<const KeyMoments> moments);
+  PassBuilder& with_linear_values(std::shared_ptr<const LinearValues> values);
+
+  /// Opens the group of positions [begin, end).
+  PassBuilder& group(int64_t begin, int64_t end);
+  /// The open group attends to ranks [begin, end) of a list; or to all of them.
+  PassBuilder& visit(int32_t list, int64_t begin, int64_t end);
+  PassBuilder& visit_all(int32_t list);
+  /// The same without the given ranks (increasing).
+  PassBuilder& visit_all_except(int32_t list, const std::vector<int32_t>& excluded);
+  /// Single positions of the open group (increasing) attend to a segment of a list.
+  PassBuilder& visit_segment(int32_t list, int32_t segment, const std::vector<RowEntry>& entries);
+  /// The open group attends to the pass's moments, which stand for `keys` keys.
+  PassBuilder& visit_moments(int64_t keys);
+
+  /// All positions, one group, one list, all ranks.
+  PassBuilder& everything_sees_all(int32_t list);
+
+  [[nodiscard]] Pass take();
+
+ private:
+  void close_group();
+
+  Pass pass_;
+  bool open_ = false;
+};
+
+/// Collects passes into phases. Passes without groups and phases without passes are left out.
+class PlanBuilder {
+ public:
+  /// The passes that follow are a phase of their own.
+  PlanBuilder& phase(int level = 0);
+  PlanBuilder& add(Pass pass);
+  PlanBuilder& clip_to_values(bool clip = true);
+  [[nodiscard]] Plan take();
+
+ private:
+  Plan plan_;
+};
+
+/// All entries of a node with weight 1.
+[[nodiscard]] Pass exact_node_pass(const AttentionProblem& problem, int64_t head, const AttentionNode& node);
+
+/// A causal leaf: the rows of its positions, each against the keys up to its own.
+[[nodiscard]] Pass leaf_pass(const AttentionProblem& problem, int64_t head, const CausalLeaf& leaf,
+                             int64_t number);
+
+/// Exact attention: every row sees every key that the problem's causal mask and window leave it.
+[[nodiscard]] Plan exact_plan(const AttentionProblem& problem);
+
+}  // namespace hyperattn

@@ -1,0 +1,208 @@
+#include "algorithms/residuals/sample.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "algorithms/nodes/node_work.h"
+#include "algorithms/residuals/residual.h"
+#include "core/error.h"
+
+namespace hyperattn {
+namespace {
+
+// Mask groups of fewer rows than this on average do not share the sampled keys well: the sample then gets
+// groups of its own.
+constexpr int64_t kFusedGroupRows = 64;
+
+Sampling sampling_kind(const std::string& name) {
+  if (name == "uniform_iid") return Sampling::uniform_iid;
+  if (name == "value_norm") return Sampling::value_norm;
+  return name == "prefix" ? Sampling::prefix : Sampling::uniform;
+}
+
+/// Sampled keys of a node that a replay prescribes.
+std::vector<int32_t> replayed_rows(const ResidualRequest& request, size_t index) {
+  const HeadNode& wanted = request.nodes[index];
+  const int64_t rows = wanted.node.query_count();
+  const int64_t heads = request.bound.problem().heads();
+  const std::string name = "the replayed samples of nodes with " + std::to_string(rows) + " query rows";
+  const auto found = request.call.replay->samples.find(rows);
+  if (found == request.call.replay->samples.end()) fail_input(name + " are missing");
+  const Replay::Samples& samples = found->second;
+  if (samples.count != request.sample_size)
+    fail_usage("sample_size must be " + std::to_string(samples.count) + ", as in " + name + ", but is " +
+               std::to_string(request.sample_size));
+  if (static_cast<int64_t>(samples.rows.size()) != heads * samples.nodes * samples.count)
+    fail_input(name + " must hold " + std::to_string(heads) + " heads of " + std::to_string(samples.nodes) +
+               " nodes, but hold " + std::to_string(samples.rows.size()) + " indices");
+  // Numbered from the start of the sequence among the nodes of this many query rows.
+  const int64_t number =
+      std::count_if(request.nodes.begin(), request.nodes.end(), [&](const HeadNode& other) {
+        return other.head == wanted.head && other.node.query_count() == rows &&
+               other.node.query_begin < wanted.node.query_begin;
+      });
+  if (number >= samples.nodes)
+    fail_input(name + " hold " + std::to_string(samples.nodes) + " nodes, but node " +
+               std::to_string(number) + " is needed");
+  const auto begin = samples.rows.begin() + (wanted.head * samples.nodes + number) * samples.count;
+  std::vector<int32_t> drawn(begin, begin + samples.count);
+  for (const int32_t row : drawn)
+    if (row < 0 || row >= wanted.node.key_count())
+      fail_input(name + " hold the key row " + std::to_string(row) + ", but must be between 0 and " +
+                 std::to_string(wanted.node.key_count() - 1));
+  return drawn;
+}
+
+/// Draws the keys of all nodes.
+class Draw {
+ public:
+  Draw(const ResidualRequest& request, Sampling sampling) : request_(request), sampling_(sampling) {
+    const AttentionProblem& problem = request.bound.problem();
+    if (sampling != Sampling::value_norm) return;
+    for (int64_t head = 0; head < problem.key_heads(); ++head)
+      norms_.push_back(request.bound.squared_row_norms(problem.value.matrix(head)));
+  }
+
+  [[nodiscard]] ColumnSample of(size_t i) const {
+    const HeadNode& place = request_.nodes[i];
+    const int64_t keys = place.node.key_count();
+    const double* norms = norms_of(place);
+    if (request_.call.replay != nullptr)
+      return weigh_columns(sampling_, replayed_rows(request_, i), keys, norms);
+    return draw_columns(sampling_, std::min(request_.sample_size, keys), keys, norms,
+                        node_stream(request_.call, Purpose::key_sample, place));
+  }
+
+ private:
+  [[nodiscard]] const double* norms_of(const HeadNode& place) const {
+    if (norms_.empty()) return nullptr;
+    const auto head = static_cast<size_t>(request_.bound.problem().key_head(place.head));
+    return norms_[head].data() + place.node.key_begin;
+  }
+
+  const ResidualRequest& request_;
+  Sampling sampling_;
+  std::vector<std::vector<double>> norms_;  // of the values of every key head
+};
+
+/// The places of a sample that a group of the mask leaves out.
+std::vector<int32_t> left_out(const NodeMask& mask, const MaskGroup& group, const RankedSample& sample,
+                              bool count_collisions) {
+  std::vector<int32_t> places;
+  if (!count_collisions) append_masked_samples(mask, group, sample.ranks, places);
+  return places;
+}
+
+/// Mask and sample in one pass: each query tile is loaded once.
+Pass fused_pass(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask,
+                const ColumnSample& sample, bool count_collisions) {
+  PassBuilder pass(problem, place.head, place.node.number, mask.queries);
+  const GroupVisits masked = GroupVisits::masked(mask, Stage::block, pass);
+  const RankedSample ranked = rank_sample(sample, mask, place.node);
+  const int32_t list = pass.add_list(ranked.list);
+  for (size_t g = 0; g < mask.groups.size(); ++g) {
+    const MaskGroup& group = mask.groups[g];
+    pass.group(group.begin, group.end);
+    masked.visit(g, pass);
+    pass.visit_all_except(list, left_out(mask, group, ranked, count_collisions));
+  }
+  return pass.take();
+}
+
+bool worth_fusing(const NodeMask& mask) {
+  return !mask.ranges.empty() &&
+         mask.queries.count >= kFusedGroupRows * static_cast<int64_t>(mask.groups.size());
+}
+
+class SampleResidual final : public DescribedResidual {
+ public:
+  SampleResidual()
+      : DescribedResidual(
+            {"sample",
+             "sampled",
+             {choice_parameter("sampling", {"uniform", "uniform_iid", "value_norm", "prefix"},
+                               "how keys are drawn: without or with replacement, by value norms, or the "
+                               "first m with weight 1"),
+              choice_parameter("collisions", {"mask", "count"},
+                               "sampled keys that the row's mask already holds are left out, or count twice")
+                  .not_with("mask", {"none"})}}) {}
+
+  [[nodiscard]] std::unique_ptr<ResidualPlanner> plan(const ResidualRequest& request) const override {
+    const Draw draw(request, sampling_kind(request.call.parameters.text("sampling")));
+    std::vector<ColumnSample> samples(request.nodes.size());
+    for_each_node(request.nodes, [&](size_t i) { samples[i] = draw.of(i); });
+    const bool count_collisions = request.call.parameters.text("collisions") == "count";
+    return passes_by_node([&problem = request.bound.problem(), &nodes = request.nodes,
+                           samples = std::move(samples), count_collisions](size_t i, const NodeMask& mask) {
+      return sampled_passes(problem, nodes[i], mask, samples[i], count_collisions);
+    });
+  }
+};
+
+}  // namespace
+
+RankedSample rank_sample(const ColumnSample& sample, const NodeMask& mask, const AttentionNode& node) {
+  const auto rank = [&](size_t i) { return mask.rank_of(sample.rows[i]); };
+  std::vector<size_t> order(sample.rows.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rank(a) < rank(b); });
+  RankedSample ranked;
+  std::vector<int32_t> rows;
+  std::vector<float> weights;
+  for (const size_t i : order) {
+    ranked.ranks.push_back(static_cast<int32_t>(rank(i)));
+    rows.push_back(static_cast<int32_t>(node.key_begin) + sample.rows[i]);
+    if (!sample.log_weights.empty()) weights.push_back(sample.log_weights[i]);
+  }
+  ranked.list.order = RowOrder::list(std::move(rows));
+  ranked.list.uniform_log_weight = sample.uniform_log_weight;
+  if (!weights.empty())
+    ranked.list.log_weight = std::make_shared<const std::vector<float>>(std::move(weights));
+  ranked.list.stage = Stage::sample;
+  return ranked;
+}
+
+std::vector<Pass> sampled_passes(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask,
+                                 const ColumnSample& sample, bool count_collisions) {
+  std::vector<Pass> passes;
+  if (worth_fusing(mask)) {
+    passes.push_back(fused_pass(problem, place, mask, sample, count_collisions));
+  } else {
+    passes.push_back(mask_pass(problem, place, mask));
+    passes.push_back(sample_pass(problem, place, mask, sample, count_collisions));
+  }
+  return passes;
+}
+
+Pass sample_pass(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask,
+                 const ColumnSample& sample, bool count_collisions) {
+  PassBuilder pass(problem, place.head, place.node.number, mask.queries);
+  const RankedSample ranked = rank_sample(sample, mask, place.node);
+  const int32_t list = pass.add_list(ranked.list);
+  MaskGroup open{0, 0, 0, 0};
+  std::vector<int32_t> excluded;  // by the open group
+  const auto close = [&] {
+    if (open.begin < open.end) pass.group(open.begin, open.end).visit_all_except(list, excluded);
+  };
+  for (const MaskGroup& group : mask.groups) {
+    std::vector<int32_t> places = left_out(mask, group, ranked, count_collisions);
+    if (open.begin < open.end && places == excluded) {
+      open.end = group.end;
+      continue;
+    }
+    close();
+    open = group;
+    excluded = std::move(places);
+  }
+  close();
+  return pass.take();
+}
+
+const Residual& residual_sample() {
+  static const SampleResidual residual;
+  return residual;
+}
+
+}  // namespace hyperattn
