@@ -2,6 +2,8 @@
 
 #include <Eigen/Dense>
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <map>
 #include <set>
 
 #include "algorithms/engines/reference/reference_plan.h"
@@ -49,6 +51,44 @@ TEST_CASE("leaves and cross nodes hold every entry on or below the diagonal exac
       const Matrix expected = Matrix::Ones(n, n).triangularView<Eigen::Lower>();
       CHECK(seen == expected);
     }
+}
+
+TEST_CASE("fewer queries than keys: the last rows of the square problem's leaves and nodes") {
+  for (const int64_t positions : {1, 7, 64, 97})
+    for (const int64_t leaf_rows : {1, 3, 8})
+      for (const int64_t rows : {int64_t{1}, int64_t{5}, (positions + 1) / 2, positions - 1, positions + 9}) {
+        if (rows < 1) continue;
+        INFO(rows << " rows, " << positions << " positions, min_seq_len " << leaf_rows);
+        const int64_t offset = positions - rows;  // position of row 0
+        const CausalTree tree = causal_tree(rows, positions, leaf_rows);
+        std::map<uint32_t, AttentionNode> square;
+        for (const auto& level : causal_tree(positions, positions, leaf_rows).levels)
+          for (const AttentionNode& node : level) square[node.stream] = node;
+        Matrix seen = Matrix::Zero(rows, positions);
+        for (const CausalLeaf& leaf : tree.leaves) {
+          REQUIRE(leaf.end > offset);  // has a row
+          for (int64_t i = std::max(leaf.begin, offset); i < leaf.end; ++i)
+            seen.row(i - offset).segment(leaf.begin, i - leaf.begin + 1).array() += 1;
+        }
+        for (const auto& level : tree.levels)
+          for (const AttentionNode& node : level) {
+            REQUIRE(square.count(node.stream) == 1);
+            const AttentionNode& whole = square.at(node.stream);
+            REQUIRE(node.query_count() > 0);
+            REQUIRE(node.query_begin == std::max<int64_t>(whole.query_begin - offset, 0));
+            REQUIRE(node.query_end == whole.query_end - offset);
+            REQUIRE(node.key_begin == whole.key_begin);
+            REQUIRE(node.key_end == whole.key_end);
+            REQUIRE(node.level == whole.level);
+            REQUIRE(node.number == whole.number);
+            REQUIRE(node.exact == whole.exact);
+            seen.block(node.query_begin, node.key_begin, node.query_count(), node.key_count()).array() += 1;
+          }
+        Matrix expected = Matrix::Zero(rows, positions);
+        for (int64_t i = 0; i < rows; ++i)
+          expected.row(i).head(std::max<int64_t>(i + offset + 1, 0)).setOnes();
+        CHECK(seen == expected);
+      }
 }
 
 TEST_CASE("the whole problem is one node of level 0 and stream 0") {
@@ -197,24 +237,32 @@ Matrix output_of_weights(const AttentionProblem& problem, const Matrix& weights,
                          const AttentionResult& result, int64_t head) {
   const Matrix scores = static_cast<double>(problem.scale) *
                         as_eigen(problem.query.matrix(head)).cast<double>() *
-                        as_eigen(problem.key.matrix(head)).cast<double>().transpose();
+                        as_eigen(problem.keys_of(head)).cast<double>().transpose();
   Matrix p = (weights.array() * scores.array().exp()).matrix();
-  for (int64_t i = 0; i < p.rows(); ++i)
-    p.row(i) *= std::exp(-static_cast<double>(result.lse.matrix(head).row(i)[0]));
-  return p * as_eigen(problem.value.matrix(head)).cast<double>();
+  for (int64_t i = 0; i < p.rows(); ++i) {
+    const double lse = result.lse.matrix(head).row(i)[0];
+    p.row(i) *= lse > -INFINITY ? std::exp(-lse) : 0;  // a row without keys gives 0
+  }
+  return p * as_eigen(problem.values_of(head)).cast<double>();
 }
 
 TEST_CASE("causal plans of awkward sizes run as the interpreter in double says, for every method") {
-  for (const int64_t n : {1, 2, 3, 7, 64, 131})
+  std::vector<ProblemSize> sizes;
+  for (const int64_t n : {1, 2, 3, 7, 64, 131}) sizes.push_back({n, n, 7, 3, 2, 2, true});
+  sizes.push_back({131, 131, 7, 3, 2, 4, true, 2});  // grouped queries
+  sizes.push_back({64, 93, 7, 3, 1, 3, true, 1});    // fewer queries than keys
+  sizes.push_back({3, 131, 7, 3, 1, 1, true});
+  sizes.push_back({69, 64, 7, 3, 1, 1, true});  // more, so that the first rows see no key
+  for (const ProblemSize& size : sizes)
     for (const int64_t min_seq_len : {1, 2, 5, 16, 1000}) {
-      RandomProblem p({n, n, 7, 3, 2, 2, true}, static_cast<uint64_t>(n), 1.5);
+      RandomProblem p(size, static_cast<uint64_t>(size.keys), 1.5);
       const DoubleResult exact = attention_in_double(p.problem);
       for (const Variant& variant : all_variants()) {
-        const ForwardState state = run_backend(variant.backend, p.problem,
-                                               with_sizes(variant, 8, min_seq_len, std::min<int64_t>(n, 6)));
-        INFO(to_string(variant) << ", n " << n << ", min_seq_len " << min_seq_len);
+        const ForwardState state = run_backend(
+            variant.backend, p.problem, with_sizes(variant, 8, min_seq_len, std::min<int64_t>(size.keys, 6)));
+        INFO(to_string(variant) << ", " << to_string(size) << ", min_seq_len " << min_seq_len);
         const bool sparse = variant.backend == "lsh" || variant.backend == "hyper";
-        if (!sparse || n <= min_seq_len) {  // one leaf
+        if (!sparse || size.keys <= min_seq_len) {  // one leaf
           CHECK(largest_difference(state.result.out, exact.out) < 2e-6);
           CHECK(largest_difference(state.result.lse, exact.lse) < 2e-6);
           continue;
@@ -227,8 +275,9 @@ TEST_CASE("causal plans of awkward sizes run as the interpreter in double says, 
           continue;
         }
         for (int64_t head = 0; head < p.problem.heads(); ++head) {
-          const Matrix out = output_of_weights(p.problem, dense_weights(*state.planned.plan, head, n, n),
-                                               state.result, head);
+          const Matrix out =
+              output_of_weights(p.problem, dense_weights(*state.planned.plan, head, size.queries, size.keys),
+                                state.result, head);
           const double largest =
               (out - as_eigen(state.result.out.matrix(head)).cast<double>()).cwiseAbs().maxCoeff();
           CHECK(largest < 1e-5 * (1 + out.cwiseAbs().maxCoeff()));

@@ -286,20 +286,21 @@ TEST_CASE("a key with much of the mass is a run of its own, and a run without ma
 TEST_CASE("a budget of all keys makes every compressed residual exact") {
   for (const std::string& residual : kCompressed)
     for (const bool causal : {false, true})
-      for (const int64_t n : {1, 31, 33, 197}) {
-        const RandomProblem p({n, causal ? n : n + 14, 8, 5, 2, 2, causal}, 7, 2);
-        const int64_t keys = p.problem.key_count();
-        const ForwardState seen = run_backend("hyper", p.problem,
-                                              {{"residual", residual},
-                                               {"block_size", int64_t{16}},
-                                               {"bucket_count", int64_t{8}},
-                                               {"min_seq_len", int64_t{32}},
-                                               {"sample_size", keys}});
-        const ForwardState exact = run_backend("exact", p.problem);
-        const double difference = largest_difference(seen.result.out, exact.result.out);
-        CAPTURE(residual, causal, n, difference);
-        REQUIRE(difference < 1e-4);
-      }
+      for (const int64_t more_keys : {0, 14, 200})
+        for (const int64_t n : {1, 31, 33, 197}) {
+          const RandomProblem p({n, n + more_keys, 8, 5, 2, 2, causal, more_keys == 200 ? 1 : 2}, 7, 2);
+          const int64_t keys = p.problem.key_count();
+          const ForwardState seen = run_backend("hyper", p.problem,
+                                                {{"residual", residual},
+                                                 {"block_size", int64_t{16}},
+                                                 {"bucket_count", int64_t{8}},
+                                                 {"min_seq_len", int64_t{32}},
+                                                 {"sample_size", keys}});
+          const ForwardState exact = run_backend("exact", p.problem);
+          const double difference = largest_difference(seen.result.out, exact.result.out);
+          CAPTURE(residual, causal, n, more_keys, difference);
+          REQUIRE(difference < 1e-4);
+        }
 }
 
 TEST_CASE("residual none is the backend lsh, bit for bit") {
@@ -314,8 +315,10 @@ TEST_CASE("residual none is the backend lsh, bit for bit") {
 
 TEST_CASE("compressed residuals agree with the plan in double, forward and backward") {
   for (const std::string& residual : kCompressed)
-    for (const bool causal : {false, true}) {
-      const RandomProblem p({151, causal ? 151 : 203, 8, 5, 2, 1, causal}, 13);
+    for (const ProblemSize& size :
+         {ProblemSize{151, 203, 8, 5, 2, 1}, ProblemSize{151, 151, 8, 5, 2, 1, true},
+          ProblemSize{71, 203, 8, 5, 1, 4, true, 2}, ProblemSize{203, 151, 8, 5, 1, 2, true, 1}}) {
+      const RandomProblem p(size, 13);
       const ForwardState seen = run_backend("hyper", p.problem,
                                             {{"residual", residual},
                                              {"block_size", int64_t{16}},
@@ -323,7 +326,7 @@ TEST_CASE("compressed residuals agree with the plan in double, forward and backw
                                              {"min_seq_len", int64_t{32}},
                                              {"sample_size", int64_t{40}}});
       const DoubleResult expected = run_plan_in_double(p.problem, *seen.planned.plan);
-      CAPTURE(residual, causal);
+      CAPTURE(residual, to_string(size));
       REQUIRE(largest_difference(seen.result.out, expected.out) < 1e-5);
       REQUIRE(largest_difference(seen.result.lse, expected.lse) < 1e-5);
       const AttentionGradients gradients =

@@ -100,9 +100,13 @@ TEST_CASE("linear centroids agree with the formula in double: masks, causal, awk
     ProblemSize size;
     double spread;
   };
-  const std::vector<Shape> shapes = {
-      {{1, 1, 1, 1}, 1},        {{65, 63, 3, 5, 2, 1}, 1},           {{257, 129, 65, 1}, 1},
-      {{67, 511, 256, 256}, 1}, {{401, 401, 16, 16, 1, 2, true}, 1}, {{300, 400, 16, 8}, 12}};
+  const std::vector<Shape> shapes = {{{1, 1, 1, 1}, 1},
+                                     {{65, 63, 3, 5, 2, 1}, 1},
+                                     {{257, 129, 65, 1}, 1},
+                                     {{67, 511, 256, 256}, 1},
+                                     {{401, 401, 16, 16, 1, 2, true}, 1},
+                                     {{300, 400, 16, 8}, 12},
+                                     {{131, 401, 16, 16, 1, 4, true, 2}, 1}};
   const std::vector<Settings> kinds = {
       {{"mask", std::string("none")}},
       {{"query_blocks", std::string("by_bucket")}},

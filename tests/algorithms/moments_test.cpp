@@ -112,9 +112,13 @@ TEST_CASE("moments agree with the formula in double: every kind of mask, causal,
     ProblemSize size;
     double spread;
   };
-  const std::vector<Shape> shapes = {
-      {{1, 1, 1, 1}, 1},         {{65, 63, 3, 5, 2, 1}, 1},           {{257, 129, 65, 1}, 1},
-      {{131, 511, 256, 256}, 1}, {{401, 401, 16, 16, 1, 2, true}, 1}, {{300, 400, 16, 8}, 12}};
+  const std::vector<Shape> shapes = {{{1, 1, 1, 1}, 1},
+                                     {{65, 63, 3, 5, 2, 1}, 1},
+                                     {{257, 129, 65, 1}, 1},
+                                     {{131, 511, 256, 256}, 1},
+                                     {{401, 401, 16, 16, 1, 2, true}, 1},
+                                     {{300, 400, 16, 8}, 12},
+                                     {{131, 401, 16, 16, 1, 4, true, 2}, 1}};
   const std::vector<Settings> kinds = {
       {{"mask", std::string("none")}},
       {{"mask", std::string("band")}, {"band_width", int64_t{9}}},

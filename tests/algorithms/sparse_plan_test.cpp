@@ -106,8 +106,10 @@ TEST_CASE("collisions are counted, or the entries count twice") {
 }
 
 TEST_CASE("m = n_k, or one block that holds everything, is exact attention") {
-  for (const ProblemSize& size : {ProblemSize{100, 100, 5, 3}, ProblemSize{40, 90, 7, 2, 2, 2},
-                                  ProblemSize{200, 200, 5, 3, 1, 1, true}}) {
+  for (const ProblemSize& size :
+       {ProblemSize{100, 100, 5, 3}, ProblemSize{40, 90, 7, 2, 2, 2}, ProblemSize{200, 200, 5, 3, 1, 1, true},
+        ProblemSize{60, 200, 5, 3, 1, 1, true}, ProblemSize{200, 170, 5, 3, 1, 1, true},
+        ProblemSize{40, 90, 7, 2, 2, 6, false, 2}, ProblemSize{70, 130, 5, 3, 2, 4, true, 1}}) {
     RandomProblem p(size, 4, 2.0);
     const DoubleResult exact = attention_in_double(p.problem);
     const Settings all_sampled = {{"sample_size", size.keys},
@@ -126,8 +128,14 @@ TEST_CASE("m = n_k, or one block that holds everything, is exact attention") {
 }
 
 TEST_CASE("every mask, sampling and layout runs through the engine as the interpreter says") {
-  const ProblemSize sizes[] = {
-      {300, 300, 16, 8, 1, 2}, {130, 301, 9, 5}, {301, 77, 9, 5}, {331, 331, 8, 8, 1, 2, true}};
+  const ProblemSize sizes[] = {{300, 300, 16, 8, 1, 2},
+                               {130, 301, 9, 5},
+                               {301, 77, 9, 5},
+                               {331, 331, 8, 8, 1, 2, true},
+                               {130, 331, 8, 8, 1, 2, true},
+                               {331, 301, 8, 8, 1, 1, true},
+                               {130, 301, 9, 5, 2, 4, true, 2},
+                               {130, 301, 9, 5, 1, 3, false, 1}};
   std::vector<Settings> variants;
   for (const char* mask : {"sort_lsh", "none", "band"}) variants.push_back({{"mask", std::string(mask)}});
   for (const char* sampling : {"uniform_iid", "value_norm", "prefix"})
@@ -154,6 +162,13 @@ TEST_CASE("every mask, sampling and layout runs through the engine as the interp
       CHECK(largest_difference(state.result.out, expected.out) < 1e-5);
       CHECK(largest_difference(state.result.lse, expected.lse) < 1e-5);
       CHECK(state.result.diagnostics.entries == count_entries(*state.planned.plan));
+      const AttentionGradients gradients =
+          backend_named("hyper").backward(p.problem, call_for("hyper", settings), state, p.dout.view());
+      const DoubleGradients wanted =
+          run_plan_backward_in_double(p.problem, *state.planned.plan, expected, p.dout.view());
+      CHECK(largest_difference(gradients.dquery, wanted.dquery) < 1e-4 * (1 + largest_entry(wanted.dquery)));
+      CHECK(largest_difference(gradients.dkey, wanted.dkey) < 1e-4 * (1 + largest_entry(wanted.dkey)));
+      CHECK(largest_difference(gradients.dvalue, wanted.dvalue) < 1e-4 * (1 + largest_entry(wanted.dvalue)));
     }
 }
 
