@@ -154,7 +154,7 @@ std::string make_declarations() {
   for (const Backend* backend : default_registry().backends)
     json["backends"].push_back({{"name", backend->name()},
                                 {"meaning", backend->meaning()},
-                                {"approximate", backend->capabilities().approximate}});
+                                {"approximate", backend->method().capabilities().approximate}});
   for (const InputSource* source : default_registry().sources)
     json["sources"].push_back({{"name", source->name()}, {"meaning", source->meaning()}});
   for (const Measure* measure : all_measures()) {
