@@ -47,6 +47,7 @@ struct ParameterSpec {
   double maximum =
       std::numeric_limits<double>::infinity();  ///< inclusive; `.inf` itself only if allow_infinity
   std::vector<std::string> choices;
+  std::vector<std::string> choice_meanings;  ///< one for each choice, or empty
   bool power_of_two = false;
   bool allow_infinity = false;
   bool optional = false;  ///< may be absent without a default (then `Parameters::has` is false)

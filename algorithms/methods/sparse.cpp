@@ -19,12 +19,14 @@ template <class Thing>
 ParameterSpec choice_of(const std::string& name, const std::string& meaning,
                         const std::vector<const Thing*>& things) {
   std::vector<std::string> names;
-  std::string meanings;
+  std::vector<std::string> meanings;
   for (const Thing* thing : things) {
     names.push_back(thing->name());
-    meanings += (meanings.empty() ? "" : ", ") + thing->meaning();
+    meanings.push_back(thing->meaning());
   }
-  return choice_parameter(name, names, meaning + meanings);
+  ParameterSpec spec = choice_parameter(name, std::move(names), meaning);
+  spec.choice_meanings = std::move(meanings);
+  return spec;
 }
 
 /// Whether a condition of the parameter speaks of `name` already.
@@ -92,7 +94,7 @@ double node_entries(const AttentionNode& node, const SparseChoice& choice, const
 }  // namespace
 
 std::vector<ParameterSpec> mask_parameters(const std::vector<const Mask*>& masks) {
-  std::vector<ParameterSpec> specs = {choice_of("mask", "which entries are computed exactly: ", masks)};
+  std::vector<ParameterSpec> specs = {choice_of("mask", "which entries are computed exactly", masks)};
   for (ParameterSpec& spec : parameters_of("mask", masks)) specs.push_back(std::move(spec));
   specs.push_back(
       integer_parameter("min_seq_len", "segments of at most this many rows are exact leaves of the recursion")
@@ -112,7 +114,7 @@ std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*
           .by_default(256)
           .not_with("residual", {"none"})
           .or_with("estimator", {"theory"}),
-      choice_of("residual", "keys outside the mask: ", residuals).only_with("estimator", {"residual"})};
+      choice_of("residual", "what stands for the keys outside the mask", residuals).only_with("estimator", {"residual"})};
   for (ParameterSpec& spec : parameters_of("residual", residuals))
     specs.push_back(spec.not_with("sample_size", {0}));
   return specs;

@@ -5,7 +5,7 @@ namespace {
 
 class CalibratedCentroids final : public DescribedResidual {
  public:
-  CalibratedCentroids() : DescribedResidual({"calibrated_centroids", "as means by softmax mass", {}}) {}
+  CalibratedCentroids() : DescribedResidual({"calibrated_centroids", "means by softmax mass", {}}) {}
 
   [[nodiscard]] bool needs_whole_blocks() const override { return true; }
 

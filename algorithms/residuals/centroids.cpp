@@ -7,7 +7,7 @@ namespace {
 
 class CentroidResidual final : public DescribedResidual {
  public:
-  CentroidResidual() : DescribedResidual({"centroids", "as means of runs of sorted keys", {}}) {}
+  CentroidResidual() : DescribedResidual({"centroids", "means of runs of sorted keys", {}}) {}
 
   [[nodiscard]] bool needs_whole_blocks() const override { return true; }
 

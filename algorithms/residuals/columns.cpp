@@ -38,7 +38,7 @@ class ColumnsAndCentroids final : public DescribedResidual {
   ColumnsAndCentroids()
       : DescribedResidual(
             {"columns+centroids",
-             "the heaviest exactly and means of the others",
+             "the heaviest keys exactly, and means of the others",
              {number_parameter("column_share", "share of sample_size that goes to exact columns")
                   .between(0, 1)
                   .by_default(0.5)}}) {}

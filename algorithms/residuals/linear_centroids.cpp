@@ -15,7 +15,7 @@ class LinearCentroids final : public DescribedResidual {
  public:
   LinearCentroids()
       : DescribedResidual(
-            {"linear_centroids", "as means by softmax mass with values linear in the query", {}}) {}
+            {"linear_centroids", "means by softmax mass, with values linear in the query", {}}) {}
 
   [[nodiscard]] bool needs_whole_blocks() const override { return true; }
   [[nodiscard]] std::string no_gradient() const override {

@@ -37,7 +37,7 @@ Pass moments_pass(const BoundProblem& bound, const HeadNode& place, const NodeMa
 
 class MomentsResidual final : public DescribedResidual {
  public:
-  MomentsResidual() : DescribedResidual({"moments", "as one Gaussian", {}}) {}
+  MomentsResidual() : DescribedResidual({"moments", "one Gaussian", {}}) {}
 
   [[nodiscard]] bool counts_keys() const override { return false; }
   [[nodiscard]] bool needs_ranks() const override { return false; }

@@ -5,7 +5,7 @@ namespace {
 
 class NoResidual final : public DescribedResidual {
  public:
-  NoResidual() : DescribedResidual({"none", "left out", {}}) {}
+  NoResidual() : DescribedResidual({"none", "nothing", {}}) {}
 
   [[nodiscard]] bool stands_for_keys() const override { return false; }
   [[nodiscard]] bool needs_ranks() const override { return false; }

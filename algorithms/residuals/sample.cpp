@@ -121,7 +121,7 @@ class SampleResidual final : public DescribedResidual {
   SampleResidual()
       : DescribedResidual(
             {"sample",
-             "sampled",
+             "keys that are drawn",
              {choice_parameter("sampling", {"uniform", "uniform_iid", "value_norm", "prefix"},
                                "how keys are drawn: without or with replacement, by value norms, or the "
                                "first m with weight 1"),

@@ -73,6 +73,8 @@ void print_parameters(const std::vector<ParameterSpec>& specs) {
   for (const ParameterSpec& spec : specs) {
     std::cout << "    " << spec.name << " (" << allowed(spec) << ")\n";
     std::cout << "        " << spec.meaning << "\n";
+    for (size_t i = 0; i < spec.choice_meanings.size(); ++i)
+      std::cout << "          " << spec.choices[i] << ": " << spec.choice_meanings[i] << "\n";
     if (const std::string only = effect_text(spec, specs); !only.empty())
       std::cout << "        has effect only with " << only << "\n";
   }
