@@ -35,7 +35,7 @@ function(hyperattn_install_scripts)
   set(scripts ${CMAKE_INSTALL_DATADIR}/hyperattn/scripts)
   install(DIRECTORY scripts/ DESTINATION ${scripts} USE_SOURCE_PERMISSIONS
     FILES_MATCHING PATTERN "hyperattn_*.py" PATTERN "plot_*.py" PATTERN "report.py" PATTERN "python.sh" PATTERN "common.sh"
-    PATTERN "hyperattn_plots/*" PATTERN "__pycache__" EXCLUDE PATTERN "slurm" EXCLUDE)
+    PATTERN "hyperattn_plots/*" PATTERN "page/*" PATTERN "__pycache__" EXCLUDE PATTERN "slurm" EXCLUDE)
   file(RELATIVE_PATH HYPERATTN_BIN_TO_SCRIPTS /prefix/${CMAKE_INSTALL_BINDIR} /prefix/${scripts})
   configure_file(cmake/hyperattn-plot.in generated/hyperattn-plot @ONLY)
   install(PROGRAMS ${PROJECT_BINARY_DIR}/generated/hyperattn-plot DESTINATION ${CMAKE_INSTALL_BINDIR})
