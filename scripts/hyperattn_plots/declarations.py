@@ -15,14 +15,15 @@ class Declarations:
     """The declarations of all files that were loaded: names are for good, so they never contradict each other."""
 
     def __init__(self):
-        self.columns = {}  # name -> declaration, in the file's order
+        self.columns = {}  # name -> declaration, in the order of the file that was loaded last
         self.parameters = {}  # (of, owner, name) -> declaration
         self.backends = {}
         self.learn(json.loads(VERSION_0_1.read_text(encoding="utf-8")))
 
     def learn(self, declared):
         """Adds what a file declares."""
-        self.columns.update({column["name"]: column for column in declared.get("columns", [])})
+        columns = {column["name"]: column for column in declared.get("columns", [])}
+        self.columns = columns | {name: column for name, column in self.columns.items() if name not in columns}
         for parameter in declared.get("parameters", []):
             self.parameters[(parameter["of"], parameter["owner"], parameter["name"])] = parameter
         self.backends.update({backend["name"]: backend for backend in declared.get("backends", [])})
