@@ -1,6 +1,7 @@
 #include "algorithms/attention.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "algorithms/registry.h"
@@ -65,9 +66,8 @@ Parameters resolve_settings(const std::string& owner, const std::vector<Paramete
   std::vector<std::string> names;
   for (const ParameterSpec& spec : specs) names.push_back(spec.name);
   for (const auto& [name, given] : settings) {
-    const auto spec =
-        std::find_if(specs.begin(), specs.end(), [&](const ParameterSpec& s) { return s.name == name; });
-    if (spec == specs.end()) {
+    const ParameterSpec* spec = find_spec(specs, name);
+    if (spec == nullptr) {
       if (names.empty()) fail_usage(owner + " has no settings, but '" + name + "' is given");
       fail_usage(owner + " has no setting '" + name + "'" + did_you_mean(name, names));
     }
@@ -82,6 +82,15 @@ Parameters resolve_settings(const std::string& owner, const std::vector<Paramete
 Attention::Attention(const std::string& method, const Settings& settings, AttentionOptions options)
     : backend_(&choose_backend(method, options.engine)) {
   call_.parameters = resolve_settings("method '" + method + "'", backend_->parameters(), settings);
+  if (!options.engine.empty() && call_.parameters.has(kEngineParameter)) {
+    if (settings.count(kEngineParameter) != 0 && call_.parameters.text(kEngineParameter) != options.engine)
+      fail_usage("method '" + method + "': the engine is '" + options.engine + "', but its setting says '" +
+                 call_.parameters.text(kEngineParameter) + "'");
+    call_.parameters.set(kEngineParameter, options.engine);
+  }
+  ChosenBackend chosen = on_chosen_engine(*backend_, std::move(call_.parameters));
+  backend_ = chosen.backend;
+  call_.parameters = std::move(chosen.parameters);
   call_.seed = options.seed;
   call_.trial = options.trial;
   call_.mask = options.mask;

@@ -1,5 +1,5 @@
-// What a configuration calls a backend: a method on an engine. `reference` and `dense` are names of `exact`
-// on the engines of these names.
+// What a configuration calls a backend: a method on an engine. Its parameter `engine` chooses another one;
+// `reference` and `dense` are names of `exact` on the engines of these names.
 #pragma once
 
 #include <memory>
@@ -11,15 +11,21 @@
 
 namespace hyperattn {
 
+/// The parameter that chooses the engine of a backend with the name of its method.
+inline constexpr const char* kEngineParameter = "engine";
+
 class Backend {
  public:
+  /// `of_engines`: what can be set besides the method's parameters.
+  Backend(std::string name, std::string meaning, const Method& method, const Engine& engine,
+          const std::vector<ParameterSpec>& of_engines);
   Backend(std::string name, std::string meaning, const Method& method, const Engine& engine);
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const std::string& meaning() const { return meaning_; }
   [[nodiscard]] const Method& method() const { return method_; }
   [[nodiscard]] const Engine& engine() const { return engine_; }
-  /// Those of the method, then those of the engine.
+  /// Those of the method, then `engine` and those of the engines.
   [[nodiscard]] const std::vector<ParameterSpec>& parameters() const { return parameters_; }
 
   /// Empty if it can be called with these parameters on a problem of this shape; else what is wrong, to
@@ -33,6 +39,8 @@ class Backend {
 
   /// Whether speedups are over this backend: exact attention, on an engine that is meant to be fast.
   [[nodiscard]] bool is_baseline() const;
+  /// Where and in which precision it computes, such as "cpu fp32": speedups compare calls with equal ones.
+  [[nodiscard]] std::string ground(const Parameters& parameters) const;
 
   /// The problem where the engine computes; calls on the same problem can share it.
   [[nodiscard]] std::unique_ptr<BoundProblem> bind(const AttentionProblem& problem,
@@ -64,6 +72,15 @@ class Backend {
 /// The backend of that name, or null.
 [[nodiscard]] const Backend* find_backend(const std::string& name);
 [[nodiscard]] std::vector<std::string> backend_names();
+
+/// A backend and its parameters, resolved.
+struct ChosenBackend {
+  const Backend* backend = nullptr;
+  Parameters parameters;
+};
+/// The one that the parameter `engine` chooses. Exact attention on an engine that gives it a name is that
+/// backend, so that each pair of a method and an engine is one backend, however it was written.
+[[nodiscard]] ChosenBackend on_chosen_engine(const Backend& backend, Parameters parameters);
 
 /// The method of a backend on an engine: one of `all_backends` where that is the same pair, else a backend of
 /// the method's name. Null if the engine cannot run the method.

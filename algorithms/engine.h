@@ -35,7 +35,8 @@ class Engine {
 
   [[nodiscard]] virtual const std::string& name() const = 0;
   [[nodiscard]] virtual const std::string& meaning() const = 0;  ///< one line
-  /// What a backend's entry can set of the engine, such as `precision`.
+  /// What a backend's entry can set of the engine, such as `precision`. Engines that have a parameter of one
+  /// name agree in its type and default.
   [[nodiscard]] virtual const std::vector<ParameterSpec>& parameters() const = 0;
 
   /// Empty if the engine can run on this machine; else why not.
@@ -48,6 +49,9 @@ class Engine {
   [[nodiscard]] virtual std::string only_exact() const { return {}; }
   /// Whether the engine is meant to be fast, so that its exact attention is a baseline of speedups.
   [[nodiscard]] virtual bool is_fast() const { return true; }
+  /// Where it computes, and in which precision scores and products are.
+  [[nodiscard]] virtual std::string device() const { return "cpu"; }
+  [[nodiscard]] virtual std::string precision(const Parameters& /*parameters*/) const { return "fp32"; }
   /// Whether exact attention on this engine goes by the engine's name.
   [[nodiscard]] virtual bool names_exact() const { return false; }
   /// Empty if it has a backward pass; else that it has none, to follow its name.

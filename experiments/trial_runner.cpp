@@ -131,6 +131,7 @@ void describe(const TrialPlan& plan, const Case& grid_case, TrialRecord& record)
   if (point.scale) row.set_number("scale", *point.scale);
   row.set_text("case_id", grid_case.id);
   row.set_text("backend", grid_case.backend->name());
+  row.set_text("engine", grid_case.backend->engine().name());
   row.set_text("source", point.source->name());
   row.set_text("input_label", point.label);
   row.set_text("pass", pass_name(grid_case.pass));
@@ -161,8 +162,8 @@ std::unique_ptr<Job> make_job(const TrialPlan& plan, const Case& grid_case, bool
 void read_mask(Job& job, const AttentionProblem& problem) {
   const Parameters& parameters = job.context.parameters;
   if (!job.grid_case->backend->method().wants_callers_mask(parameters)) return;
-  job.mask = read_mask_file(parameters.text(kMaskPath), problem.query.shape.batch,
-                            problem.query.shape.heads, problem.query_count(), problem.key_count());
+  job.mask = read_mask_file(parameters.text(kMaskPath), problem.query.shape.batch, problem.query.shape.heads,
+                            problem.query_count(), problem.key_count());
   job.context.mask = &*job.mask;
 }
 
@@ -252,10 +253,15 @@ void time_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, c
   }
 }
 
-const Job* fastest_baseline(const std::vector<std::unique_ptr<Job>>& jobs) {
+std::string ground(const Job& job) {
+  return job.grid_case->backend->ground(job.grid_case->parameters);
+}
+
+/// Of those on the device and in the precision of `of`.
+const Job* fastest_baseline(const std::vector<std::unique_ptr<Job>>& jobs, const Job& of) {
   const Job* best = nullptr;
   for (const auto& job : jobs)
-    if (is_baseline(*job->grid_case) && !job->failed && !job->seconds.empty() &&
+    if (is_baseline(*job->grid_case) && !job->failed && !job->seconds.empty() && ground(*job) == ground(of) &&
         (best == nullptr || median(job->seconds) < median(best->seconds)))
       best = job.get();
   return best;
@@ -270,6 +276,7 @@ void record_times(Job& job, const InputShapes& shapes, const Job* baseline) {
   row.set_number("gflops", counted_flops(job.entries, shapes, job.grid_case->pass) / seconds / 1e9);
   if (baseline == nullptr) return;
   row.set_text("baseline_backend", baseline->grid_case->backend->name());
+  row.set_text("baseline_engine", baseline->grid_case->backend->engine().name());
   row.set_number("baseline_seconds", median(baseline->seconds));
   row.set_number("speedup", median(baseline->seconds) / seconds);
 }
@@ -303,8 +310,7 @@ void run_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, co
   }
   if (std::any_of(plan.config->measures.begin(), plan.config->measures.end(), is_timing))
     time_jobs(plan, jobs, shared, on_step);
-  const Job* baseline = fastest_baseline(jobs);
-  for (const auto& job : jobs) record_times(*job, *plan.point->shapes, baseline);
+  for (const auto& job : jobs) record_times(*job, *plan.point->shapes, fastest_baseline(jobs, *job));
 }
 
 }  // namespace

@@ -6,7 +6,7 @@ namespace {
 
 class ExactMethod final : public DescribedMethod {
  public:
-  ExactMethod() : DescribedMethod({"exact", "exact attention on the fused tile engine (fp32)", {}, {}}) {}
+  ExactMethod() : DescribedMethod({"exact", "exact attention: every key that a row may see", {}, {}}) {}
 
   [[nodiscard]] double estimated_entries(const AttentionProblem& shapes, const Parameters&) const override {
     return exact_entries(shapes);

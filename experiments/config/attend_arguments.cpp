@@ -77,7 +77,9 @@ BackendArguments read_backend_arguments(const std::string& command, const std::v
     result.of_call.set(spec.name, draft.parameters.all().at(spec.name));
     draft.parameters.erase(spec.name);
   }
-  result.parameters = draft.parameters;
+  ChosenBackend chosen = on_chosen_engine(*result.backend, std::move(draft.parameters));
+  result.backend = chosen.backend;
+  result.parameters = std::move(chosen.parameters);
   return result;
 }
 

@@ -173,6 +173,9 @@ class Expander {
       set_values(factors[i].of_backend, position[i], backend.backend->parameters(), grid_case.parameters,
                  grid_case.swept);
     }
+    ChosenBackend chosen = on_chosen_engine(*grid_case.backend, std::move(grid_case.parameters));
+    grid_case.backend = chosen.backend;
+    grid_case.parameters = std::move(chosen.parameters);
     Parameters problem;
     if (input_parameters.has("causal")) problem.set("causal", input_parameters.boolean("causal"));
     grid_case.input = find_or_add_input(input, std::move(input_parameters), std::move(input_swept));

@@ -98,6 +98,7 @@ std::optional<WhereValue> where_value(const InputPoint& input, const Case& grid_
   if (starts_with(name, kOfBackends))
     return parameter(grid_case.parameters, name.substr(std::string(kOfBackends).size()));
   if (auto value = input_value(input, name)) return value;
+  if (name == kEngineParameter) return grid_case.backend->engine().name();
   return parameter(grid_case.parameters, name);
 }
 

@@ -11,6 +11,7 @@
 
 #include "algorithms/backend.h"
 #include "algorithms/kernels/instruction_set.h"
+#include "algorithms/registry.h"
 #include "core/cancel.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -171,7 +172,9 @@ TrialRecord make_record(const ModelCase& model_case, Library& library, uint64_t 
     record.set_parameters(model_case.grid_case->backend->parameters(), model_case.grid_case->parameters);
   RowValues& row = record.row;
   row.set_text("case_id", model_case.id);
-  row.set_text("backend", model_case.replaced > 0 ? model_case.grid_case->backend->name() : "");
+  const Backend& backend = *model_case.grid_case->backend;
+  row.set_text("backend", model_case.replaced > 0 ? backend.name() : "");
+  row.set_text("engine", model_case.replaced > 0 ? backend.engine().name() : "");
   row.set_text("source", point.source->name());
   row.set_text("input_label", point.label);
   row.set_text("pass", pass_name(PassKind::forward));
@@ -204,6 +207,7 @@ void record_evaluation(const Evaluation& evaluation, const Evaluation& plain, bo
   row.set_number("seconds", mean(evaluation.total_seconds));
   row.set_number("attention_seconds", mean(evaluation.attention_seconds));
   row.set_text("baseline_backend", "exact");
+  row.set_text("baseline_engine", default_engine().name());
   row.set_number("baseline_seconds", mean(plain.total_seconds));
   row.set_number("speedup", mean(plain.total_seconds) / mean(evaluation.total_seconds));
   row.set_number("attention_speedup", mean(plain.attention_seconds) / mean(evaluation.attention_seconds));

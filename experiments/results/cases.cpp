@@ -41,6 +41,8 @@ void set_parameters(const RowValues& row, CaseTrials& entry) {
   }
   const Backend* backend = find_backend(row.text("backend"));
   if (backend == nullptr) return;
+  // A backend with the name of an engine has no other, so its name says it.
+  if (find_spec(backend->parameters(), kEngineParameter) == nullptr) texts.erase(kEngineParameter);
   const Parameters parameters = parameters_of(row, *backend);
   for (const ParameterSpec& spec : backend->parameters()) {
     const std::string& column = column_of(spec);

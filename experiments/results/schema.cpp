@@ -125,7 +125,8 @@ std::vector<ColumnSpec> make_columns() {
   columns.fact("status", kText, kOutcome, "ok, failed or skipped");
   columns.fact("message", kText, kOutcome, "why it failed or was skipped, one sentence");
   for (const char* name : {"seconds", "seconds_mad", "gflops", "speedup"}) columns.figure(name, kOutcome);
-  columns.fact("baseline_backend", kText, kOutcome, "the faster of exact and dense on the same inputs");
+  columns.fact("baseline_backend", kText, kOutcome,
+               "the faster of exact and dense on the same inputs, device and precision");
   columns.figure("baseline_seconds", kOutcome);
   columns.figure("peak_bytes", kOutcome, kInteger);
   columns.fact("entries", kInteger, kOutcome, "score entries that the call computed");
@@ -190,6 +191,7 @@ std::vector<ColumnSpec> make_columns() {
       kOutcome);
   columns.parameter("spectrum");
   columns.figure("query_moves");
+  columns.fact("baseline_engine", kText, kOutcome, "the engine of baseline_backend");
   columns.others();
   return columns.take();
 }

@@ -104,7 +104,7 @@ class DenseEngine final : public DescribedEngine {
  public:
   DenseEngine()
       : DescribedEngine({"dense",
-                         "exact attention as unfused matrix products on tiles of query rows (fp32, Eigen)",
+                         "unfused matrix products on tiles of query rows (fp32, Eigen); exact attention only",
                          {}}) {}
 
   [[nodiscard]] bool names_exact() const override { return true; }

@@ -32,10 +32,8 @@ RowSums sums_of(const DoubleResult& exact) {
 class ReferenceEngine final : public DescribedEngine {
  public:
   ReferenceEngine()
-      : DescribedEngine({"reference",
-                         "exact attention in double precision and plain loops: slow, the measure of all "
-                         "others",
-                         {}}) {}
+      : DescribedEngine(
+            {"reference", "double precision and plain loops: slow, the measure of all others", {}}) {}
 
   [[nodiscard]] bool is_fast() const override { return false; }
   [[nodiscard]] bool names_exact() const override { return true; }
