@@ -66,6 +66,7 @@ class ReferenceEngine final : public DescribedEngine {
   [[nodiscard]] AttentionGradients backward(const BoundProblem& bound, const Plan& plan,
                                             const AttentionResult&,
                                             TensorView<const float> dout) const override {
+    require_valid_plan(bound.problem(), plan);
     const Stopwatch watch;
     // The forward is repeated, because its float result would cost the gradient its precision.
     const DoubleGradients exact =
@@ -82,6 +83,7 @@ class ReferenceEngine final : public DescribedEngine {
   [[nodiscard]] Tensor<float> transposed(const BoundProblem& bound, const Plan& plan,
                                          const RowSums& denominators,
                                          TensorView<const float> rows) const override {
+    require_valid_plan(bound.problem(), plan);
     return rounded(run_transposed_in_double(bound.problem(), plan, denominators, rows));
   }
 };
