@@ -33,6 +33,9 @@ const Backend& choose_backend(const std::string& method, const std::string& engi
   const Engine* wanted = find_engine(engine);
   if (wanted == nullptr)
     fail_usage("there is no engine '" + engine + "'" + did_you_mean(engine, names_of(all_engines())));
+  if (backend->name() != backend->method().name() && &backend->engine() != wanted)
+    fail_usage("method '" + method + "' is " + backend->method().name() + " attention on engine '" +
+               backend->engine().name() + "'; for another engine call it '" + backend->method().name() + "'");
   const Backend* pair = backend_on(backend->method(), *wanted);
   if (pair == nullptr)
     fail_usage("method '" + method + "' cannot run on engine '" + engine + "', which " +

@@ -7,5 +7,6 @@ source "$(dirname "$0")/common.sh"
 cd "$project"
 
 scripts/setup.sh
-build_preset release -DHYPERATTN_WARNINGS_AS_ERRORS=ON -DBUILD_TESTING=ON
+python=$(find_python)
+build_preset release -DHYPERATTN_WARNINGS_AS_ERRORS=ON -DBUILD_TESTING=ON -DHYPERATTN_PYTHON=ON "-DPython_EXECUTABLE=$python"
 ctest --preset release -j "$(nproc)" "$@"

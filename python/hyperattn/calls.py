@@ -1,0 +1,156 @@
+"""Attention of NumPy arrays."""
+
+import operator
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from . import _core
+from .arrays import as_array, as_floats, check_ranks, four_axes
+from .errors import InputError, UsageError
+
+_U64 = 2**64 - 1
+_U32 = 2**32 - 1
+
+
+def _integer(name, value, largest):
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= largest or isinstance(value, bool):
+        raise UsageError(f"{name} must be an integer from 0 to {largest}, but is {value!r}")
+    return number
+
+
+def _text(name, value):
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be text, but is {value!r}")
+    return value
+
+
+def _flag(name, value):
+    if not isinstance(value, (bool, np.bool_)):
+        raise UsageError(f"{name} must be True or False, but is {value!r}")
+    return bool(value)
+
+
+def _number(name, value):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} must be a number, but is {value!r}") from None
+
+
+def prepare(q, k, v, method, causal, seed, engine, scale, window, trial, settings):
+    """A checked call on float32 arrays with four axes, to be run."""
+    return _core.Run(
+        q,
+        k,
+        v,
+        method=_text("method", method),
+        engine="" if engine is None else _text("engine", engine),
+        settings=settings,
+        causal=_flag("causal", causal),
+        window=_integer("window", window, 2**31 - 1),
+        scale=None if scale is None else _number("scale", scale),
+        seed=_integer("seed", seed, _U64),
+        trial=_integer("trial", trial, _U32),
+    )
+
+
+class Gradients(NamedTuple):
+    """Gradients for q, k and v: float32, in their shapes."""
+
+    dq: np.ndarray
+    dk: np.ndarray
+    dv: np.ndarray
+
+
+class Result:
+    """What `attention` returns.
+
+    out: float32, (n_q, d_v), (heads, n_q, d_v) or (batch, heads, n_q, d_v), with as many axes as q; read-only
+    lse: float32, the shape of `out` without its last axis; the natural logarithm of each row's (weighted) sum of
+        exponentials, −inf for a row that sees no key; read-only
+    diagnostics: a dict: `entries`, the number of scores computed; `collisions`, sampled keys dropped because the row
+        has them already; `guarded_rows`, rows whose signed denominator vanished; `clipped_share` and `floored_share`
+        of the theory's estimator (else NaN); `stage_seconds`, seconds by stage
+    """
+
+    def __init__(self, run, shapes):
+        self._run = run
+        self._shapes = shapes
+        leading = shapes[0][:-2]
+        out, lse = run.out(), run.lse()
+        self.out = out.reshape(leading + out.shape[2:])
+        self.lse = lse.reshape(leading + lse.shape[2:])
+        self.out.flags.writeable = False  # the gradient reads them
+        self.lse.flags.writeable = False
+
+    @property
+    def diagnostics(self) -> dict:
+        return self._run.diagnostics()
+
+    def backward(self, dout: Any) -> Gradients:
+        """The exact gradient of ⟨out, dout⟩ with the forward's random choices held fixed.
+
+        dout: the shape of `out`, any floating-point type
+        returns: (dq, dk, dv), float32, in the shapes of q, k and v
+
+        Reads q, k and v again: they must still hold what they held in the forward call. UsageError where the method
+        has no gradient.
+        """
+        dout = as_array("dout", dout)
+        if dout.shape != self.out.shape:
+            raise InputError(f"dout must have the shape of out, {self.out.shape}, but has {dout.shape}")
+        gradients = self._run.backward(four_axes(as_floats("dout", dout)))
+        return Gradients(*(array.reshape(shape) for array, shape in zip(gradients, self._shapes)))
+
+    def __repr__(self):
+        return f"hyperattn.Result(out {self.out.shape}, lse {self.lse.shape}, {self.diagnostics['entries']} scores)"
+
+
+def prepare_arrays(q, k, v, *call):
+    """A checked call on arrays of any kind, and their shapes."""
+    q, k, v = as_array("q", q), as_array("k", k), as_array("v", v)
+    check_ranks(q, k, v)
+    floats = [four_axes(as_floats(name, array)) for name, array in (("q", q), ("k", k), ("v", v))]
+    return prepare(*floats, *call), (q.shape, k.shape, v.shape)
+
+
+def attention(
+    q: Any,
+    k: Any,
+    v: Any,
+    method: str = "hyper",
+    causal: bool = False,
+    seed: int = 0,
+    engine: Optional[str] = None,
+    *,
+    scale: Optional[float] = None,
+    window: int = 0,
+    trial: int = 0,
+    **settings: Any,
+) -> Result:
+    """softmax(scale · q kᵀ) v, exactly or approximately, in single precision.
+
+    q: (n_q, d), (heads, n_q, d) or (batch, heads, n_q, d); float16, bfloat16 (of ml_dtypes), float32 or float64
+    k: (n_k, d), …; as many axes as q. `heads` of q may be a multiple of those of k and v (grouped queries): query head
+        h attends to key head h // (heads // key heads)
+    v: (n_k, d_v), …
+    method: a name from `hyperattn.methods()`
+    causal: row i sees the keys up to i + n_k − n_q, so that the last row sees all
+    seed, trial: choose the random numbers; equal arguments give equal bits, whatever the number of threads
+    engine: a name from `hyperattn.engines()`; None is the method's own, which is "cpu" for all but `dense` and
+        `reference`
+    scale: multiplies the scores; None is 1/√d
+    window: with `causal`, the most keys that a row sees, its own position the last; 0 is no limit. Only `exact` has it
+    settings: those of the method (`hyperattn.describe(method)`)
+
+    Arrays that are float32, row-major and aligned are read where they are; others are copied. Other Python threads run
+    meanwhile, and Ctrl-C ends the call. UsageError, InputError and EnvironmentError say who is to blame.
+    """
+    run, shapes = prepare_arrays(q, k, v, method, causal, seed, engine, scale, window, trial, settings)
+    run.forward()
+    return Result(run, shapes)

@@ -1,0 +1,84 @@
+// hyperattn._core: what python/hyperattn/ is written on. Arrays come in as (batch, heads, rows, dim), float32
+// and row-major; everything that people see is said in Python.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "algorithms/registry.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "declarations.h"
+#include "interrupt.h"
+#include "run.h"
+
+namespace py = pybind11;
+
+namespace hyperattn::python {
+namespace {
+
+/// The classes are Python's own (hyperattn/errors.py).
+void raise_by_blame(const Error& error) {
+  const char* name = "EnvironmentError";
+  if (error.blame() == Blame::usage) name = "UsageError";
+  if (error.blame() == Blame::input) name = "InputError";
+  const py::object type = py::module_::import("hyperattn.errors").attr(name);
+  PyErr_SetString(type.ptr(), error.what());
+}
+
+void translate(std::exception_ptr thrown) {
+  try {
+    if (thrown) std::rethrow_exception(std::move(thrown));
+  } catch (const Error& error) {
+    raise_by_blame(error);
+  }
+}
+
+const Backend& backend_of(const std::string& method, const std::string& engine) {
+  AttentionOptions options;
+  options.engine = engine;
+  return Attention(method, {}, options).backend();
+}
+
+}  // namespace
+}  // namespace hyperattn::python
+
+PYBIND11_MODULE(_core, module) {
+  using namespace hyperattn;
+  using namespace hyperattn::python;
+  py::register_exception_translator(translate);
+  note_forks();
+  module.attr("version") = HYPERATTN_VERSION;
+
+  py::class_<Run>(module, "Run")
+      .def(py::init([](Array q, Array k, Array v, std::string method, std::string engine, py::dict settings,
+                       bool causal, int64_t window, std::optional<double> scale, uint64_t seed,
+                       uint32_t trial) {
+             return std::make_unique<Run>(Request{std::move(method), std::move(engine), std::move(settings),
+                                                  causal, window, scale, seed, trial},
+                                          std::move(q), std::move(k), std::move(v));
+           }),
+           py::arg("q").noconvert(), py::arg("k").noconvert(), py::arg("v").noconvert(), py::arg("method"),
+           py::arg("engine"), py::arg("settings"), py::arg("causal"), py::arg("window"), py::arg("scale"),
+           py::arg("seed"), py::arg("trial"))
+      .def("forward", &Run::forward)
+      .def("no_gradient", &Run::no_gradient)
+      .def("out", [](const py::object& self) { return Run::out(self); })
+      .def("lse", [](const py::object& self) { return Run::lse(self); })
+      .def("diagnostics", &Run::diagnostics)
+      .def("backward", &Run::backward, py::arg("dout").noconvert())
+      .def("measure", &Run::measure, py::arg("figures"), py::arg("settings"));
+
+  module.def("methods", &table_of_methods);
+  module.def("engines", &table_of_engines);
+  module.def("figures", &table_of_figures);
+  module.def(
+      "settings",
+      [](const std::string& method, const std::string& engine) {
+        return table_of_settings(backend_of(method, engine).parameters());
+      },
+      py::arg("method"), py::arg("engine"));
+  module.def("threads", &thread_count);
+}

@@ -1,0 +1,232 @@
+#include "run.h"
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "core/error.h"
+#include "core/memory.h"
+#include "declarations.h"
+#include "experiments/measures/context.h"
+#include "experiments/measures/measure.h"
+#include "interrupt.h"
+
+namespace py = pybind11;
+
+namespace hyperattn::python {
+namespace {
+
+TensorView<const float> view_of(const Array& array) {
+  return {array.data(), {array.shape(0), array.shape(1), array.shape(2), array.shape(3)}};
+}
+
+std::vector<int64_t> shape_of(const TensorShape& shape) {
+  return {shape.batch, shape.heads, shape.rows, shape.dim};
+}
+
+/// An array that owns the tensor.
+py::array array_of(Tensor<float> tensor) {
+  auto owned = std::make_unique<Tensor<float>>(std::move(tensor));
+  float* data = owned->data();
+  const std::vector<int64_t> shape = shape_of(owned->shape());
+  const py::capsule owner(owned.release(), [](void* held) { delete static_cast<Tensor<float>*>(held); });
+  return py::array_t<float>(shape, data, owner);
+}
+
+Attention attention_of(const Request& request) {
+  AttentionOptions options;
+  options.engine = request.engine;
+  options.seed = request.seed;
+  options.trial = request.trial;
+  return Attention(request.method, settings_from(request.settings), options);
+}
+
+AttentionProblem problem_of(const Request& request, const Array& query, const Array& key,
+                            const Array& value) {
+  AttentionProblem problem = attention_problem(view_of(query), view_of(key), view_of(value), request.causal);
+  if (request.scale) problem.scale = static_cast<float>(*request.scale);
+  problem.window = request.window;
+  return problem;
+}
+
+/// As on the command line, where a setting that changes nothing is a mistake.
+void refuse_ineffective(const Request& request, const Attention& attention) {
+  const std::vector<ParameterSpec>& specs = attention.backend().parameters();
+  Parameters values = attention.parameters();
+  values.set("causal", request.causal);
+  for (const auto& [name, value] : request.settings) {
+    const ParameterSpec& spec = *find_spec(specs, name.cast<std::string>());
+    const std::string why = why_no_effect(spec, specs, values);
+    if (!why.empty()) fail_usage("method '" + request.method + "': " + spec.name + " " + why);
+  }
+}
+
+/// Small calls are not worth asking the operating system for.
+void require_memory_for(const Attention& attention, const AttentionProblem& problem) {
+  constexpr double kSmall = 64 << 20;
+  const double bytes = attention.backend().estimated_bytes(problem, attention.parameters());
+  if (bytes > kSmall) require_memory(bytes, "the call");
+}
+
+/// What is to be measured, and with what.
+struct Measuring {
+  const Measure* measure;
+  Parameters parameters;
+  std::vector<std::string> figures;
+};
+
+const Measure& measure_of(const std::string& wanted) {
+  std::vector<std::string> names;
+  for (const Measure* measure : all_measures()) {
+    names.push_back(measure->name());
+    for (const FigureSpec& figure : measure->figures()) {
+      if (wanted == figure.name || wanted == measure->name()) {
+        if (measure->name() == "timing")
+          fail_usage("'" + wanted + "' is measured by sweeps only (hyperattn.sweep)");
+        return *measure;
+      }
+      names.push_back(figure.name);
+    }
+  }
+  const std::string nearest = nearest_name(wanted, names);
+  fail_usage("there is no figure '" + wanted + "'" +
+             (nearest.empty() ? "; hyperattn.figures() lists them" : "; did you mean '" + nearest + "'?"));
+}
+
+Measuring& find_or_add(std::vector<Measuring>& measurings, const Measure& measure) {
+  for (Measuring& measuring : measurings)
+    if (measuring.measure == &measure) return measuring;
+  return measurings.emplace_back(Measuring{&measure, default_parameters(measure.parameters()), {}});
+}
+
+std::vector<Measuring> plan_measuring(const std::vector<std::string>& wanted, const py::dict& settings) {
+  std::vector<Measuring> measurings;
+  for (const std::string& name : wanted) {
+    const Measure& measure = measure_of(name);
+    Measuring& measuring = find_or_add(measurings, measure);
+    if (name != measure.name())
+      measuring.figures.push_back(name);
+    else
+      for (const FigureSpec& figure : measure.figures()) measuring.figures.push_back(figure.name);
+  }
+  for (const auto& [name, values] : settings) {
+    const auto text = name.cast<std::string>();
+    const auto found = std::find_if(measurings.begin(), measurings.end(), [&](const Measuring& measuring) {
+      return measuring.measure->name() == text;
+    });
+    if (found == measurings.end())
+      fail_usage("measure_settings names '" + text + "', which is no measure of the figures asked for");
+    found->parameters = resolve_settings("measure '" + text + "'", found->measure->parameters(),
+                                         settings_from(values.cast<py::dict>()));
+  }
+  return measurings;
+}
+
+py::dict& row_of(std::vector<std::pair<std::string, py::dict>>& rows, const FigureRow& figures) {
+  std::string of = "all";
+  if (figures.head >= 0) of = "head " + std::to_string(figures.head);
+  if (figures.level >= 0) of = "level " + std::to_string(figures.level);
+  for (auto& [name, row] : rows)
+    if (name == of) return row;
+  py::dict row;
+  row["of"] = of;
+  return rows.emplace_back(of, row).second;
+}
+
+bool is_wanted(const Measuring& measuring, const std::string& figure) {
+  return figure == "norm_status" ||
+         std::find(measuring.figures.begin(), measuring.figures.end(), figure) != measuring.figures.end();
+}
+
+}  // namespace
+
+Run::Run(const Request& request, Array query, Array key, Array value)
+    : query_(std::move(query)),
+      key_(std::move(key)),
+      value_(std::move(value)),
+      attention_(attention_of(request)),
+      problem_(problem_of(request, query_, key_, value_)),
+      seed_(request.seed),
+      trial_(request.trial) {
+  refuse_ineffective(request, attention_);
+}
+
+void Run::forward() {
+  compute([&] {
+    attention_.check(problem_);
+    require_memory_for(attention_, problem_);
+    state_ = attention_.forward(*attention_.backend().bind(problem_, attention_.parameters()));
+  });
+}
+
+std::string Run::no_gradient() const {
+  const std::string why = attention_.backend().no_gradient(attention_.parameters());
+  return why.empty() ? why : "method '" + attention_.backend().name() + "' " + why;
+}
+
+py::array Run::out(const py::object& self) {
+  const Tensor<float>& out = self.cast<const Run&>().state_.result.out;
+  return py::array_t<float>(shape_of(out.shape()), out.data(), self);
+}
+
+py::array Run::lse(const py::object& self) {
+  const Tensor<float>& lse = self.cast<const Run&>().state_.result.lse;
+  const TensorShape& shape = lse.shape();
+  return py::array_t<float>(std::vector<int64_t>{shape.batch, shape.heads, shape.rows}, lse.data(), self);
+}
+
+py::dict Run::diagnostics() const {
+  const Diagnostics& said = state_.result.diagnostics;
+  py::dict all;
+  all["entries"] = said.entries;
+  all["collisions"] = said.collisions;
+  all["guarded_rows"] = said.guarded_rows;
+  all["clipped_share"] = said.clipped_share;
+  all["floored_share"] = said.floored_share;
+  all["stage_seconds"] = said.stage_seconds;
+  return all;
+}
+
+py::tuple Run::backward(const Array& dout) const {
+  const TensorView<const float> gradient = view_of(dout);
+  if (gradient.shape != state_.result.out.shape())
+    fail_input("dout must have the shape of out, " + to_string(state_.result.out.shape()) + ", but has " +
+               to_string(gradient.shape));
+  AttentionGradients gradients;
+  compute([&] { gradients = attention_.backward(problem_, state_, gradient); });
+  return py::make_tuple(array_of(std::move(gradients.dquery)), array_of(std::move(gradients.dkey)),
+                        array_of(std::move(gradients.dvalue)));
+}
+
+py::list Run::measure(const std::vector<std::string>& wanted, const py::dict& settings) {
+  const std::vector<Measuring> measurings = plan_measuring(wanted, settings);
+  forward();
+  Call call;
+  call.parameters = attention_.parameters();
+  call.seed = seed_;
+  call.trial = trial_;
+  std::vector<std::vector<FigureRow>> answers;
+  compute([&] {
+    answers.clear();
+    ExactQuantities exact(problem_, attention_.backend().engine(), seed_, trial_);
+    MeasureContext context(attention_.backend(), call, state_, exact);
+    for (const Measuring& measuring : measurings)
+      answers.push_back(measuring.measure->compute(context, measuring.parameters));
+  });
+  std::vector<std::pair<std::string, py::dict>> rows;
+  for (size_t i = 0; i < answers.size(); ++i)
+    for (const FigureRow& figures : answers[i]) {
+      py::dict& row = row_of(rows, figures);
+      for (const auto& [name, value] : figures.figures)
+        if (is_wanted(measurings[i], name)) row[name.c_str()] = value;
+      for (const auto& [name, word] : figures.texts)
+        if (is_wanted(measurings[i], name)) row[name.c_str()] = word;
+    }
+  py::list list;
+  for (const auto& [name, row] : rows) list.append(row);
+  return list;
+}
+
+}  // namespace hyperattn::python
