@@ -290,7 +290,7 @@ std::string CaseNames::label(const CaseTrials& entry) const {
   for (const std::string& column : columns_)
     if (const std::string value = shown(entry, column); !value.empty())
       label += (label.empty() ? "" : " ") + part_of(column, value);
-  return printable(label);
+  return one_line(label);
 }
 
 }  // namespace hyperattn

@@ -210,12 +210,12 @@ void compare_failures(const Matching& matching, std::ostream& out) {
 }
 
 void print_file(const char* letter, const ResultsFile& results, std::ostream& out) {
-  out << letter << ": " << results.path << " (" << printable(results.name) << ", "
-      << printable(results.created);
+  out << letter << ": " << results.path << " (" << one_line(results.name) << ", "
+      << one_line(results.created);
   for (const std::string name : {"version", "commit", "processor"}) {
     const auto found = results.provenance.front().find(name);
     if (found == results.provenance.front().end()) continue;
-    if (const auto* text = std::get_if<std::string>(&found->second)) out << ", " << printable(*text);
+    if (const auto* text = std::get_if<std::string>(&found->second)) out << ", " << one_line(*text);
   }
   out << ")\n";
 }
@@ -234,7 +234,7 @@ void compare_results(const ResultsFile& a, const ResultsFile& b, std::ostream& o
   if (matching.by_parameters)
     out << " (some matched by their parameters, since their seeds or versions differ)";
   out << ", " << matching.only_a << " only in A, " << matching.only_b << " only in B\n";
-  for (const auto& [text, whole] : names.shortened()) out << "  " << printable(text + " is " + whole) << '\n';
+  for (const auto& [text, whole] : names.shortened()) out << "  " << one_line(text + " is " + whole) << '\n';
   if (matching.pairs.empty()) return;
   compare_speed(matching, out, width);
   compare_errors(matching, out, width);

@@ -16,7 +16,7 @@ constexpr size_t kMaxFailuresNamed = 20;
 std::string attribute_text(const AttributeMap& attributes, const std::string& name) {
   const auto found = attributes.find(name);
   if (found == attributes.end()) return {};
-  if (const auto* text = std::get_if<std::string>(&found->second)) return printable(*text);
+  if (const auto* text = std::get_if<std::string>(&found->second)) return one_line(*text);
   if (const auto* integer = std::get_if<int64_t>(&found->second)) return std::to_string(*integer);
   if (const auto* number = std::get_if<double>(&found->second)) return figure_text(*number);
   return std::get<bool>(found->second) ? "true" : "false";
@@ -28,15 +28,15 @@ std::vector<std::string> warnings_of(const AttributeMap& session) {
   if (found == session.end() || !std::holds_alternative<std::string>(found->second)) return {};
   std::istringstream lines(std::get<std::string>(found->second));
   std::vector<std::string> warnings;
-  for (std::string line; std::getline(lines, line);) warnings.push_back(printable(line));
+  for (std::string line; std::getline(lines, line);) warnings.push_back(one_line(line));
   return warnings;
 }
 
 void print_heading(const ResultsFile& results, std::ostream& out) {
-  out << printable(results.name) << "  (" << results.path << ")\n";
-  out << "begun " << printable(results.created);
-  if (!results.finished.empty()) out << ", ended " << printable(results.finished);
-  if (!results.shard.empty()) out << ", shard " << printable(results.shard);
+  out << one_line(results.name) << "  (" << results.path << ")\n";
+  out << "begun " << one_line(results.created);
+  if (!results.finished.empty()) out << ", ended " << one_line(results.finished);
+  if (!results.shard.empty()) out << ", shard " << one_line(results.shard);
   out << (results.complete ? ", complete\n" : ", NOT complete\n");
   const AttributeMap& run = results.provenance.front();
   std::string machine;
@@ -126,7 +126,7 @@ std::vector<ShownColumn> shown_columns(const Cases& cases, int64_t trials_per_ca
 /// "  heads=4, head_dim=64", a line or several.
 void print_words(const std::string& head, std::vector<std::string> words, size_t width, std::ostream& out) {
   if (words.empty()) return;
-  for (std::string& word : words) word = printable(word);
+  for (std::string& word : words) word = one_line(word);
   words.front() = head + words.front();
   out << wrapped_list(words, "  ", width) << '\n';
 }
@@ -137,7 +137,7 @@ void print_what_is_not_told(const CaseNames& names, size_t width, std::ostream& 
   std::vector<std::string> same;
   for (const auto& [column, value] : names.same()) same.push_back(column + "=" + value);
   print_words("the same in all: ", same, width, out);
-  for (const auto& [text, whole] : names.shortened()) out << "  " << printable(text + " is " + whole) << '\n';
+  for (const auto& [text, whole] : names.shortened()) out << "  " << one_line(text + " is " + whole) << '\n';
 }
 
 bool is_number(const std::string& column) {
@@ -176,7 +176,7 @@ void print_norm_status(const ResultsFile& results, std::ostream& out) {
   out << "\nnorms:";
   std::string separator = " ";
   for (const auto& [status, count] : counts) {
-    out << separator << printable(status) << " in " << count << " trials";
+    out << separator << one_line(status) << " in " << count << " trials";
     separator = ", ";
   }
   out << '\n';
@@ -193,7 +193,7 @@ void print_failures(const ResultsFile& results, const Cases& cases, const CaseNa
     if (all++ == 0) out << "\nWithout a result:\n";
     if (++named <= kMaxFailuresNamed)
       out << "  " << labels[record.key().case_id] << ", trial " << record.row.integer("trial") << ", "
-          << record.row.text("status") << ": " << printable(record.row.text("message")) << '\n';
+          << record.row.text("status") << ": " << one_line(record.row.text("message")) << '\n';
   }
   if (all > kMaxFailuresNamed) out << "  … and " << all - kMaxFailuresNamed << " more\n";
 }

@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "core/utf8.h"
+
 namespace hyperattn {
 namespace {
 
@@ -115,11 +117,11 @@ std::string wrapped_list(const std::vector<std::string>& words, const std::strin
   return text;
 }
 
-std::string printable(const std::string& text) {
-  std::string result = text;
-  for (char& c : result)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
-  return result;
+std::string one_line(const std::string& text) {
+  std::string line = text;
+  std::replace_if(
+      line.begin(), line.end(), [](char c) { return c == '\n' || c == '\t' || c == '\r'; }, ' ');
+  return printable(line);
 }
 
 void TextTable::add_key_column(const std::string& title, Align align) {
@@ -135,7 +137,7 @@ void TextTable::add_column(const std::string& title, Align align) {
 void TextTable::add_row(std::vector<std::string> cells) {
   if (cells.size() != columns_.size()) throw std::logic_error("a row must have as many cells as columns");
   for (size_t c = 0; c < cells.size(); ++c) {
-    cells[c] = printable(cells[c]);
+    cells[c] = one_line(cells[c]);
     columns_[c].width = std::max(columns_[c].width, text_width(cells[c]));
     columns_[c].empty = columns_[c].empty && cells[c].empty();
   }

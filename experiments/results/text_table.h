@@ -44,8 +44,9 @@ class TextTable {
 /// `words` with ", " between them, broken into lines of at most `width` columns that begin with `indent`.
 [[nodiscard]] std::string wrapped_list(const std::vector<std::string>& words, const std::string& indent,
                                        size_t width);
-/// Without control characters, which an untrusted file could use to drive the terminal.
-[[nodiscard]] std::string printable(const std::string& text);
+/// On one line, and without control characters and stray bytes, which an untrusted file could use to drive
+/// the terminal.
+[[nodiscard]] std::string one_line(const std::string& text);
 
 /// "0.0123", "1.23e+10": `digits` significant digits; "" for NaN.
 [[nodiscard]] std::string figure_text(double value, int digits = 4);

@@ -194,6 +194,7 @@ TEST_CASE("tables are aligned and broken into blocks at the width", "[results]")
     keys += line.rfind("κ", 0) == 0 ? 1 : 0;
   }
   CHECK(keys == 2);
+  CHECK(one_line("a\x1b[31m\nb\xff") == "a\\x1b[31m b\\xff");
   CHECK(text.find('\x1b') == std::string::npos);
   CHECK_THAT(text, Catch::Contains("κ                1         2         3\n"));
   CHECK_THROWS_AS(table.add_row({"too short"}), std::logic_error);
