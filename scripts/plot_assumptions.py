@@ -55,12 +55,22 @@ def curves_of(rows, members, labels):
             keys = [key for key in ("seq_len", "trial", "head", "level") if key in values]
             curves.append((column, legend, values.drop_duplicates([*keys, column]), LOOKS[legend]))
             continue
-        methods = list(dict.fromkeys(labels.loc[values.index]))
-        for method in methods:
-            mine = values[labels.loc[values.index] == method]
-            look = LOOKS[legend] if len(methods) == 1 else {**LOOKS[legend], **style.method_look(legend, method)}
-            curves.append((column, legend if len(methods) == 1 else f"{legend}: {method}", mine, look))
+        methods = alike(values, column, labels)
+        for names, mine in methods:
+            shown = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more alike"
+            look = LOOKS[legend] if len(methods) == 1 else {**LOOKS[legend], **style.method_look(legend, shown)}
+            curves.append((column, legend if len(methods) == 1 else f"{legend}: {shown}", mine, look))
     return curves
+
+
+def alike(rows, column, labels):
+    """(methods, rows of the first) of each curve: methods with one mask have the same figures at the last bit."""
+    keys = [key for key in ("seq_len", "trial", "head", "level") if key in rows] + [column]
+    groups = {}
+    for method in dict.fromkeys(labels.loc[rows.index]):
+        mine = rows[labels.loc[rows.index] == method]
+        groups.setdefault(frozenset(mine[keys].itertuples(index=False, name=None)), []).append((method, mine))
+    return [([method for method, _ in group], group[0][1]) for group in groups.values()]
 
 
 def panels_of(rows):
@@ -81,7 +91,7 @@ def draw_panel(axes, curves, label, by_length):
         y = rows[column] / (rows["seq_len"] if by_length else 1.0)
         grouped = y.groupby(rows["seq_len"])
         style.draw_series(axes, [n for n, _ in grouped], [group for _, group in grouped], look, legend)
-        axes.scatter(rows["seq_len"] * 2 ** (0.05 * (index - 1)), y, s=7, color=look["color"], alpha=0.35, linewidth=0)
+        axes.scatter(rows["seq_len"] * 2 ** (0.05 * (index % 3 - 1)), y, s=7, color=look["color"], alpha=0.35, linewidth=0)
         drawn += list(y)
     if label == "log κ":
         axes.set_ylim(bottom=min(0, min(drawn)))

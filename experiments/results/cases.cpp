@@ -64,17 +64,19 @@ std::vector<std::string> parameter_columns() {
 }
 
 /// Whether the column tells cases apart: it has several values among the cases it applies to, or among those
-/// of one backend. That `exact` has no block size tells nothing that its name does not, and that a band has
-/// no buckets nothing that the mask does not.
+/// of one backend and source. That `exact` has no block size tells nothing that its name does not, that a
+/// band has no buckets nothing that the mask does not, and that one source has no clusters nothing that its
+/// name does not.
 bool tells_apart(const Cases& all, const std::string& column) {
   std::set<std::string> applicable;
-  std::map<std::string, std::string> first_of_backend;
+  std::map<std::pair<std::string, std::string>, std::string> first_of;
   for (const CaseTrials& entry : all) {
     const std::string& value = entry.parameter(column);
     if (!value.empty()) applicable.insert(value);
     if (applicable.size() > 1) return true;
     if (entry.ineffective.count(column) != 0) continue;
-    if (first_of_backend.try_emplace(entry.parameter("backend"), value).first->second != value) return true;
+    const std::pair both(entry.parameter("backend"), entry.parameter("source"));
+    if (first_of.try_emplace(both, value).first->second != value) return true;
   }
   return false;
 }

@@ -228,6 +228,8 @@ def problem_varying(frame, exclude=(), x=None):
             continue
         if found[:1] == ["input"] and column not in ("seq_len", "key_len") and follows(cases, column, "input"):
             continue
+        if column != "source" and "source" in cases and len(distinct(cases, column)) < 2 and follows(cases, column, "source"):
+            continue  # a parameter of one source
         if x and goes_in_step(cases, column, x):
             continue
         found.append(column)
