@@ -69,6 +69,7 @@ void check_finite(TensorView<const float> tensor, const std::string& name) {
 }
 
 double RowSums::log_ratio(int64_t row, const RowSums& other) const {
+  if (sum.data()[row] == 0) return -std::numeric_limits<double>::infinity();
   const double exponent =
       static_cast<double>(maximum.data()[row]) - static_cast<double>(other.maximum.data()[row]);
   return std::numbers::ln2 * exponent + std::log(sum.data()[row] / other.sum.data()[row]);

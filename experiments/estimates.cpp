@@ -28,14 +28,13 @@ double time_small_call(const InputPoint& point, const Case& grid_case, double& f
     shape->batch = shape->heads = 1;
     shape->rows = std::min(shape->rows, kSmallRows);
   }
-  const bool causal = point.causal && shapes.query.rows == shapes.key.rows;
   const Backend& backend = *grid_case.backend;
   Call context;
   context.parameters = grid_case.parameters;
   if (backend.method().wants_callers_mask(context.parameters)) return 0;
   const AttentionInputs inputs = normal_inputs(shapes, {});
   const AttentionProblem problem{inputs.query.view(), inputs.key.view(), inputs.value.view(),
-                                 default_scale(shapes.query.dim), causal};
+                                 default_scale(shapes.query.dim), point.causal};
   if (!backend.check(problem, context.parameters).empty()) return 0;
   double seconds = std::numeric_limits<double>::infinity();
   for (int i = 0; i <= kSmallCalls; ++i) {
@@ -65,7 +64,8 @@ CaseEstimate estimate_case(const InputPoint& point, const Case& grid_case, bool 
   TensorShape out = shapes.query;
   out.dim = shapes.value.dim + 1;  // with the log-sum-exp
   CaseEstimate estimate;
-  estimate.flops = counted_flops(backend.estimated_entries(problem, grid_case.parameters), shapes, grid_case.pass);
+  estimate.flops =
+      counted_flops(backend.estimated_entries(problem, grid_case.parameters), shapes, grid_case.pass);
   const double tensors = input_bytes(shapes) + tensor_bytes(out);
   estimate.bytes = tensors + backend.estimated_bytes(problem, grid_case.parameters);
   if (grid_case.pass == PassKind::forward_backward) estimate.bytes += tensors;

@@ -140,6 +140,8 @@ void describe(const TrialPlan& plan, const Case& grid_case, TrialRecord& record)
   row.set_integer("head_dim", point.shapes->query.dim);
   row.set_integer("value_dim", point.shapes->value.dim);
   row.set_integer("heads", point.shapes->query.heads);
+  if (point.shapes->key.heads != point.shapes->query.heads)
+    row.set_integer("kv_heads", point.shapes->key.heads);
   row.set_integer("batch", point.shapes->query.batch);
   row.set_integer("causal", point.causal ? 1 : 0);
   row.set_integer("trial", plan.trial);

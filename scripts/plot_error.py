@@ -14,7 +14,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 # Those that most readers look for come first; sizes that follow from others, or that only multiply the work, are no axes
 # unless they are asked for.
 FIRST = ["sample_size", "bucket_count", "block_size", "seq_len", "condition_number", "spectrum", "min_seq_len"]
-ASKED_FOR = ["key_len", "value_dim", "heads", "batch"]
+ASKED_FOR = ["key_len", "value_dim", "heads", "kv_heads", "batch"]
 
 
 def numbers(trials):

@@ -45,6 +45,7 @@ std::optional<WhereValue> shape_value(const InputPoint& input, const std::string
   if (name == "head_dim") return static_cast<double>(shapes.query.dim);
   if (name == "value_dim") return static_cast<double>(shapes.value.dim);
   if (name == "heads") return static_cast<double>(shapes.query.heads);
+  if (name == "kv_heads") return static_cast<double>(shapes.key.heads);
   if (name == "batch") return static_cast<double>(shapes.query.batch);
   return {};
 }
@@ -59,8 +60,9 @@ std::optional<WhereValue> input_value(const InputPoint& input, const std::string
 
 std::vector<std::string> where_names(const std::vector<std::string>& input_parameters,
                                      const std::vector<std::string>& backend_parameters) {
-  std::vector<std::string> names = {"backend", "source",  "label",    "pass",      "causal", "scale",
-                                    "seq_len", "key_len", "head_dim", "value_dim", "heads",  "batch"};
+  std::vector<std::string> names = {"backend", "source",   "label",   "pass",     "causal",
+                                    "scale",   "seq_len",  "key_len", "head_dim", "value_dim",
+                                    "heads",   "kv_heads", "batch"};
   for (const auto* parameters : {&input_parameters, &backend_parameters})
     for (const std::string& name : *parameters)
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
@@ -76,7 +78,8 @@ WhereType where_type(const std::string& name, const Registry& registry,
   if (name == "source") type.words = inputs_section().names(registry);
   if (name == "pass") type.words = {pass_name(PassKind::forward), pass_name(PassKind::forward_backward)};
   type.any_text = name == "label";
-  for (const char* shape : {"scale", "seq_len", "key_len", "head_dim", "value_dim", "heads", "batch"})
+  for (const char* shape :
+       {"scale", "seq_len", "key_len", "head_dim", "value_dim", "heads", "kv_heads", "batch"})
     type.number = type.number || name == shape;
   for (const ParameterSpec& spec : parameters) {
     type.number = type.number || spec.type == ParameterType::integer || spec.type == ParameterType::number;

@@ -13,8 +13,8 @@ ParameterSpec size_of(const char* name, double by_default, const char* meaning) 
   return number_parameter(name, meaning).between(0, 1e3).by_default(by_default);
 }
 
-/// The centres of one head, on a sphere around the origin whose radius gives two rows at one centre the
-/// wanted score.
+/// The centres of one head of the keys, on a sphere around the origin whose radius gives two rows at one
+/// centre the wanted score.
 RowMajorMatrix<double> draw_centres(const Draw& draw, int64_t head, int64_t clusters, int64_t dim,
                                     double score) {
   const RandomStream stream = draw.stream(Purpose::cluster, head);
@@ -33,7 +33,8 @@ SourceDescription description() {
       "Q and K around shared random centres, normal V: a query's softmax mass lies on its own cluster's keys",
       shape_parameters(
           {integer_parameter(
-               "clusters", "number of centres in each head; a query's heavy keys are about key_len/clusters")
+               "clusters",
+               "number of centres in each head of the keys; a query's heavy keys are about key_len/clusters")
                .between(1, 1 << 20)
                .by_default(32),
            size_of("cluster_score", 8,
@@ -55,7 +56,7 @@ class Clustered final : public DescribedSource {
     const Draw draw{seed, trial};
     AttentionInputs inputs = normal_inputs(shapes(parameters), draw);
     std::vector<RowMajorMatrix<double>> centres;
-    for (int64_t head = 0; head < inputs.query.shape().matrices(); ++head)
+    for (int64_t head = 0; head < inputs.key.shape().matrices(); ++head)
       centres.push_back(draw_centres(draw, head, parameters.integer("clusters"), inputs.query.shape().dim,
                                      parameters.number("cluster_score")));
     move_to_clusters(parameters, draw, centres, inputs);
@@ -79,20 +80,23 @@ class Clustered final : public DescribedSource {
                                 kKeyNode);
       return static_cast<int64_t>(stream.below(row, clusters));
     };
-    const auto place = [&](Tensor<float>& tensor, int64_t head, int64_t row, int64_t cluster) {
+    const auto place = [&](Tensor<float>& tensor, int64_t head, int64_t row, int64_t key_head,
+                           int64_t cluster) {
       float* values = tensor.matrix(head).row(row);
-      const auto& centre = centres[static_cast<size_t>(head)];
+      const auto& centre = centres[static_cast<size_t>(key_head)];
       for (int64_t j = 0; j < tensor.shape().dim; ++j)
         values[j] = static_cast<float>(centre(cluster, j) + noise * static_cast<double>(values[j]));
     };
     for_each_row(inputs.key.shape(), [&](int64_t head, int64_t row) {
-      place(inputs.key, head, row, cluster_of_key(head, static_cast<uint64_t>(row)));
+      place(inputs.key, head, row, head, cluster_of_key(head, static_cast<uint64_t>(row)));
     });
     // A query joins the cluster of a random key, so that no query is alone in its cluster.
     for_each_row(inputs.query.shape(), [&](int64_t head, int64_t row) {
       const RandomStream stream(draw.seed, Purpose::cluster, draw.trial, static_cast<uint32_t>(head),
                                 kQueryNode);
-      place(inputs.query, head, row, cluster_of_key(head, stream.below(static_cast<uint64_t>(row), keys)));
+      const int64_t key_head = inputs.key_head(head);
+      place(inputs.query, head, row, key_head,
+            cluster_of_key(key_head, stream.below(static_cast<uint64_t>(row), keys)));
     });
   }
 };

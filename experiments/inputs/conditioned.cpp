@@ -77,6 +77,10 @@ double solve_temperature(const float* scores, int64_t count, double target) {
   return t;
 }
 
+void set_last_column(MatrixView<float> matrix, float value) {
+  for (int64_t row = 0; row < matrix.rows; ++row) matrix.row(row)[matrix.cols - 1] = value;
+}
+
 void centre_columns(MatrixView<float> matrix) {
   auto rows = as_eigen(matrix);
   const Eigen::RowVectorXd mean = rows.cast<double>().colwise().mean();
@@ -110,9 +114,9 @@ std::vector<double> draw_targets(const RandomStream& stream, int64_t queries, in
   return targets;
 }
 
-void apply_temperature(MatrixView<float> query, MatrixView<float> key, double scale,
+/// The keys are centred.
+void apply_temperature(MatrixView<float> query, MatrixView<const float> key, double scale,
                        const std::vector<double>& targets) {
-  centre_columns(key);
   Eigen::Index longest = 0;
   const float key_norm = as_eigen(key).rowwise().norm().maxCoeff(&longest);
   for_each_score_row(query, key, scale, [&](int64_t row, const float* scores) {
@@ -131,10 +135,10 @@ void apply_temperature(MatrixView<float> query, MatrixView<float> key, double sc
   });
 }
 
-void apply_shift(MatrixView<float> query, MatrixView<float> key, double scale,
+/// The last column of the keys is 1.
+void apply_shift(MatrixView<float> query, MatrixView<const float> key, double scale,
                  const std::vector<double>& targets) {
   const int64_t last = query.cols - 1;
-  for (int64_t j = 0; j < key.rows; ++j) key.row(j)[last] = 1;
   for (int64_t i = 0; i < query.rows; ++i) query.row(i)[last] = 0;
   for_each_score_row(query, key, scale, [&](int64_t row, const float* scores) {
     const auto largest = static_cast<double>(*std::max_element(scores, scores + key.rows));
@@ -186,13 +190,18 @@ class Conditioned final : public DescribedSource {
                                      uint32_t trial) const override {
     AttentionInputs inputs = normal_inputs(shapes(parameters), {seed, trial});
     const bool shift = parameters.text("construction") == "shift";
+    for (int64_t head = 0; head < inputs.key.shape().matrices(); ++head)
+      if (shift)
+        set_last_column(inputs.key.matrix(head), 1);
+      else
+        centre_columns(inputs.key.matrix(head));
     const TensorShape& queries = inputs.query.shape();
     for (int64_t head = 0; head < queries.matrices(); ++head) {
       const RandomStream order(seed, Purpose::query, trial, static_cast<uint32_t>(head), kOrderNode);
       const std::vector<double> targets =
           draw_targets(order, queries.rows, inputs.key.shape().rows, parameters.number("condition_number"));
-      (shift ? apply_shift : apply_temperature)(inputs.query.matrix(head), inputs.key.matrix(head),
-                                                scale(parameters), targets);
+      (shift ? apply_shift : apply_temperature)(
+          inputs.query.matrix(head), inputs.key.matrix(inputs.key_head(head)), scale(parameters), targets);
     }
     return inputs;
   }

@@ -27,6 +27,10 @@ std::vector<ParameterSpec> shape_parameters(std::vector<ParameterSpec> more) {
       extent("head_dim", "columns of Q and K", kMaxDim).by_default(64),
       extent("value_dim", "columns of V; default head_dim", kMaxDim).or_absent(),
       extent("heads", "heads of each sequence", kMaxHeads).by_default(1),
+      extent("kv_heads",
+             "heads of K and V, each shared by heads/kv_heads heads of Q (grouped queries); default heads",
+             kMaxHeads)
+          .or_absent(),
       extent("batch", "sequences", kMaxHeads).by_default(1),
   };
   specs.insert(specs.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
@@ -40,8 +44,12 @@ InputShapes generated_shapes(const Parameters& parameters) {
   const int64_t keys = parameters.has("key_len") ? parameters.integer("key_len") : queries;
   const int64_t dim = parameters.integer("head_dim");
   const int64_t value_dim = parameters.has("value_dim") ? parameters.integer("value_dim") : dim;
+  const int64_t key_heads = parameters.has("kv_heads") ? parameters.integer("kv_heads") : heads;
+  if (heads % key_heads != 0)
+    fail_usage("heads must be a multiple of kv_heads, but heads is " + std::to_string(heads) +
+               " and kv_heads " + std::to_string(key_heads));
   const InputShapes shapes{
-      {batch, heads, queries, dim}, {batch, heads, keys, dim}, {batch, heads, keys, value_dim}};
+      {batch, heads, queries, dim}, {batch, key_heads, keys, dim}, {batch, key_heads, keys, value_dim}};
   for (const TensorShape& shape : {shapes.query, shapes.key, shapes.value})
     if (!is_countable(shape))
       fail_usage("batch, heads, rows and dimension make a tensor of shape " + to_string(shape) +

@@ -12,10 +12,11 @@
 
 namespace hyperattn {
 
-/// seq_len, key_len, head_dim, value_dim, heads, batch; then `more`.
+/// seq_len, key_len, head_dim, value_dim, heads, kv_heads, batch; then `more`.
 [[nodiscard]] std::vector<ParameterSpec> shape_parameters(std::vector<ParameterSpec> more = {});
 
-/// The shapes that those parameters ask for (key_len defaults to seq_len, value_dim to head_dim).
+/// The shapes that those parameters ask for (key_len defaults to seq_len, value_dim to head_dim, kv_heads to
+/// heads). Error(usage) where heads is no multiple of kv_heads, and for more elements than can be counted.
 [[nodiscard]] InputShapes generated_shapes(const Parameters& parameters);
 
 /// Random numbers of one draw: a stream for each purpose and flat head.

@@ -13,8 +13,13 @@ namespace hyperattn {
 /// What one trial runs on.
 struct AttentionInputs {
   Tensor<float> query;  ///< (batch, heads, seq_len, head_dim)
-  Tensor<float> key;    ///< (batch, heads, key_len, head_dim)
-  Tensor<float> value;  ///< (batch, heads, key_len, value_dim)
+  Tensor<float> key;    ///< (batch, key heads, key_len, head_dim), heads a multiple of key heads
+  Tensor<float> value;  ///< (batch, key heads, key_len, value_dim)
+
+  /// Flat head of K and V that a flat head of Q attends to.
+  [[nodiscard]] int64_t key_head(int64_t head) const {
+    return head / (query.shape().matrices() / key.shape().matrices());
+  }
 };
 
 /// Shapes known before anything is made or read in full.

@@ -20,6 +20,10 @@ const T& once(std::optional<T>& slot, const Compute& compute) {
 
 }  // namespace
 
+int64_t first_seeing_row(const AttentionProblem& problem) {
+  return problem.causal ? std::max<int64_t>(0, -problem.causal_offset()) : 0;
+}
+
 struct ExactQuantities::Node {
   AttentionProblem problem;
   std::shared_ptr<const RowSums> sums;
@@ -64,8 +68,10 @@ const AttentionResult& ExactQuantities::attention() {
 
 std::vector<double> ExactQuantities::log_ratios(const RowSums& sums, int64_t head) {
   std::vector<double> ratios;
-  for (int64_t row = head * problem_.query_count(); row < (head + 1) * problem_.query_count(); ++row)
-    ratios.push_back(attention().sums.log_ratio(row, sums));
+  for (int64_t i = 0; i < problem_.query_count(); ++i)
+    ratios.push_back(i < first_seeing_row(problem_)
+                         ? 0
+                         : attention().sums.log_ratio(head * problem_.query_count() + i, sums));
   return ratios;
 }
 

@@ -23,6 +23,9 @@ struct SoftmaxSums {
   std::vector<double> log_row_square_sum;     ///< (n_q): log Σ_j P_ij²
 };
 
+/// The first row that sees a key: under a causal mask the rows before key 0 see none.
+[[nodiscard]] int64_t first_seeing_row(const AttentionProblem& problem);
+
 /// Figures of the exact attention of one input: they depend on Q, K, V, scale and mask of causality only, so
 /// that all backends and parameters that are compared on this input share one object. Every getter computes
 /// on first use. Not thread-safe (each getter is parallel inside).
@@ -45,7 +48,8 @@ class ExactQuantities {
   /// out = PV and lse of the exact plan. One exact forward pass.
   [[nodiscard]] const AttentionResult& attention();
 
-  /// log of the exact denominator of each row of one head over the result's: log D̃⁻¹D, (n_q).
+  /// log of the exact denominator of each row of one head over the result's: log D̃⁻¹D, (n_q); 0 for a row
+  /// that sees no key.
   [[nodiscard]] std::vector<double> log_ratios(const RowSums& sums, int64_t head);
   /// Log-sum-exps of one head, (n_q).
   [[nodiscard]] const float* lse(int64_t head);

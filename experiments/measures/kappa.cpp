@@ -29,7 +29,8 @@ std::vector<FigureRow> compute(MeasureContext& context, const Parameters&) {
     const double whole = problem.causal ? std::numeric_limits<double>::infinity() : node;
     row.figures["log_kappa"] = masked ? whole : kNaN;
     row.figures["log_kappa_node"] = problem.causal ? node : kNaN;
-    row.figures["log_kappa_empty"] = log_ratio_of_sums(context.exact.lse(head), problem.query_count());
+    row.figures["log_kappa_empty"] = log_ratio_of_sums(context.exact.lse(head) + first_seeing_row(problem),
+                                                       problem.query_count() - first_seeing_row(problem));
   });
   levels.append_to(rows);
   return rows;

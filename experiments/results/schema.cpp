@@ -113,7 +113,7 @@ std::vector<ColumnSpec> make_columns() {
   columns.fact("value_dim", kInteger, kParameter, "width d_v of values");
   columns.fact("heads", kInteger, kParameter, "heads per batch entry");
   columns.fact("batch", kInteger, kParameter, "batch entries");
-  columns.fact("causal", kInteger, kParameter, "1: query row i sees keys 0 to i only");
+  columns.fact("causal", kInteger, kParameter, "1: query row i sees keys 0 to i + key_len − seq_len only");
   columns.fact("pass", kText, kParameter, "what is timed: forward or forward_backward");
   for (const char* name :
        {"bucket_count", "block_size", "sample_size", "condition_number", "min_seq_len", "estimator", "mask",

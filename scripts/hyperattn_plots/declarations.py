@@ -8,7 +8,7 @@ from pathlib import Path
 VERSION_0_1 = Path(__file__).with_name("version_0_1.json")
 
 # Shapes of the problem, which sources declare in ways of their own.
-SHAPES = ["seq_len", "key_len", "head_dim", "value_dim", "heads", "batch"]
+SHAPES = ["seq_len", "key_len", "head_dim", "value_dim", "heads", "kv_heads", "batch"]
 
 
 class Declarations:

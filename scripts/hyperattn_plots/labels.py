@@ -14,6 +14,7 @@ WORDS = {
     "head_dim": "d",
     "value_dim": "d_v",
     "heads": "heads",
+    "kv_heads": "key-value heads",
     "batch": "batch",
     "scale": "scale",
     "estimator": "estimator",
@@ -258,6 +259,8 @@ def problem_part(row, column):
         return f"{value} keys"
     if column == "heads":
         return f"{value} heads"
+    if column == "kv_heads":
+        return f"{value} key-value heads"
     if column == "batch":
         return f"batch of {value}"
     if column in ("source", "construction"):

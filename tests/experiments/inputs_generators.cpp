@@ -45,7 +45,7 @@ struct ThreadCount {
 /// Row log-sum-exps of one head in double precision, plain loops.
 std::vector<double> row_lse(const AttentionInputs& inputs, int64_t head, double scale) {
   const auto query = inputs.query.matrix(head);
-  const auto key = inputs.key.matrix(head);
+  const auto key = inputs.key.matrix(inputs.key_head(head));
   std::vector<double> lse;
   for (int64_t i = 0; i < query.rows; ++i) {
     std::vector<double> scores;
@@ -107,6 +107,37 @@ TEST_CASE("inputs are bit-equal for any number of threads, and differ by seed, t
   CHECK_FALSE(same_bits(source.make(parameters, 6, 1).query, expected.query));
   CHECK_FALSE(same_bits(source.make(parameters, 5, 2).key, expected.key));
   CHECK(std::memcmp(expected.value.matrix(0).data, expected.value.matrix(3).data, 277 * 5 * 4) != 0);
+}
+
+TEST_CASE(
+    "grouped heads of the queries are the ungrouped ones, and those of the keys are those of fewer heads") {
+  const InputSource& gaussian = source_of("gaussian");
+  const auto make = [&](int64_t heads, int64_t key_heads) {
+    return gaussian.make(parameters_of(gaussian, {{"seq_len", int64_t{5}},
+                                                  {"key_len", int64_t{7}},
+                                                  {"head_dim", int64_t{4}},
+                                                  {"heads", heads},
+                                                  {"kv_heads", key_heads}}),
+                         3, 1);
+  };
+  const AttentionInputs grouped = make(6, 2);
+  CHECK(grouped.key.shape() == TensorShape{1, 2, 7, 4});
+  CHECK(same_bits(grouped.query, make(6, 6).query));
+  CHECK(same_bits(grouped.key, make(2, 2).key));
+  CHECK(same_bits(grouped.value, make(2, 2).value));
+}
+
+TEST_CASE("a clustered query of a group is near a key of its key head") {
+  const InputSource& clustered = source_of("clustered");
+  const AttentionInputs inputs = clustered.make(parameters_of(clustered, {{"seq_len", int64_t{64}},
+                                                                          {"heads", int64_t{6}},
+                                                                          {"kv_heads", int64_t{2}},
+                                                                          {"clusters", int64_t{8}},
+                                                                          {"cluster_score", 30.0},
+                                                                          {"cluster_spread", 0.1}}),
+                                                1, 0);
+  for (int64_t head = 0; head < 6; ++head)
+    for (const double lse : row_lse(inputs, head, 1.0 / 8)) CHECK(lse > 25);  // of another head's: about 5
 }
 
 TEST_CASE("gaussian entries have mean 0 and variance 1") {
@@ -216,6 +247,24 @@ TEST_CASE("conditioned inputs meet kappa for the scale of the problem") {
                                                        {"construction", construction}});
   const AttentionInputs inputs = source.make(parameters, 7, 0);
   CHECK(measured_kappa(inputs, 0, scale) == Approx(50).epsilon(1e-3));
+}
+
+TEST_CASE("conditioned inputs have the wanted kappa in every head of a group") {
+  const InputSource& source = source_of("conditioned");
+  for (const char* construction : {"temperature", "shift"}) {
+    const AttentionInputs inputs = source.make(parameters_of(source, {{"seq_len", int64_t{61}},
+                                                                      {"key_len", int64_t{83}},
+                                                                      {"head_dim", int64_t{16}},
+                                                                      {"heads", int64_t{6}},
+                                                                      {"kv_heads", int64_t{2}},
+                                                                      {"construction", construction},
+                                                                      {"condition_number", 300.0}}),
+                                               5, 0);
+    for (int64_t head = 0; head < 6; ++head) {
+      CAPTURE(construction, head);
+      CHECK(measured_kappa(inputs, head, 0.25) == Approx(300).epsilon(1e-3));
+    }
+  }
 }
 
 TEST_CASE("the temperature construction spaces the rows' log-sum-exps evenly") {
