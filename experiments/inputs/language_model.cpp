@@ -89,6 +89,10 @@ Selection select(const Parameters& parameters) {
   const std::string refusal = why_not_length(config, rows);
   if (!refusal.empty()) fail_usage("seq_len: " + refusal);
   selection.heads = chosen_heads(parameters, config.num_hidden_layers, config.num_attention_heads);
+  for (const ModelHead& head : selection.heads)
+    if (window_within(config.layers[static_cast<size_t>(head.layer)], rows) > 0)
+      fail_usage("layers: " + describe_window(config, head.layer) +
+                 ", which Q, K and V alone would not have; take other layers or a seq_len up to the window");
   selection.queries = wanted_rows(parameters, "query_rows", rows);
   selection.keys = wanted_rows(parameters, "key_rows", rows);
   const auto count = static_cast<int64_t>(selection.heads.size());
@@ -125,8 +129,8 @@ AttentionInputs capture(const Decoder& decoder, const Parameters& parameters, co
       const auto place = static_cast<int64_t>(i);
       if (head.layer != layer) continue;
       copy_rows(problem.query.matrix(head.head), selection.queries, inputs.query.matrix(place));
-      copy_rows(problem.key.matrix(head.head), selection.keys, inputs.key.matrix(place));
-      copy_rows(problem.value.matrix(head.head), selection.keys, inputs.value.matrix(place));
+      copy_rows(problem.keys_of(head.head), selection.keys, inputs.key.matrix(place));
+      copy_rows(problem.values_of(head.head), selection.keys, inputs.value.matrix(place));
     }
   };
   decoder.observe(ids, n, exact_attention(decoder.config().num_hidden_layers), {}, last_layer, take);

@@ -41,8 +41,8 @@ struct WindowResult {
   double total_seconds = 0;               ///< wall time of the whole forward pass, losses included
 };
 
-/// Receives the problem that a layer's attention solves: q, k, v of shape (1, query heads, n, head_dim) after
-/// rotary positions, keys and values repeated for each query head of their group. Valid during the call.
+/// Receives the problem that a layer's attention solves: q of shape (1, query heads, n, head_dim), k and v of
+/// (1, key heads, n, head_dim), after rotary positions. Valid during the call.
 using LayerObserver = std::function<void(int64_t layer, const AttentionProblem& problem)>;
 
 /// Receives the logits of consecutive entries of `positions`, from entry `first`: a row of vocab_size each.

@@ -69,8 +69,9 @@ class WindowSource final : public InputSource {
         if (count > config.num_hidden_layers)
           fail_usage("replaced must be at most " + std::to_string(config.num_hidden_layers) +
                      " (the model's layers), but is " + std::to_string(count));
-    const TensorShape shape{1, config.num_attention_heads, rows, config.head_dim};
-    return {shape, shape, shape};
+    const TensorShape queries{1, config.num_attention_heads, rows, config.head_dim};
+    const TensorShape keys{1, config.num_key_value_heads, rows, config.head_dim};
+    return {queries, keys, keys};
   }
 
   [[nodiscard]] AttentionInputs make(const Parameters&, uint64_t, uint32_t) const override {
@@ -182,6 +183,8 @@ TrialRecord make_record(const ModelCase& model_case, Library& library, uint64_t 
   row.set_integer("head_dim", point.shapes->query.dim);
   row.set_integer("value_dim", point.shapes->value.dim);
   row.set_integer("heads", point.shapes->query.heads);
+  if (point.shapes->key.heads != point.shapes->query.heads)
+    row.set_integer("kv_heads", point.shapes->key.heads);
   row.set_integer("batch", 1);
   row.set_integer("causal", 1);
   row.set_integer("trial", trial);
@@ -377,7 +380,10 @@ int run_language_model(const RunOptions& options) {
   validate_cases(config, grid);
   const std::vector<PointCases> points = plan_model_cases(config, grid);
   size_t cases = 0;
-  for (const PointCases& point : points) cases += point.size();
+  for (const PointCases& point : points) {
+    cases += point.size();
+    for (const ModelCase& model_case : point) check_model_case(model_case);
+  }
   check_trial_count(config, cases);
   const std::string output = options.output.empty() ? config.output : options.output;
   Library library;

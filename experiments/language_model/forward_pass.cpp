@@ -63,8 +63,8 @@ ForwardPass::ForwardPass(const ModelConfig& config, const DecoderWeights& weight
       n_(n),
       hidden_(TensorShape{1, 1, n, config.hidden_size}),
       query_(TensorShape{1, config.num_attention_heads, n, config.head_dim}),
-      key_(query_.shape()),
-      value_(query_.shape()),
+      key_(TensorShape{1, config.num_key_value_heads, n, config.head_dim}),
+      value_(key_.shape()),
       rotations_(config.rotary.size()),
       scratch_(static_cast<size_t>(thread_count())) {
   const DecoderLayer& layer = weights.layers.front();
@@ -117,7 +117,9 @@ AttentionProblem ForwardPass::prepare_attention(int64_t layer) {
   qkv_.pack(weights_.layers[static_cast<size_t>(layer)].qkv);
   for_each_tile(n_, [&](Tile tile, Scratch& scratch) { project(layer, tile, scratch); });
   const LayerConfig& settings = config_.layers[static_cast<size_t>(layer)];
-  return {query_.view(), key_.view(), value_.view(), static_cast<float>(settings.scale), true};
+  return {query_.view(), key_.view(),
+          value_.view(), static_cast<float>(settings.scale),
+          true,          window_within(settings, n_)};
 }
 
 void ForwardPass::project(int64_t l, Tile tile, Scratch& scratch) {
@@ -137,14 +139,12 @@ void ForwardPass::project(int64_t l, Tile tile, Scratch& scratch) {
   scatter_heads(l, tile, projected);
 }
 
-// Norms queries and keys, turns them and hands each head its rows. Keys and values are repeated for each
-// query head of their group: here, and nowhere else.
+// Norms queries and keys, turns them and hands each head its rows.
 void ForwardPass::scatter_heads(int64_t l, Tile tile, MatrixView<float> projected) {
   const DecoderLayer& layer = weights_.layers[static_cast<size_t>(l)];
   const int64_t dim = config_.head_dim;
   const int64_t heads = config_.num_attention_heads;
   const int64_t key_heads = config_.num_key_value_heads;
-  const int64_t group = heads / key_heads;
   const bool whole = config_.head_norm == HeadNorm::whole;
   for (int64_t i = 0; i < tile.rows; ++i) {
     const int64_t position = tile.begin + i;
@@ -155,10 +155,10 @@ void ForwardPass::scatter_heads(int64_t l, Tile tile, MatrixView<float> projecte
       layer.query_norm.apply(queries, whole ? 1 : heads, whole ? heads * dim : dim, queries);
       layer.key_norm.apply(keys, whole ? 1 : key_heads, whole ? key_heads * dim : dim, keys);
     }
-    for (int64_t h = 0; h < heads; ++h) {
-      turn(l, queries + h * dim, position, query_.matrix(h).row(position));
-      turn(l, keys + h / group * dim, position, key_.matrix(h).row(position));
-      std::copy_n(values + h / group * dim, dim, value_.matrix(h).row(position));
+    for (int64_t h = 0; h < heads; ++h) turn(l, queries + h * dim, position, query_.matrix(h).row(position));
+    for (int64_t h = 0; h < key_heads; ++h) {
+      turn(l, keys + h * dim, position, key_.matrix(h).row(position));
+      std::copy_n(values + h * dim, dim, value_.matrix(h).row(position));
     }
   }
 }

@@ -94,6 +94,7 @@ void write_logits(const RunOptions& options, const std::string& positions_text) 
   validate_cases(config, grid);
   const std::vector<PointCases> points = plan_model_cases(config, grid);
   const ModelCase& model_case = only_case(config, grid, points);
+  check_model_case(model_case);
   const Parameters& parameters = model_case.point->parameters;
   const int64_t n = parameters.integer("seq_len");
   const std::vector<int64_t> positions = parse_positions(positions_text, n);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "algorithms/backend.h"
+#include "core/error.h"
 #include "experiments/config/case_identity.h"
 #include "experiments/estimates.h"
 #include "experiments/language_model/model_config.h"
@@ -40,6 +41,14 @@ IntegerList replaced_counts(const InputPoint& point, int64_t layers) {
   return counts;
 }
 
+// The attention of one layer, shapes only.
+AttentionProblem layer_problem(const InputPoint& point, const LayerConfig& layer) {
+  AttentionProblem problem = problem_of(point);
+  problem.causal = true;
+  problem.window = window_within(layer, point.shapes->query.rows);
+  return problem;
+}
+
 // Weights that multiply each token once.
 double matrix_weights(const ModelConfig& config) {
   const auto width = static_cast<double>(config.hidden_size);
@@ -63,6 +72,22 @@ std::vector<PointCases> plan_model_cases(const ExperimentConfig& config, const G
       if (count > 0) cases.push_back(make_case(config, grid, grid_case, count));
   }
   return points;
+}
+
+void check_model_case(const ModelCase& model_case) {
+  const Case& grid_case = *model_case.grid_case;
+  const ModelConfig config = read_model_config(model_case.point->parameters.text("model"));
+  for (const int64_t layer : replaced_layers(model_case, config.num_hidden_layers)) {
+    const AttentionProblem problem =
+        layer_problem(*model_case.point, config.layers[static_cast<size_t>(layer)]);
+    if (problem.window == 0) continue;  // the grid's own check has seen it
+    const std::string wrong = grid_case.backend->check(problem, grid_case.parameters);
+    if (!wrong.empty())
+      fail_usage("lm: " + describe_window(config, layer) + ", and backend '" + grid_case.backend->name() +
+                 "' " + wrong +
+                 "; choose other layers by replace and replaced, or a seq_len up to the window (" +
+                 describe(model_case) + ")");
+  }
 }
 
 std::vector<int64_t> replacement_order(const std::string& replace, int64_t layers) {
@@ -103,17 +128,13 @@ std::string describe(const ModelCase& model_case) {
 double estimated_flops(const ModelCase& model_case) {
   const InputPoint& point = *model_case.point;
   const InputShapes& shapes = *point.shapes;
-  const Backend& exact = *find_backend("exact");
   const ModelConfig config = read_model_config(point.parameters.text("model"));
-  const auto layers = static_cast<double>(config.num_hidden_layers);
-  const auto replaced = static_cast<double>(model_case.replaced);
-  AttentionProblem problem = problem_of(point);
-  problem.causal = true;
-  const double plain = exact.estimated_entries(problem, default_parameters(exact.parameters()));
-  const double other =
-      model_case.grid_case->backend->estimated_entries(problem, model_case.grid_case->parameters);
-  const double attention =
-      counted_flops((layers - replaced) * plain + replaced * other, shapes, PassKind::forward);
+  double entries = 0;
+  const std::vector<LayerAttention> attention_by_layer = attention_of(model_case, config.num_hidden_layers);
+  for (size_t l = 0; l < attention_by_layer.size(); ++l)
+    entries += attention_by_layer[l].backend->estimated_entries(layer_problem(point, config.layers[l]),
+                                                                attention_by_layer[l].parameters);
+  const double attention = counted_flops(entries, shapes, PassKind::forward);
   const double matrices = 2 * matrix_weights(config) * static_cast<double>(shapes.query.rows);
   return static_cast<double>(point.parameters.integer("windows")) * (attention + matrices);
 }

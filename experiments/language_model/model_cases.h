@@ -26,6 +26,10 @@ using PointCases = std::vector<ModelCase>;
 /// Refers to `grid`. Reads the models' configurations; throws Error(input) where one is wrong.
 [[nodiscard]] std::vector<PointCases> plan_model_cases(const ExperimentConfig& config, const Grid& grid);
 
+/// Throws Error(usage) where a layer that the case replaces sees a sliding window that its backend cannot
+/// honour.
+void check_model_case(const ModelCase& model_case);
+
 /// All layers in the order in which they are replaced. `replace`: `last` (from the last one down), `first`,
 /// `even` (0, 2, …, then the others), `odd`.
 [[nodiscard]] std::vector<int64_t> replacement_order(const std::string& replace, int64_t layers);

@@ -95,12 +95,16 @@ std::string why_not_length(const ModelConfig& config, int64_t n) {
   if (!config.names.positions.empty() && n > config.max_position_embeddings)
     return "the model has learned positions for " + std::to_string(config.max_position_embeddings) +
            " tokens only (max_position_embeddings), but the sequence has " + tokens;
-  for (size_t l = 0; l < config.layers.size(); ++l)
-    if (config.layers[l].window > 0 && config.layers[l].window < n)
-      return "layer " + std::to_string(l) + " of the model sees a sliding window of " +
-             std::to_string(config.layers[l].window) +
-             " tokens (sliding_window), which is not built for the " + tokens + " of this sequence";
   return {};
+}
+
+int64_t window_within(const LayerConfig& layer, int64_t n) {
+  return layer.window < n ? layer.window : 0;
+}
+
+std::string describe_window(const ModelConfig& config, int64_t layer) {
+  return "layer " + std::to_string(layer) + " of the model sees a sliding window of " +
+         std::to_string(config.layers[static_cast<size_t>(layer)].window) + " tokens (sliding_window)";
 }
 
 void warn_beyond_trained_length(const ModelConfig& config, const std::string& folder, int64_t n) {

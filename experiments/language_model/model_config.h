@@ -112,9 +112,13 @@ struct ModelConfig {
 /// The same for the text of such a file; `name` stands for it in messages.
 [[nodiscard]] ModelConfig parse_model_config(const std::string& text, const std::string& name);
 
-/// Why the model cannot be run over n tokens; empty if it can: learned positions end before, or a layer sees
-/// only a window that is shorter.
+/// Why the model cannot be run over n tokens; empty if it can: learned positions end before.
 [[nodiscard]] std::string why_not_length(const ModelConfig& config, int64_t n);
+
+/// The layer's window where it hides keys of a sequence of n tokens, else 0.
+[[nodiscard]] int64_t window_within(const LayerConfig& layer, int64_t n);
+/// "layer 3 of the model sees a sliding window of 512 tokens (sliding_window)", for messages.
+[[nodiscard]] std::string describe_window(const ModelConfig& config, int64_t layer);
 
 /// Logs a warning, once for each folder, where n exceeds the length that the model was made for.
 void warn_beyond_trained_length(const ModelConfig& config, const std::string& folder, int64_t n);

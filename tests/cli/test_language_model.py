@@ -1,0 +1,83 @@
+"""`hyperattn lm` on the small models of the tests: sliding windows, and heads that share keys."""
+
+import json
+import unittest
+
+import h5py
+import numpy as np
+from cli_test import SOURCE, CliTest
+
+MODELS = SOURCE / "tests/experiments/models"
+
+
+class SlidingWindows(CliTest):
+    """The mistral model's two layers see 40 tokens, its file of logits holds 80."""
+
+    def setUp(self):
+        super().setUp()
+        with h5py.File(MODELS / "mistral/expected.h5") as file:
+            self.ids, self.logits = file["ids"][()], file["logits"][()]
+        self.path("ids.txt").write_text(" ".join(map(str, self.ids)))
+
+    def lm(self, *arguments, model="mistral"):
+        return self.call("lm", f"inputs.model={MODELS / model}", "inputs.ids=ids.txt", *arguments)
+
+    def test_a_sequence_beyond_the_window_is_computed(self):
+        outcome = self.lm("--logits", "l.h5", f"inputs.seq_len={len(self.ids)}")
+        self.assert_outcome(outcome, 0)
+        with h5py.File(self.path("l.h5")) as file:
+            np.testing.assert_allclose(file["logits"][()], self.logits, atol=2e-4 * self.logits.std())
+
+    def test_a_windowed_layer_is_replaced_by_exact_attention_alone(self):
+        self.assert_outcome(self.lm("inputs.seq_len=60", "backends=dense", "-o", "a.h5"), 0)
+        self.assert_outcome(self.lm("inputs.seq_len=60", "backends=reference", "inputs.replaced=[2]", "-o", "b.h5"), 0)
+        losses = []
+        for name in "ab":
+            with h5py.File(self.path(f"{name}.h5")) as file:
+                losses += file["trials"]["cross_entropy"].tolist()
+        np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+        for backend in ("hyper", "lsh"):
+            more = ["backends.sample_size=8"] if backend == "hyper" else []
+            for action in ((), ("--dry-run",)):
+                outcome = self.lm("inputs.seq_len=60", f"backends={backend}", *more, "inputs.replaced=[1]", "-o", "c.h5", *action)
+                self.assert_outcome(outcome, 2, "layer 1 of the model", "sliding window of 40", backend)
+            outcome = self.lm("--logits", "d.h5", "inputs.seq_len=60", f"backends={backend}", *more, "inputs.replaced=[1]")
+            self.assert_outcome(outcome, 2, "sliding window of 40", backend)
+        self.assertFalse(self.path("c.h5").exists() or self.path("d.h5").exists())
+
+    def test_a_layer_without_a_window_that_hides_keys_is_replaced_by_any(self):
+        self.assert_outcome(self.lm("inputs.seq_len=40", "backends.sample_size=8", "-o", "a.h5"), 0)
+        for replace, code in (("last", 0), ("first", 2)):  # gemma3: layer 0 sees 4096 tokens, or fewer where its file says so
+            model = self.path("model")
+            model.mkdir(exist_ok=True)
+            config = (MODELS / "gemma3/config.json").read_text()
+            changed = {**json.loads(config), "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
+            (model / "config.json").write_text(json.dumps(changed))
+            if not (model / "model.safetensors").exists():
+                (model / "model.safetensors").symlink_to(MODELS / "gemma3/model.safetensors")
+            outcome = self.call("lm", f"inputs.model={model}", "inputs.ids=ids.txt", "inputs.seq_len=50", "backends.sample_size=8",
+                                "inputs.replaced=[0, 1]", f"inputs.replace={replace}", "-o", f"{replace}.h5")
+            self.assert_outcome(outcome, code)
+
+    def test_heads_of_a_windowed_layer_are_no_inputs_beyond_it(self):
+        self.config(f"inputs: {{source: language_model, model: {MODELS / 'mistral'}, ids: ids.txt, seq_len: 60}}\n"
+                    "backends: exact\nmeasures: [timing]\n")
+        self.assert_outcome(self.call("run", "sweep.yaml", "-o", "r.h5"), 2, "layer 0 of the model", "sliding window of 40")
+        self.assert_outcome(self.call("run", "sweep.yaml", "-o", "r.h5", "inputs.seq_len=40"), 0)
+
+
+class SharedKeys(CliTest):
+    def test_captured_heads_have_the_keys_of_their_group(self):
+        self.path("ids.txt").write_text(" ".join(str(i % 48) for i in range(60)))
+        outcome = self.call("lm", f"model={MODELS / 'llama'}", "ids=ids.txt", "seq_len=40", "layers=[1]", "--capture", "heads.h5")
+        self.assert_outcome(outcome, 0)
+        with h5py.File(self.path("heads.h5")) as file:
+            q, k, v = (file[f"inputs/{part}"][0] for part in "qkv")
+        self.assertEqual(len(k), len(q))
+        np.testing.assert_array_equal(k[0], k[1])
+        np.testing.assert_array_equal(v[2], v[3])
+        self.assertFalse(np.array_equal(k[1], k[2]) or np.array_equal(q[0], q[1]))
+
+
+if __name__ == "__main__":
+    unittest.main()
