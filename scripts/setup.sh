@@ -13,7 +13,7 @@ packages=(
   catch2 libbenchmark-dev
   python3 python3-numpy python3-h5py python3-matplotlib python3-pandas fonts-droid-fallback
   python3-yaml python3-jsonschema
-  pybind11-dev python3-pybind11 python3-dev
+  pybind11-dev python3-pybind11 python3-dev python3-torch
 )
 
 case "${1:-}" in

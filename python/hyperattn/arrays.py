@@ -4,7 +4,7 @@ import numpy as np
 
 from .errors import InputError
 
-_TYPES = "float16, bfloat16, float32 or float64"
+TYPES = "float16, bfloat16, float32 or float64"
 _RANKS = {2: "(rows, dim)", 3: "(heads, rows, dim)", 4: "(batch, heads, rows, dim)"}
 
 
@@ -19,7 +19,7 @@ def as_array(name, given):
     except ValueError as error:  # ragged lists
         raise InputError(f"{name} is no array: {error}") from None
     if array.dtype.name not in ("float32", "float16", "float64", "bfloat16"):
-        raise InputError(f"{name} must hold {_TYPES}, but holds {array.dtype.name}")
+        raise InputError(f"{name} must hold {TYPES}, but holds {array.dtype.name}")
     return array
 
 
@@ -45,8 +45,8 @@ def check_ranks(q, k, v):
     for name, array in (("q", q), ("k", k), ("v", v)):
         if array.ndim not in _RANKS:
             allowed = ", ".join(_RANKS.values())
-            raise InputError(f"{name} must have 2, 3 or 4 axes, {allowed}, but has the shape {array.shape}")
+            raise InputError(f"{name} must have 2, 3 or 4 axes, {allowed}, but has the shape {tuple(array.shape)}")
         if array.ndim != q.ndim:
             raise InputError(
-                f"q, k and v must have the same number of axes, but q has the shape {q.shape} and {name} {array.shape}"
+                f"q, k and v must have the same number of axes, but q has the shape {tuple(q.shape)} and {name} {tuple(array.shape)}"
             )

@@ -1,0 +1,186 @@
+"""Attention of PyTorch's tensors, with autograd: `hyperattn.torch.attention`.
+
+Under `torch.compile` it is one opaque operator, `torch.ops.hyperattn.attention`, which holds nothing between its calls:
+its gradient runs the forward once more.
+"""
+
+import ast
+from typing import Any, Optional, Tuple, Union
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from .arrays import TYPES, check_ranks, four_axes
+from .calls import prepare
+from .errors import InputError, UsageError
+
+__all__ = ["attention"]
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _check_tensor(name, tensor):
+    if not isinstance(tensor, torch.Tensor):
+        raise InputError(f"{name} must be a torch.Tensor, but is a {type(tensor).__name__}")
+    if tensor.dtype not in _FLOATS:
+        raise InputError(f"{name} must hold {TYPES}, but holds {str(tensor.dtype).partition('.')[2]}")
+    if tensor.layout != torch.strided:
+        raise InputError(f"{name} must be a dense tensor, but has the layout {tensor.layout}")
+    if tensor.device.type != "cpu":
+        raise InputError(f"{name} is on {tensor.device}, but the engines of this build compute on tensors of the CPU")
+
+
+def _floats(name, tensor):
+    """float32 and row-major, as a NumPy array with four axes: the tensor's own memory where it is such."""
+    floats = tensor.detach().to(torch.float32).contiguous()
+    if tensor.dtype == torch.float64 and not torch.isfinite(floats).all() and torch.isfinite(tensor).all():
+        raise InputError(f"{name} holds a value beyond the range of float32 (3.4e38), in which attention is computed")
+    return four_axes(floats.numpy())
+
+
+def _reads_in_place(tensor):
+    return tensor.dtype == torch.float32 and tensor.is_contiguous()
+
+
+def _prepare(q, k, v, call):
+    floats = [_floats(name, tensor) for name, tensor in (("q", q), ("k", k), ("v", v))]
+    return prepare(*floats, *call)
+
+
+def _forward(run, q, v):
+    """out in v's type, and lse in float32."""
+    run.forward()
+    leading = q.shape[:-2]
+    out, lse = torch.from_numpy(run.out()), torch.from_numpy(run.lse())
+    return out.reshape(leading + out.shape[2:]).to(v.dtype), lse.reshape(leading + lse.shape[2:])
+
+
+def _backward(run, dout, shapes, types):
+    gradients = run.backward(_floats("dout", dout))
+    return tuple(torch.from_numpy(array).reshape(shape).to(dtype) for array, shape, dtype in zip(gradients, shapes, types))
+
+
+def _constant_result(function):
+    """torch.compile calls it once instead of looking into it."""
+    constant = getattr(getattr(torch, "compiler", None), "assume_constant_result", None)
+    return constant(function) if constant else function
+
+
+def _refuse_without_gradient(run):
+    why = run.no_gradient()
+    if why:
+        raise UsageError(f"{why}, but a tensor requires one; call it under torch.no_grad()")
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, call):
+        run = _prepare(q, k, v, call)
+        _refuse_without_gradient(run)
+        out, lse = _forward(run, q, v)
+        # What the gradient reads again; autograd refuses it where it was changed in place meanwhile.
+        ctx.save_for_backward(*filter(_reads_in_place, (q, k, v, out)))
+        ctx.run = run
+        ctx.shapes = [tensor.shape for tensor in (q, k, v)]
+        ctx.types = [tensor.dtype for tensor in (q, k, v)]
+        ctx.mark_non_differentiable(lse)
+        return out, lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dout, _):
+        ctx.saved_tensors  # noqa: B018 (refuses changed ones)
+        return (*_backward(ctx.run, dout, ctx.shapes, ctx.types), None)
+
+
+def _eager(q, k, v, call):
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v)):
+        return _Attention.apply(q, k, v, call)
+    return _forward(_prepare(q, k, v, call), q, v)
+
+
+def _compiled(q, k, v, call):
+    raise UsageError("hyperattn.torch.attention in torch.compile needs PyTorch 2.4")
+
+
+def _is_compiling():
+    return hasattr(torch, "compiler") and torch.compiler.is_compiling()
+
+
+if hasattr(torch.library, "custom_op"):
+
+    @torch.library.custom_op("hyperattn::attention", mutates_args=())
+    def _operator(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, call: str) -> Tuple[torch.Tensor, torch.Tensor]:
+        return _forward(_prepare(q, k, v, ast.literal_eval(call)), q, v)
+
+    @_operator.register_fake
+    def _(q, k, v, call):
+        return v.new_empty(q.shape[:-1] + v.shape[-1:]), q.new_empty(q.shape[:-1], dtype=torch.float32)
+
+    @torch.library.custom_op("hyperattn::attention_gradient", mutates_args=())
+    def _gradient_operator(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dout: torch.Tensor, call: str
+    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        run = _prepare(q, k, v, ast.literal_eval(call))
+        _refuse_without_gradient(run)
+        run.forward()
+        like = (q, k, v)
+        return _backward(run, dout, [tensor.shape for tensor in like], [tensor.dtype for tensor in like])
+
+    @_gradient_operator.register_fake
+    def _(q, k, v, dout, call):
+        return tuple(tensor.new_empty(tensor.shape) for tensor in (q, k, v))
+
+    def _setup_context(ctx, inputs, output):
+        *tensors, ctx.call = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.mark_non_differentiable(output[1])
+
+    def _operator_backward(ctx, dout, _):
+        return (*_gradient_operator(*ctx.saved_tensors, dout, ctx.call), None)
+
+    _operator.register_autograd(_operator_backward, setup_context=_setup_context)
+
+    def _compiled(q, k, v, call):  # noqa: F811
+        return _operator(q, k, v, _text_of(call))
+
+
+@_constant_result
+def _text_of(call):
+    """The call as text, for operators take plain values alone."""
+    return repr(call)
+
+
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    method: str = "hyper",
+    causal: bool = False,
+    seed: int = 0,
+    engine: Optional[str] = None,
+    *,
+    scale: Optional[float] = None,
+    window: int = 0,
+    trial: int = 0,
+    return_lse: bool = False,
+    **settings: Any,
+) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]:
+    """softmax(scale · q kᵀ) v, exactly or approximately, with a gradient for autograd.
+
+    q: (n_q, d), (heads, n_q, d) or (batch, heads, n_q, d); float16, bfloat16, float32 or float64, on the CPU
+    k, v: (…, n_k, d) and (…, n_k, d_v), with as many axes as q; fewer heads for grouped queries
+    return_lse: also return the natural logarithm of each row's sum of exponentials, float32, (…, n_q), without a
+        gradient
+    other arguments: as of `hyperattn.attention`
+
+    Returns out, (…, n_q, d_v), in v's type; everything is computed in single precision. Tensors that are float32 and
+    contiguous are not copied. The gradient is that of the method's own forward with its random choices held fixed;
+    UsageError where a tensor requires one and the method has none. Gradients of gradients are refused.
+    """
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        _check_tensor(name, tensor)
+    check_ranks(q, k, v)
+    call = (method, causal, seed, engine, scale, window, trial, settings)
+    out, lse = (_compiled if _is_compiling() else _eager)(q, k, v, call)
+    return (out, lse) if return_lse else out
