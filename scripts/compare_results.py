@@ -73,7 +73,7 @@ def run():
     if len(found) > SHOWN:
         print(f"… and {len(found) - SHOWN} more.")
     if not found:
-        print(f"{first.path.name} and {second.path.name}: the same {len(first.trials)} trials of {len(first.cases)} cases.")
+        print(f"{arguments.first} and {arguments.second}: the same {len(first.trials)} trials of {len(first.cases)} cases.")
     sys.exit(1 if found else 0)
 
 

@@ -272,7 +272,10 @@ class SweepReader {
     };
     for (const std::string& name : expression.names()) {
       if (has_unknown_entry()) continue;
-      if (!has(allowed, name))
+      if (const std::string reason = registry_.reason_against(name.substr(name.rfind('.') + 1));
+          !reason.empty() && !registry_.reads_stored)
+        problems_.add(origin, place + ": '" + name + "' " + reason);
+      else if (!has(allowed, name))
         problems_.add_unknown(
             origin, "name", name,
             nearest_name(name, allowed).empty() ? place + ", where texts are quoted" : place, allowed);

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "experiments/files/journal.h"
 #include "experiments/files/output_file.h"
 #include "experiments/results/reports.h"
 #include "experiments/results/result_store.h"
@@ -45,6 +46,25 @@ void add_sessions(const ResultsFile& results, std::map<std::string, size_t>& kno
   for (; count < results.provenance.size(); ++count) merged.provenance.push_back(results.provenance[count]);
 }
 
+/// Writes the file and removes what a killed run left in the journal beside it, which would else be taken for
+/// the younger one. A run that is writing there is not disturbed.
+void write_alone(const std::string& path, const ResultsFile& results, bool replace) {
+  const std::string place = output_place(path);
+  Journal journal(journal_path(place), place);
+  try {
+    if (!journal.records().empty() && !replace)
+      fail_usage(
+          "a run that was killed left " + std::to_string(journal.records().size() - 1) +
+          " of its trials in the journal '" + journal_path(place) +
+          "'; continue it with hyperattn run --resume, replace it with --force, or name another output");
+    write_results(path, results);
+  } catch (...) {
+    if (!journal.existed()) journal.remove();
+    throw;
+  }
+  journal.remove();
+}
+
 }  // namespace
 
 ResultsFile merge_results(const std::string& path, const std::vector<std::string>& inputs, bool replace) {
@@ -79,7 +99,7 @@ ResultsFile merge_results(const std::string& path, const std::vector<std::string
   merged.complete = merged.missing().empty();
   log.refuse_output(path);
   make_parent_folder(path);
-  write_results(path, merged);
+  write_alone(path, merged, replace);
   return merged;
 }
 

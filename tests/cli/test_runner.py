@@ -254,13 +254,35 @@ class Interrupted(RunnerTest):
         self.assert_outcome(self.run_sweep("out.h5", *resume, config=config), 0)
         self.assertEqual(differing_columns(self.path("whole.h5"), self.path("out.h5")), [])
 
-    def test_what_a_killed_run_left_is_shown_and_merged(self):
-        config = self.config(LONG)
+    def started_with_trials(self, config):
+        """A run into out.h5 that has stored some trials, and its journal."""
         run = self.start(config, "out.h5")
         journal = self.path("out.h5.journal")
         deadline = time.monotonic() + 60
         while (not journal.exists() or journal.read_bytes().count(b"\n") < 4) and time.monotonic() < deadline:
             time.sleep(0.01)
+        return run, journal
+
+    def test_merge_does_not_write_where_a_run_does_and_replaces_its_journal(self):
+        for part in (0, 1):
+            self.assert_outcome(self.run_sweep(f"part{part}.h5", "--shard", f"{part}/2"), 0)
+        merge = ("merge", "out.h5", "part0.h5", "part1.h5")
+        run, journal = self.started_with_trials(self.config(LONG, "long.yaml"))
+        run.send_signal(signal.SIGSTOP)
+        self.assert_outcome(self.call(*merge, "--force"), 1, "another process is writing")
+        run.kill()
+        run.communicate()
+        self.path("out.h5").unlink()
+        self.assert_outcome(self.call(*merge), 2, "a run that was killed left", "out.h5.journal", "--force")
+        self.assertFalse(self.path("out.h5").exists())
+        self.assert_outcome(self.call(*merge, "--force"), 0)
+        self.assertFalse(journal.exists())
+        self.assertEqual(len(self.statuses("out.h5")), SMALL_TRIALS)
+        self.assertNotIn("journal", self.call("show", "out.h5").stdout)
+
+    def test_what_a_killed_run_left_is_shown_and_merged(self):
+        config = self.config(LONG)
+        run, journal = self.started_with_trials(config)
         run.kill()
         run.communicate()
         trials = journal.read_bytes().count(b"\n") - 1
