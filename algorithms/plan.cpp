@@ -1,7 +1,6 @@
 #include "algorithms/plan.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "algorithms/plan_walk.h"
 
@@ -18,11 +17,20 @@ int64_t triangle_entries(const Pass& pass, const QueryGroup& group, const Visit&
   return entries;
 }
 
+// Without a call: compilers may not assume that the processor has an instruction for it.
+uint32_t count_bits(uint16_t bits) {
+  uint32_t n = bits;
+  n -= n >> 1 & 0x5555U;
+  n = (n & 0x3333U) + (n >> 2 & 0x3333U);
+  n = (n + (n >> 4)) & 0x0F0FU;
+  return (n + (n >> 8)) & 0x1FU;
+}
+
 int64_t row_visit_entries(const Pass& pass, const RowVisit& visit) {
   const SegmentRange range = segment_of(pass.lists[static_cast<size_t>(visit.list)], visit.segment);
   int64_t entries = (visit.last_entry - visit.first_entry) * (range.end - range.begin);
   for (int64_t e = visit.first_entry; e < visit.last_entry; ++e)
-    entries -= std::popcount(pass.row_entries[static_cast<size_t>(e)].skip);
+    entries -= count_bits(pass.row_entries[static_cast<size_t>(e)].skip);
   return entries;
 }
 

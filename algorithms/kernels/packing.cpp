@@ -6,6 +6,8 @@
 #include <cstring>
 #include <limits>
 
+#include "algorithms/plan_walk.h"
+
 namespace hyperattn {
 namespace {
 
@@ -86,6 +88,12 @@ float pack_transposed(const float* const* rows, int64_t count, int64_t depth, in
   return largest;
 }
 
+void load_numbers(const std::vector<float>& numbers, int64_t first, int64_t count, int64_t columns,
+                  float* target) {
+  std::copy_n(numbers.data() + first, count, target);
+  std::fill(target + count, target + columns, 0.0F);
+}
+
 void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t columns, float* bias) {
   for (int64_t j = 0; j < count; ++j)
     bias[j] = kLog2E * (list.log_weight ? (*list.log_weight)[static_cast<size_t>(first + j)]
@@ -136,6 +144,68 @@ void PackedList::pack(const AttentionProblem& problem, const TileLayout& layout,
   tiles_[static_cast<size_t>(tile)] =
       pack_tile(problem, layout, key_head, list, first, std::min(kKeyTile, list.order.count - first),
                 {keys, values, values + layout.value_tile_floats()});
+}
+
+int64_t PackedSegments::floats(const TileLayout& layout) {
+  return kSegmentKeys * (3 + layout.head_dim + layout.value_columns);
+}
+
+void PackedSegments::pack(const AttentionProblem& problem, const TileLayout& layout, int64_t key_head,
+                          int64_t segment) {
+  const KeyList& list = *list_;
+  const auto [first, last] = segment_of(list, segment);
+  const int64_t count = last - first;
+  const int64_t width = segment_width(count);
+  float* bias = storage_ + segment * stride_;
+  float* keys = bias + 3 * kSegmentKeys;
+  float* values = keys + kSegmentKeys * layout.head_dim;
+  fill_bias(list, first, count, kSegmentKeys, bias);
+  if (list.has_factor()) load_numbers(*list.factor.rank, first, count, kSegmentKeys, bias + kSegmentKeys);
+  if (list.signed_weights)
+    load_numbers(list.signed_weights->denominator, first, count, kSegmentKeys, bias + 2 * kSegmentKeys);
+  std::array<const float*, kSegmentKeys> rows{};
+  for (int64_t j = 0; j < count; ++j) {
+    rows[static_cast<size_t>(j)] = key_row(problem, key_head, list, first + j);
+    prefetch_row(rows[static_cast<size_t>(j)], layout.head_dim);
+  }
+  if (layout.value_dim > 0)
+    for (int64_t j = 0; j < count; ++j)
+      prefetch_row(value_row(problem, key_head, list, first + j), layout.value_dim);
+  if (width % tile_kernels().lanes == 0) {
+    pack_transposed(rows.data(), count, layout.head_dim, width, width, keys);
+  } else {
+    std::fill_n(keys, width * layout.head_dim, 0.0F);
+    for (int64_t j = 0; j < count; ++j)
+      for (int64_t k = 0; k < layout.head_dim; ++k) keys[k * width + j] = rows[static_cast<size_t>(j)][k];
+  }
+  for (int64_t j = 0; j < count && layout.value_dim > 0; ++j) {
+    const float* source = value_row(problem, key_head, list, first + j);
+    const float factor =
+        list.signed_weights ? list.signed_weights->numerator[static_cast<size_t>(first + j)] : 1.0F;
+    float* target = values + j * layout.value_columns;
+    for (int64_t c = 0; c < layout.value_dim; ++c) target[c] = source[c] * factor;
+    std::fill(target + layout.value_dim, target + layout.value_columns, 0.0F);
+  }
+}
+
+SegmentTile PackedSegments::tile(const TileLayout& layout, int64_t segment) const {
+  const auto [first, last] = segment_of(*list_, segment);
+  const float* bias = storage_ + segment * stride_;
+  SegmentTile tile;
+  tile.bias = bias;
+  if (list_->has_factor()) tile.rank_factor = bias + kSegmentKeys;
+  if (list_->signed_weights) tile.denominator = bias + 2 * kSegmentKeys;
+  tile.key_columns = bias + 3 * kSegmentKeys;
+  tile.values = tile.key_columns + kSegmentKeys * layout.head_dim;
+  tile.count = last - first;
+  return tile;
+}
+
+void PackedSegments::prefetch(const TileLayout& layout, int64_t segment) const {
+  const SegmentTile next = tile(layout, segment);
+  prefetch_row(next.bias, kSegmentKeys);
+  prefetch_row(next.key_columns, segment_width(next.count) * layout.head_dim);
+  prefetch_row(next.values, next.count * layout.value_columns);
 }
 
 }  // namespace hyperattn

@@ -83,6 +83,10 @@ void pack_rows(const float* const* rows, int64_t count, int64_t columns, int64_t
 float pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t padded_columns,
                       int64_t panel, float* destination);
 
+/// Copies what a list says of its ranks [first, first + count), and zeros up to `columns`.
+void load_numbers(const std::vector<float>& numbers, int64_t first, int64_t count, int64_t columns,
+                  float* target);
+
 /// Base-2 biases of ranks [first, first + count) of a list, and −∞ up to `columns`.
 void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t columns, float* bias);
 
@@ -108,6 +112,34 @@ class PackedList {
  private:
   float* storage_;  // tile by tile: keys, values, biases
   std::vector<KeyTile> tiles_;
+};
+
+/// The segments of a list that row visits name, each packed once. Arrays by key have kSegmentKeys entries.
+struct SegmentTile {
+  const float* key_columns = nullptr;  ///< d × segment_width(count)
+  const float* values = nullptr;       ///< count × value_columns; of signed lists times their numerators
+  const float* bias = nullptr;
+  const float* rank_factor = nullptr;  ///< null: the list has no factor
+  const float* denominator = nullptr;  ///< null: the list has no signed weights
+  int64_t count = 0;
+};
+
+class PackedSegments {
+ public:
+  PackedSegments(const TileLayout& layout, const KeyList& list, float* storage)
+      : list_(&list), storage_(storage), stride_(floats(layout)) {}
+
+  /// Floats that one segment takes.
+  [[nodiscard]] static int64_t floats(const TileLayout& layout);
+
+  void pack(const AttentionProblem& problem, const TileLayout& layout, int64_t key_head, int64_t segment);
+  [[nodiscard]] SegmentTile tile(const TileLayout& layout, int64_t segment) const;
+  void prefetch(const TileLayout& layout, int64_t segment) const;
+
+ private:
+  const KeyList* list_;
+  float* storage_;  // segment by segment: biases, factors, denominators, keys, values
+  int64_t stride_;
 };
 
 }  // namespace hyperattn

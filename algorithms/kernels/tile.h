@@ -12,6 +12,8 @@
 
 namespace hyperattn {
 
+struct RowEntry;  // algorithms/plan.h
+
 enum class Accumulate {
   overwrite,  ///< C = A·B
   add,        ///< C += A·B
@@ -77,6 +79,33 @@ struct GradientArguments {
   const float* delta = nullptr;    ///< ⟨dout, out⟩ per row
 };
 
+/// Columns that a packed segment of so many keys has: halves of the widest vector.
+[[nodiscard]] constexpr int64_t segment_width(int64_t keys) {
+  return keys <= 8 ? 8 : 16;
+}
+
+/// Single rows of a tile that attend to a segment of 1 to 16 keys, each without the keys that its own entry
+/// skips. Arrays by row are those of the tile; arrays by key have 16 entries. A row's bits depend on nothing
+/// but its own state, query and entry and the segment.
+struct SegmentArguments {
+  int64_t rows = 0;
+  const RowEntry* entries = nullptr;  ///< `rows` of them
+  int64_t first_position = 0;         ///< row i of the tile is position first_position + i
+  int64_t keys = 0;
+  int64_t depth = 0;
+  const float* key_columns = nullptr;  ///< depth × segment_width(keys)
+  const float* bias = nullptr;         ///< by key
+  const float* values = nullptr;       ///< keys × value_columns
+  int64_t value_columns = 0;           ///< multiple of `lanes`; 0: only sums are wanted
+  const float* queries = nullptr;      ///< by row, × depth
+  float* maximum = nullptr;            ///< by row, as SoftmaxArguments has it
+  double* sum = nullptr;               ///< by row
+  float* accumulator = nullptr;        ///< by row, × value_columns
+  bool fixed = false;                  ///< `maximum` is a given normaliser: not updated
+  const float* cap = nullptr;          ///< of a row's scores before their bias, by row; null: none
+  int64_t* capped = nullptr;           ///< counts entries that the cap lowered; not null if `cap` is
+};
+
 /// Copies `rows` given rows (length depth) as the columns of one panel: panel[k · width + j] = source[j][k];
 /// missing columns up to `width`, a multiple of `lanes`, are zero.
 struct TransposeArguments {
@@ -102,6 +131,8 @@ struct TileKernels {
   void (*softmax)(const SoftmaxArguments&);
   /// The same where weights have more than their score.
   void (*weighted_softmax)(const SoftmaxArguments&, const WeightArguments&);
+  /// Scores, weights and values of a segment; `WeightArguments` by row of the tile and by key.
+  void (*attend_segment)(const SegmentArguments&, const WeightArguments&);
   void (*gradient)(const GradientArguments&);
   void (*weighted_gradient)(const GradientArguments&, const WeightArguments&);
   /// Returns the largest ‖row‖², which costs little while the panel is in cache.

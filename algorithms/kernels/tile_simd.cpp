@@ -9,7 +9,11 @@
 #include <hwy/foreach_target.h>  // must come before highway.h
 #include <hwy/highway.h>
 
+#include <algorithm>
+#include <limits>
+
 #include "algorithms/kernels/tile.h"
+#include "algorithms/plan.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hyperattn::HWY_NAMESPACE {
@@ -220,6 +224,264 @@ void weighted_softmax(const SoftmaxArguments& s, const WeightArguments& w) {
   }
 }
 
+// Rows that attend to a segment go by batches whose scores stay in registers; two chains of sums hide the
+// latency of a batch of few rows.
+#if HWY_TARGET <= HWY_AVX3
+constexpr int kSegmentRows = 8;
+constexpr int kSegmentChains = 2;
+#elif HWY_TARGET == HWY_AVX2
+constexpr int kSegmentRows = 4;
+constexpr int kSegmentChains = 1;
+#elif HWY_TARGET == HWY_SCALAR
+constexpr int kSegmentRows = 1;
+constexpr int kSegmentChains = 1;
+#else
+constexpr int kSegmentRows = 2;
+constexpr int kSegmentChains = 1;
+#endif
+constexpr int kSegmentLanes = 16;
+constexpr int kSegmentValueRows = kSegmentRows < 4 ? kSegmentRows : 4;
+
+// A batch of rows of the tile: their places and the keys that each leaves out, those beyond the segment too.
+struct SegmentBatch {
+  int64_t count = 0;
+  int64_t place[kSegmentRows] = {};
+  uint32_t skip[kSegmentRows] = {};
+  alignas(64) float weights[kSegmentRows * kSegmentLanes] = {};
+};
+
+HWY_INLINE void load_batch(const SegmentArguments& s, int64_t first, int64_t count, SegmentBatch& batch) {
+  batch.count = count;
+  for (int64_t i = 0; i < count; ++i) {
+    const RowEntry& entry = s.entries[first + i];
+    batch.place[i] = entry.position - s.first_position;
+    batch.skip[i] = entry.skip | (0xFFFFU << s.keys & 0xFFFFU);
+  }
+}
+
+// The rows of a batch lie scattered: asking for them a batch early hides their latency.
+HWY_INLINE void prefetch_batch(const SegmentArguments& s, int64_t first, int64_t count) {
+  constexpr int64_t kLine = 16;
+  for (int64_t i = first; i < first + count; ++i) {
+    const int64_t place = s.entries[i].position - s.first_position;
+    for (int64_t k = 0; k < s.depth; k += kLine) __builtin_prefetch(s.queries + place * s.depth + k);
+    for (int64_t c = 0; c < s.value_columns; c += kLine)
+      __builtin_prefetch(s.accumulator + place * s.value_columns + c, 1);
+  }
+}
+
+// Scores of a batch with a segment of `Columns` packed columns, bias first. Even and odd dimensions are
+// chains of their own where there are two. (Loops over registers are flat: g++ unrolls nested ones too late
+// to keep their arrays out of memory.)
+template <class Tag, int Columns, int Rows>
+void segment_scores(const SegmentArguments& s, SegmentBatch& batch) {
+  const Tag d;
+  using V = hn::Vec<Tag>;
+  constexpr int kVectorLanes = static_cast<int>(hn::MaxLanes(Tag()));
+  constexpr int kWidth = Columns / kVectorLanes;
+  constexpr int kSums = Rows * kWidth;
+  const float* query[Rows];
+  HWY_UNROLL(32)
+  for (int i = 0; i < Rows; ++i) query[i] = s.queries + batch.place[i] * s.depth;
+  const float* bias = s.bias;
+  V sum[kSums];
+  V odd[kSums];
+  HWY_UNROLL(32)
+  for (int t = 0; t < kSums; ++t) {
+    sum[t] = hn::LoadU(d, bias + t % kWidth * kVectorLanes);
+    odd[t] = hn::Zero(d);
+  }
+  const float* key = s.key_columns;
+  const int64_t depth = s.depth;
+  int64_t k = 0;
+  for (; k + 2 <= depth; k += 2, key += 2 * Columns) {
+    HWY_UNROLL(32)
+    for (int t = 0; t < kSums; ++t)
+      sum[t] =
+          hn::MulAdd(hn::Set(d, query[t / kWidth][k]), hn::LoadU(d, key + t % kWidth * kVectorLanes), sum[t]);
+    V* second = kSegmentChains == 2 ? odd : sum;
+    HWY_UNROLL(32)
+    for (int t = 0; t < kSums; ++t)
+      second[t] = hn::MulAdd(hn::Set(d, query[t / kWidth][k + 1]),
+                             hn::LoadU(d, key + Columns + t % kWidth * kVectorLanes), second[t]);
+  }
+  if (k < depth) HWY_UNROLL(32)
+  for (int t = 0; t < kSums; ++t)
+    sum[t] =
+        hn::MulAdd(hn::Set(d, query[t / kWidth][k]), hn::LoadU(d, key + t % kWidth * kVectorLanes), sum[t]);
+  HWY_UNROLL(32)
+  for (int t = 0; t < kSums; ++t)
+    hn::StoreU(kSegmentChains == 2 ? hn::Add(sum[t], odd[t]) : sum[t], d,
+               batch.weights + t / kWidth * kSegmentLanes + t % kWidth * kVectorLanes);
+}
+
+// Picks the instance for the batch's number of rows.
+template <class Tag, int Columns, int Rows>
+HWY_INLINE void segment_scores_of(const SegmentArguments& s, SegmentBatch& batch) {
+  if constexpr (Rows > 0) {
+    if (batch.count == Rows)
+      segment_scores<Tag, Columns, Rows>(s, batch);
+    else
+      segment_scores_of<Tag, Columns, Rows - 1>(s, batch);
+  }
+}
+
+// Makes the largest of a row's scores its reference, and rescales what was summed under the old one.
+HWY_NOINLINE void raise_segment_reference(const SegmentArguments& s, const Vec* scores, int vectors,
+                                          int64_t place, double* absolute) {
+  const D d;
+  Vec best = scores[0];
+  for (int v = 1; v < vectors; ++v) best = hn::Max(best, scores[v]);
+  const float maximum = hn::GetLane(hn::MaxOfLanes(d, best));
+  const float factor = hn::GetLane(exp2_vector(hn::Set(d, s.maximum[place] - maximum)));
+  s.maximum[place] = maximum;
+  s.sum[place] *= factor;
+  if (absolute != nullptr) absolute[place] *= factor;
+  scale_row(s.accumulator + place * s.value_columns, s.value_columns, factor);
+}
+
+HWY_INLINE Vec capped_scores(const SegmentArguments& s, Vec score, const float* bias, int64_t place) {
+  const D d;
+  const Vec limit = hn::Add(hn::Set(d, s.cap[place]), hn::LoadU(d, bias));
+  const auto above = hn::Gt(score, limit);
+  *s.capped += static_cast<int64_t>(hn::CountTrue(d, above));
+  return hn::IfThenElse(above, limit, score);
+}
+
+// A vector of a row's scores, from column j on; what a half vector lacks is left out by the row's skip.
+template <class Tag>
+HWY_INLINE Vec load_scores([[maybe_unused]] Tag tag, const float* scores) {
+#if HWY_TARGET <= HWY_AVX3  // the only level with vectors wider than half a segment
+  if constexpr (hn::MaxLanes(Tag()) < kLanes) return hn::ZeroExtendVector(D(), hn::LoadU(tag, scores));
+#endif
+  return hn::LoadU(D(), scores);
+}
+
+// Scores of a batch become weights, which are summed. `Plain`: they have no cap, factor or sign.
+template <class Tag, int Columns, bool Plain>
+HWY_INLINE void segment_weights(const SegmentArguments& s, const WeightArguments& w, SegmentBatch& batch) {
+  const D d;
+  constexpr int kUsed = Columns < kLanes ? 1 : Columns / kLanes;
+  for (int64_t i = 0; i < batch.count; ++i) {
+    const int64_t place = batch.place[i];
+    float* scores = batch.weights + i * kSegmentLanes;
+    const Vec threshold = hn::Set(d, s.maximum[place] + kHeadroom);
+    Vec score[kUsed];
+    bool exceeds = false;
+    HWY_UNROLL(16)
+    for (int v = 0; v < kUsed; ++v) {
+      const uint64_t skip = batch.skip[i] >> (v * kLanes);
+      const auto skipped = hn::LoadMaskBits(d, reinterpret_cast<const uint8_t*>(&skip));
+      score[v] = hn::IfThenElse(skipped, hn::Set(d, -std::numeric_limits<float>::infinity()),
+                                load_scores(Tag(), scores + v * kLanes));
+      if (!Plain && s.cap != nullptr) score[v] = capped_scores(s, score[v], s.bias + v * kLanes, place);
+      exceeds |= !hn::AllFalse(d, hn::Gt(score[v], threshold));
+    }
+    if (exceeds && !s.fixed) raise_segment_reference(s, score, kUsed, place, w.absolute);
+    const Vec shift = hn::Set(d, s.maximum[place]);
+    Vec total = hn::Zero(d);
+    Vec absolute = hn::Zero(d);
+    HWY_UNROLL(16)
+    for (int v = 0; v < kUsed; ++v) {
+      Vec weight = exp2_vector(hn::Sub(score[v], shift));
+      if (!Plain && w.row_factor != nullptr) weight = hn::Mul(weight, factor_vector(w, place, v * kLanes));
+      hn::StoreU(weight, d, scores + v * kLanes);
+      if (!Plain && w.denominator != nullptr)
+        weight = hn::Mul(weight, hn::LoadU(d, w.denominator + v * kLanes));
+      total = hn::Add(total, weight);
+      if (!Plain) absolute = hn::Add(absolute, hn::Abs(weight));
+    }
+    s.sum[place] += hn::GetLane(hn::SumOfLanes(d, total));
+    if (Plain || w.absolute == nullptr) continue;
+    w.absolute[place] += hn::GetLane(hn::SumOfLanes(d, absolute));
+    if (w.absolute[place] == 0) s.maximum[place] = kNoScore;  // all was left out
+  }
+}
+
+// Adds weight · value to `Rows` rows of the accumulator, from the batch's row `first` on, in `Vectors`
+// vectors of columns from `column` on.
+template <int Rows, int Vectors>
+void segment_values(const SegmentArguments& s, const SegmentBatch& batch, int64_t first, int64_t column) {
+  const D d;
+  constexpr int kSums = Rows * Vectors;
+  const int64_t stride = s.value_columns;
+  float* target[Rows];
+  HWY_UNROLL(32)
+  for (int i = 0; i < Rows; ++i) target[i] = s.accumulator + batch.place[first + i] * stride + column;
+  Vec sum[kSums];
+  HWY_UNROLL(32)
+  for (int t = 0; t < kSums; ++t) sum[t] = hn::LoadU(d, target[t / Vectors] + t % Vectors * kLanes);
+  const float* weight = batch.weights + first * kSegmentLanes;
+  const float* value = s.values + column;
+  for (const float* end = weight + s.keys; weight < end; ++weight, value += stride) HWY_UNROLL(32)
+  for (int t = 0; t < kSums; ++t)
+    sum[t] = hn::MulAdd(hn::Set(d, weight[t / Vectors * kSegmentLanes]),
+                        hn::LoadU(d, value + t % Vectors * kLanes), sum[t]);
+  HWY_UNROLL(32)
+  for (int t = 0; t < kSums; ++t) hn::StoreU(sum[t], d, target[t / Vectors] + t % Vectors * kLanes);
+}
+
+template <int Rows, int Vectors>
+HWY_INLINE void segment_values_of_rows(const SegmentArguments& s, const SegmentBatch& batch, int64_t first,
+                                       int64_t count, int64_t column) {
+  if constexpr (Rows > 0) {
+    if (count == Rows)
+      segment_values<Rows, Vectors>(s, batch, first, column);
+    else
+      segment_values_of_rows<Rows - 1, Vectors>(s, batch, first, count, column);
+  }
+}
+
+template <int Vectors>
+HWY_INLINE void segment_values_of(const SegmentArguments& s, const SegmentBatch& batch, int64_t column) {
+  if constexpr (Vectors > 0) {
+    const int64_t left = s.value_columns - column;
+    if (left < Vectors * kLanes) return segment_values_of<Vectors - 1>(s, batch, column);
+    for (int64_t first = 0; first < batch.count; first += kSegmentValueRows)
+      segment_values_of_rows<kSegmentValueRows, Vectors>(
+          s, batch, first, std::min<int64_t>(kSegmentValueRows, batch.count - first), column);
+  }
+}
+
+// How many of `left` rows the next batch takes: all of about the same size.
+HWY_INLINE int64_t batch_rows(int64_t left) {
+  if (left <= kSegmentRows) return left;
+  return left < 2 * kSegmentRows ? (left + 1) / 2 : kSegmentRows;
+}
+
+template <class Tag, int Columns, bool Plain>
+void attend_in_batches(const SegmentArguments& s, const WeightArguments& w) {
+  SegmentBatch batch;
+  int64_t count = batch_rows(s.rows);
+  prefetch_batch(s, 0, count);
+  for (int64_t first = 0; first < s.rows;) {
+    load_batch(s, first, count, batch);
+    first += count;
+    count = batch_rows(s.rows - first);
+    prefetch_batch(s, first, count);
+    segment_scores_of<Tag, Columns, kSegmentRows>(s, batch);
+    segment_weights<Tag, Columns, Plain>(s, w, batch);
+    for (int64_t column = 0; column < s.value_columns; column += kPanel)
+      segment_values_of<kVectors>(s, batch, column);
+  }
+}
+
+template <bool Plain>
+void attend_of_width(const SegmentArguments& s, const WeightArguments& w) {
+  constexpr int kHalf = kSegmentLanes / 2;
+  if (segment_width(s.keys) == kHalf)
+    attend_in_batches<hn::CappedTag<float, kHalf>, kHalf, Plain>(s, w);
+  else
+    attend_in_batches<D, kSegmentLanes, Plain>(s, w);
+}
+
+void attend_segment(const SegmentArguments& s, const WeightArguments& w) {
+  if (s.cap == nullptr && w.row_factor == nullptr && w.absolute == nullptr)
+    attend_of_width<true>(s, w);
+  else
+    attend_of_width<false>(s, w);
+}
+
 void gradient(const GradientArguments& g) {
   const D d;
   for (int64_t i = 0; i < g.rows; ++i) {
@@ -365,9 +627,19 @@ double fma_loop(int64_t iterations) {
 }
 
 const TileKernels* kernels() {
-  static const TileKernels table = {
-      hwy::TargetName(HWY_TARGET), kLanes,    kPanel, multiply, softmax, weighted_softmax, gradient,
-      weighted_gradient,           transpose, argmax, exp2_all, fma_loop};
+  static const TileKernels table = {hwy::TargetName(HWY_TARGET),
+                                    kLanes,
+                                    kPanel,
+                                    multiply,
+                                    softmax,
+                                    weighted_softmax,
+                                    attend_segment,
+                                    gradient,
+                                    weighted_gradient,
+                                    transpose,
+                                    argmax,
+                                    exp2_all,
+                                    fma_loop};
   return &table;
 }
 

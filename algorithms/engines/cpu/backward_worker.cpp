@@ -9,17 +9,6 @@
 #include "algorithms/plan_walk.h"
 
 namespace hyperattn {
-namespace {
-
-/// Copies what a list says of its ranks, and zeros up to `columns`.
-void load_numbers(const std::vector<float>& numbers, int64_t first, int64_t count, int64_t columns,
-                  float* target) {
-  std::copy_n(numbers.data() + first, count, target);
-  std::fill(target + count, target + columns, 0.0F);
-}
-
-}  // namespace
-
 BackwardWorker::BackwardWorker(const TileLayout& layout)
     : key_columns_(round_up(layout.head_dim, tile_kernels().lanes)),
       keys_transposed_(kBackwardKeys * layout.head_dim),

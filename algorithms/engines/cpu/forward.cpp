@@ -59,17 +59,26 @@ void start_rows(AttentionResult& result, Buffer<double>& absolute) {
   parallel_fill(absolute.data(), absolute.size(), 0.0);
 }
 
-using Workers = std::vector<std::unique_ptr<ForwardWorker>>;
+/// One worker a thread, made when it is needed, for the largest tiles of all phases (small groups are tiles
+/// of their own).
+struct Workers {
+  std::vector<std::unique_ptr<ForwardWorker>> of_thread;
+  int64_t rows = kQueryTile;
+
+  Workers(const Plan& plan, const TileLayout& layout) : of_thread(static_cast<size_t>(thread_count())) {
+    for (const Phase& phase : plan.phases) rows = std::max(rows, query_tile_rows(phase, layout));
+  }
+};
 
 void run_phase(const ForwardRun& run, const Phase& phase, Workers& workers, double& gather_seconds) {
   const Stopwatch watch;
-  const int64_t tile_rows = query_tile_rows(phase);
+  const int64_t tile_rows = query_tile_rows(phase, run.layout);
   const std::vector<QueryJob> jobs = make_jobs(phase, tile_rows);
-  const SharedLists shared(run.problem, phase, run.layout, tile_rows);
+  const SharedTables shared{SharedLists(run.problem, phase, run.layout, tile_rows), EntryRanges(jobs)};
   gather_seconds += watch.seconds();
   parallel_for(static_cast<int64_t>(jobs.size()), [&](int64_t j, int worker) {
-    auto& mine = workers[static_cast<size_t>(worker)];
-    if (!mine) mine = std::make_unique<ForwardWorker>(run.layout);
+    auto& mine = workers.of_thread[static_cast<size_t>(worker)];
+    if (!mine) mine = std::make_unique<ForwardWorker>(run.layout, workers.rows);
     mine->run(run, shared, jobs[static_cast<size_t>(j)]);
   });
 }
@@ -77,12 +86,12 @@ void run_phase(const ForwardRun& run, const Phase& phase, Workers& workers, doub
 /// Sums up what the workers noted: stage seconds (the mean over workers), capped entries, guarded rows.
 void collect(const Workers& workers, const EngineOptions& options, Diagnostics& diagnostics) {
   if (options.capped_entries != nullptr) *options.capped_entries = 0;
-  for (const auto& worker : workers) {
+  for (const auto& worker : workers.of_thread) {
     if (!worker) continue;
     for (int s = 0; s < static_cast<int>(Stage::count); ++s)
       if (const double spent = worker->seconds(static_cast<Stage>(s)); spent > 0)
         diagnostics.stage_seconds[stage_name(static_cast<Stage>(s))] +=
-            spent / static_cast<double>(workers.size());
+            spent / static_cast<double>(workers.of_thread.size());
     if (options.capped_entries != nullptr) *options.capped_entries += worker->capped();
     diagnostics.guarded_rows += worker->guarded();
   }
@@ -100,7 +109,7 @@ AttentionResult run_forward(const AttentionProblem& problem, const Plan& plan, c
   Buffer<double> absolute(has_signed_weights(plan) ? result.lse.shape().size() : 0);
   if (!starts_all_rows) start_rows(result, absolute);
   ForwardRun run{problem, options, layout, result, absolute, finishes, false};
-  Workers workers(static_cast<size_t>(thread_count()));
+  Workers workers(plan, layout);
   double gather_seconds = 0;
   for (const Phase& phase : plan.phases) {
     run.resumes = !starts_all_rows || &phase != &plan.phases.front();

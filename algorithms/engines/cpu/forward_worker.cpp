@@ -25,16 +25,22 @@ float norm(const float* row, int64_t dim) {
   prefetch_row(run.result.out.matrix(pass.head).row(pass.queries[position]), run.layout.value_dim);
 }
 
+/// Entries and keys of visits to come: what one tile of rows reads of them is too little for the processor to
+/// see a stream.
+constexpr int64_t kVisitsAhead = 2;
+constexpr int64_t kEntriesOfLine = 8;
+
+void prefetch_visit(const ForwardRun& run, const SharedTables& shared, const QueryJob& job, int64_t visit) {
+  const RowEntry* entries = job.pass->row_entries.data();
+  const auto [first, last] = shared.entries.find(job, visit + kVisitsAhead);
+  for (int64_t e = first; e < last + kEntriesOfLine - 1; e += kEntriesOfLine) __builtin_prefetch(entries + e);
+  const RowVisit& next = job.pass->row_visits[static_cast<size_t>(visit + 1)];
+  shared.lists.find_segments(job.pass_index, next.list)->prefetch(run.layout, next.segment);
+}
+
 /// A row whose given sum is 0 gives 0, whatever its scores.
 float given_reference(const RowSums& denominators, int64_t row) {
   return denominators.sum.data()[row] > 0 ? denominators.maximum.data()[row] : kInfinity;
-}
-
-/// Copies what a list says of ranks [first, first + count), and zeros up to `columns`.
-void load_numbers(const std::vector<float>& numbers, int64_t first, int64_t count, int64_t columns,
-                  float* target) {
-  std::copy_n(numbers.data() + first, count, target);
-  std::fill(target + count, target + columns, 0.0F);
 }
 
 }  // namespace
@@ -51,28 +57,27 @@ FinishedRow finish_row(const ForwardRun& run, int64_t flat_row, float maximum, d
   return row;
 }
 
-ForwardWorker::ForwardWorker(const TileLayout& layout)
-    : queries_(kQueryTile * layout.head_dim),
-      accumulator_(kQueryTile * layout.value_columns),
+ForwardWorker::ForwardWorker(const TileLayout& layout, int64_t rows)
+    : queries_(rows * layout.head_dim),
+      accumulator_(rows * layout.value_columns),
       scores_(kRowGroup * kKeyTile),
       keys_(layout.key_tile_floats()),
       values_(layout.value_tile_floats()),
       bias_(kKeyTile),
       masked_bias_(kKeyTile),
-      query_norm_(kQueryTile),
-      bound_(kQueryTile),
-      maximum_(kQueryTile),
-      sum_(kQueryTile),
-      absolute_(kQueryTile),
-      maximum_before_(kQueryTile),
-      sum_before_(kQueryTile),
+      query_norm_(rows),
+      bound_(rows),
+      maximum_(rows),
+      sum_(rows),
+      absolute_(rows),
+      maximum_before_(rows),
+      sum_before_(rows),
       denominator_(kKeyTile),
       rank_factor_(kKeyTile),
-      own_queries_(kRowGroup * layout.head_dim),
-      own_accumulator_(kRowGroup * layout.value_columns),
+      cap_(rows),
       query_terms_(layout) {}
 
-void ForwardWorker::run(const ForwardRun& run, const SharedLists& shared, const QueryJob& job) {
+void ForwardWorker::run(const ForwardRun& run, const SharedTables& shared, const QueryJob& job) {
   watch_.restart();
   const bool one_group = job.group_end - job.group_begin == 1;
   for (int64_t g = job.group_begin; g < job.group_end; ++g) {
@@ -83,9 +88,10 @@ void ForwardWorker::run(const ForwardRun& run, const SharedLists& shared, const 
   }
 }
 
-void ForwardWorker::run_rows(const ForwardRun& run, const SharedLists& shared, const QueryJob& job,
+void ForwardWorker::run_rows(const ForwardRun& run, const SharedTables& shared, const QueryJob& job,
                              const QueryGroup& group, const Rows& rows) {
   load_rows(run, rows);
+  Stage stage = Stage::gather;  // of the time that is not booked yet
   if (group.moment_keys > 0) add_moments(group, rows);
   bool linear = false;
   const auto meet_list = [&](int32_t list) {
@@ -95,12 +101,21 @@ void ForwardWorker::run_rows(const ForwardRun& run, const SharedLists& shared, c
   };
   for_each_visit(*rows.pass, group, [&](const Visit& visit) {
     meet_list(visit.list);
-    visit_list(run, shared.find(job.pass_index, visit.list), visit, rows);
+    visit_list(run, shared.lists.find(job.pass_index, visit.list), visit, rows);
   });
-  for_each_row_visit(*rows.pass, group, [&](const RowVisit& visit) {
+  for (int64_t v = group.first_row_visit; v < group.last_row_visit; ++v) {
+    const RowVisit& visit = rows.pass->row_visits[static_cast<size_t>(v)];
+    const KeyList& list = rows.pass->lists[static_cast<size_t>(visit.list)];
+    if (list.stage != stage) book(stage);
+    stage = list.stage;
     meet_list(visit.list);
-    visit_segment(run, visit, rows);
-  });
+    const auto [first, last] = shared.entries.find(job, v);
+    if (v + kVisitsAhead < group.last_row_visit) prefetch_visit(run, shared, job, v);
+    if (first < last)
+      visit_segment(run, *shared.lists.find_segments(job.pass_index, visit.list), visit,
+                    rows.pass->row_entries.data() + first, last - first, rows);
+  }
+  book(stage);
   if (linear) add_linear_values(rows);
   store_rows(run, rows);
   book(Stage::gather);
@@ -128,6 +143,7 @@ void ForwardWorker::load_rows(const ForwardRun& run, const Rows& rows) {
     maximum_[i] = run.resumes ? run.result.sums.maximum.data()[first_row + row] : kNoScore;
     sum_[i] = run.resumes ? run.result.sums.sum.data()[first_row + row] : 0.0;
     absolute_[i] = run.resumes && !run.absolute.empty() ? run.absolute[first_row + row] : 0.0;
+    if (run.options.score_cap != nullptr) cap_[i] = kLog2E * run.options.score_cap[first_row + row];
     if (run.options.denominators != nullptr)
       maximum_[i] = given_reference(*run.options.denominators, first_row + row);
     if (reads_out)
@@ -241,7 +257,7 @@ void ForwardWorker::attend(const ForwardRun& run, const KeyTile& tile, const Key
     if (columns == 0) continue;
     multiply_scores(run, tile, queries_.data() + i * run.layout.head_dim, count, columns);
     if (pass.triangular) mask_triangle(rows, tile, i, count, columns);
-    if (run.options.score_cap != nullptr) cap_scores(run, tile, rows, i, count, columns);
+    if (run.options.score_cap != nullptr) cap_scores(tile, i, count, columns);
     bound_scores(tile, rows, i, count);
     float* accumulator = accumulator_.data() + i * run.layout.value_columns;
     const float* row_factor = list.has_factor() ? list.factor.row->data() + rows.begin + i : nullptr;
@@ -259,12 +275,9 @@ void ForwardWorker::mask_triangle(const Rows& rows, const KeyTile& tile, int64_t
 }
 
 /// min(s, cap) + log w = min(s + log w, cap + log w): the scores already carry their keys' log-weights.
-void ForwardWorker::cap_scores(const ForwardRun& run, const KeyTile& tile, const Rows& rows, int64_t first,
-                               int64_t count, int64_t columns) {
-  const int64_t first_row = rows.pass->head * run.problem.query_count();
+void ForwardWorker::cap_scores(const KeyTile& tile, int64_t first, int64_t count, int64_t columns) {
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t row = rows.pass->queries[rows.begin + first + i];
-    const float cap = kLog2E * run.options.score_cap[first_row + row];
+    const float cap = cap_[first + i];
     float* scores = scores_.data() + i * kKeyTile;
     for (int64_t j = 0; j < columns; ++j) {
       const float limit = cap + tile.bias[j];
@@ -351,59 +364,33 @@ void ForwardWorker::multiply_values(const ForwardRun& run, const KeyTile& tile, 
   tile_kernels().multiply(value);
 }
 
-void ForwardWorker::visit_segment(const ForwardRun& run, const RowVisit& visit, const Rows& rows) {
-  const auto before = [](const RowEntry& entry, int64_t position) { return entry.position < position; };
-  const RowEntry* entries = rows.pass->row_entries.data();
-  const RowEntry* first =
-      std::lower_bound(entries + visit.first_entry, entries + visit.last_entry, rows.begin, before);
-  const RowEntry* last = std::lower_bound(first, entries + visit.last_entry, rows.begin + rows.count, before);
+void ForwardWorker::visit_segment(const ForwardRun& run, const PackedSegments& packed, const RowVisit& visit,
+                                  const RowEntry* entries, int64_t count, const Rows& rows) {
   const KeyList& list = rows.pass->lists[static_cast<size_t>(visit.list)];
-  const SegmentRange range = segment_of(list, visit.segment);
-  if (first == last || range.begin == range.end) return;
-  const KeyTile tile = pack_tile(run.problem, run.layout, rows.pass->key_head, list, range.begin,
-                                 range.end - range.begin, {keys_.data(), values_.data(), bias_.data()});
-  load_weights(tile, list);
-  book(Stage::gather);
-  for (; first < last; first += kRowGroup)
-    attend_segment(run, tile, list, rows, first, std::min<int64_t>(kRowGroup, last - first));
-  book(list.stage);
-}
-
-/// Gathers the state of up to kRowGroup rows of the tile, lets them attend, and puts it back. A row's
-/// arithmetic does not depend on which others are there.
-void ForwardWorker::attend_segment(const ForwardRun& run, const KeyTile& tile, const KeyList& list,
-                                   const Rows& rows, const RowEntry* entries, int64_t count) {
-  const int64_t d = run.layout.head_dim;
-  const int64_t width = run.layout.value_columns;
-  std::array<float, kRowGroup> bound{};
-  for (int64_t r = 0; r < count; ++r) {
-    const int64_t i = entries[r].position - rows.begin;
-    const auto own = static_cast<size_t>(r);
-    std::copy_n(queries_.data() + i * d, d, own_queries_.data() + r * d);
-    std::copy_n(accumulator_.data() + i * width, width, own_accumulator_.data() + r * width);
-    own_maximum_[own] = maximum_[i];
-    own_sum_[own] = sum_[i];
-    own_absolute_[own] = absolute_[i];
-    own_factor_[own] =
-        list.has_factor() ? (*list.factor.row)[static_cast<size_t>(entries[r].position)] : 0.0F;
-    bound[own] = kInfinity;
-  }
-  multiply_scores(run, tile, own_queries_.data(), count, tile.columns);
-  for (int64_t r = 0; r < count; ++r)
-    for (int64_t j = 0; j < tile.count; ++j)
-      if ((entries[r].skip >> j & 1) != 0) scores_[r * kKeyTile + j] = -kInfinity;
-  softmax(run, list, count, tile.columns,
-          {own_maximum_.data(), own_sum_.data(), own_absolute_.data(), own_accumulator_.data()}, bound.data(),
-          list.has_factor() ? own_factor_.data() : nullptr);
-  multiply_values(run, tile, count, tile.columns, own_accumulator_.data());
-  for (int64_t r = 0; r < count; ++r) {
-    const int64_t i = entries[r].position - rows.begin;
-    const auto own = static_cast<size_t>(r);
-    std::copy_n(own_accumulator_.data() + r * width, width, accumulator_.data() + i * width);
-    maximum_[i] = own_maximum_[own];
-    sum_[i] = own_sum_[own];
-    absolute_[i] = own_absolute_[own];
-  }
+  const SegmentTile tile = packed.tile(run.layout, visit.segment);
+  SegmentArguments segment;
+  segment.rows = count;
+  segment.entries = entries;
+  segment.first_position = rows.begin;
+  segment.keys = tile.count;
+  segment.depth = run.layout.head_dim;
+  segment.key_columns = tile.key_columns;
+  segment.bias = tile.bias;
+  segment.values = tile.values;
+  segment.value_columns = run.layout.value_columns;
+  segment.queries = queries_.data();
+  segment.maximum = maximum_.data();
+  segment.sum = sum_.data();
+  segment.accumulator = accumulator_.data();
+  segment.fixed = run.options.denominators != nullptr;
+  segment.cap = run.options.score_cap != nullptr ? cap_.data() : nullptr;
+  segment.capped = &capped_;
+  WeightArguments weights;
+  if (list.has_factor()) weights.row_factor = list.factor.row->data() + rows.begin;
+  weights.rank_factor = tile.rank_factor;
+  weights.denominator = tile.denominator;
+  if (!run.absolute.empty()) weights.absolute = absolute_.data();
+  tile_kernels().attend_segment(segment, weights);
 }
 
 }  // namespace hyperattn

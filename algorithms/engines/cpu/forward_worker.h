@@ -26,6 +26,12 @@ struct ForwardRun {
   bool resumes;              ///< rows may have a state from an earlier phase
 };
 
+/// What the jobs of a phase read together.
+struct SharedTables {
+  SharedLists lists;
+  EntryRanges entries;
+};
+
 /// What is left to do when all of a row's keys are summed: its factor 1/denominator, its lse. A row without
 /// keys and a guarded row get factor 0; the latter is counted.
 struct FinishedRow {
@@ -38,9 +44,10 @@ struct FinishedRow {
 
 class ForwardWorker {
  public:
-  explicit ForwardWorker(const TileLayout& layout);
+  /// For tiles of at most `rows` query rows.
+  ForwardWorker(const TileLayout& layout, int64_t rows);
 
-  void run(const ForwardRun& run, const SharedLists& shared, const QueryJob& job);
+  void run(const ForwardRun& run, const SharedTables& shared, const QueryJob& job);
 
   [[nodiscard]] double seconds(Stage stage) const { return seconds_[static_cast<size_t>(stage)]; }
   [[nodiscard]] int64_t capped() const { return capped_; }
@@ -53,7 +60,7 @@ class ForwardWorker {
     int64_t begin;
     int64_t count;
   };
-  /// The state of consecutive rows, in the tile or gathered from it.
+  /// The state of consecutive rows of the tile.
   struct State {
     float* maximum;
     double* sum;
@@ -61,7 +68,7 @@ class ForwardWorker {
     float* accumulator;
   };
 
-  void run_rows(const ForwardRun& run, const SharedLists& shared, const QueryJob& job,
+  void run_rows(const ForwardRun& run, const SharedTables& shared, const QueryJob& job,
                 const QueryGroup& group, const Rows& rows);
   void load_rows(const ForwardRun& run, const Rows& rows);
   void store_rows(const ForwardRun& run, const Rows& rows);
@@ -69,14 +76,12 @@ class ForwardWorker {
   void note_before_linear(const Rows& rows);
   void add_linear_values(const Rows& rows);
   void visit_list(const ForwardRun& run, const PackedList* packed, const Visit& visit, const Rows& rows);
-  void visit_segment(const ForwardRun& run, const RowVisit& visit, const Rows& rows);
-  void attend_segment(const ForwardRun& run, const KeyTile& tile, const KeyList& list, const Rows& rows,
-                      const RowEntry* entries, int64_t count);
+  void visit_segment(const ForwardRun& run, const PackedSegments& packed, const RowVisit& visit,
+                     const RowEntry* entries, int64_t count, const Rows& rows);
   void bound_scores(const KeyTile& tile, const Rows& rows, int64_t first, int64_t count);
   void attend(const ForwardRun& run, const KeyTile& tile, const KeyList& list, const Rows& rows);
   void mask_triangle(const Rows& rows, const KeyTile& tile, int64_t first, int64_t count, int64_t columns);
-  void cap_scores(const ForwardRun& run, const KeyTile& tile, const Rows& rows, int64_t first, int64_t count,
-                  int64_t columns);
+  void cap_scores(const KeyTile& tile, int64_t first, int64_t count, int64_t columns);
   void load_weights(const KeyTile& tile, const KeyList& list);
   void multiply_scores(const ForwardRun& run, const KeyTile& tile, const float* queries, int64_t rows,
                        int64_t columns);
@@ -105,13 +110,7 @@ class ForwardWorker {
   Buffer<double> sum_before_;
   Buffer<float> denominator_;  // of a tile of a signed list
   Buffer<float> rank_factor_;  // of a tile of a list with a factor
-  // Rows that are gathered for a segment.
-  Buffer<float> own_queries_;
-  Buffer<float> own_accumulator_;
-  std::array<float, kRowGroup> own_maximum_{};
-  std::array<double, kRowGroup> own_sum_{};
-  std::array<double, kRowGroup> own_absolute_{};
-  std::array<float, kRowGroup> own_factor_{};
+  Buffer<float> cap_;          // of scores, base 2
   QueryTerms query_terms_;
   std::array<double, static_cast<size_t>(Stage::count)> seconds_{};
   Stopwatch watch_;

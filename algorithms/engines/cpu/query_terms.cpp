@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numbers>
 
-#include "algorithms/engines/cpu/schedule.h"
-
 namespace hyperattn {
 namespace {
 
@@ -57,7 +55,7 @@ void QueryTerms::pack_cross_covariance(const void* owner, const std::vector<floa
 
 void QueryTerms::multiply(const RowStates& rows, const Buffer<float>& panels, int64_t columns,
                           Buffer<float>& product) {
-  if (product.empty()) product = Buffer<float>(kQueryTile * columns);
+  if (product.size() < rows.count * columns) product = Buffer<float>(rows.count * columns);
   MultiplyArguments arguments;
   arguments.rows = rows.count;
   arguments.columns = columns;
