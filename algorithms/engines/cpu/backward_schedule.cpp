@@ -13,6 +13,8 @@ constexpr int64_t kSmallChunkRows = 128;
 constexpr int64_t kChunksWanted = 32;  // enough for many threads where the problem is small
 constexpr int64_t kMaxChunks = 512;
 constexpr int64_t kShortList = 2048;
+// Of lists with segments: few, since the rows of a chunk that visit one segment should be a batch.
+constexpr int64_t kVisitChunks = 16;
 
 int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -51,9 +53,13 @@ std::vector<int64_t> borders_of(const ListPiece& piece, int64_t chunks) {
 }
 
 void choose_chunks(ListPiece& piece) {
+  const KeyList& list = piece.pass->lists[static_cast<size_t>(piece.list)];
   const int64_t queries = piece.pass->queries.count;
   int64_t key_chunks = 1;
-  if (piece.count <= kShortList && queries >= 4 * piece.count) {
+  if (list.segments && static_cast<int64_t>(list.segments->size()) > kVisitChunks) {
+    piece.query_chunks = key_chunks =
+        std::clamp<int64_t>(ceil_div(queries, kSmallChunkRows), 1, kVisitChunks);
+  } else if (piece.count <= kShortList && queries >= 4 * piece.count) {
     piece.query_chunks = chunk_count(queries);
     piece.replicas = piece.query_chunks;
     piece.direct = false;
@@ -136,7 +142,10 @@ std::vector<std::vector<ListPiece>> make_pieces(const AttentionProblem& problem,
   for (const Pass& pass : phase.passes) {
     if (list >= static_cast<int64_t>(pass.lists.size())) continue;
     const KeyList& keys = pass.lists[static_cast<size_t>(list)];
-    const bool direct = !keys.synthetic && rows_are_distinct(keys.order, problem.key_count());
+    // Rows of K that row visits reach lie scattered, and are reached by few rows at a time: by rank they lie
+    // together.
+    const bool direct =
+        !keys.synthetic && !keys.segments && rows_are_distinct(keys.order, problem.key_count());
     // Gathered gradients take memory by rank: a list longer than K is handled in pieces, unless it has
     // segments, which are not cut.
     const int64_t longest = keys.segments ? keys.order.count : problem.key_count();

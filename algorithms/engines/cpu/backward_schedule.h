@@ -35,7 +35,8 @@ struct ListPiece {
   /// Copies of the accumulators, one per query chunk, for a list so short that its chunks would not feed all
   /// threads.
   int64_t replicas = 1;
-  /// Keys of the piece are distinct rows of K: gradients are added to dK and dV directly. Otherwise they
+  /// Keys of the piece are distinct rows of K, and no segments: gradients are added to dK and dV directly.
+  /// Otherwise they
   /// gather by rank and are scattered in rank order afterwards.
   bool direct = false;
 

@@ -65,7 +65,7 @@ void BackwardWorker::run_visit(const BackwardRun& run, const BackwardTask& task,
       book(Stage::gather);
       score_rows(run, keys, count);
       if (pass.triangular)
-        mask_triangle(pass, rank, position, count, round_up(keys.count, run.layout.panel), scores_.data(),
+        mask_triangle(pass, rank, position, count, round_up(keys.count, tile_kernels().lanes), scores_.data(),
                       kBackwardKeys);
       compute(run, keys, count);
       book(list.stage);
@@ -101,6 +101,7 @@ void BackwardWorker::run_row_visit(const BackwardRun& run, const BackwardTask& t
   const RowEntry* last = std::lower_bound(first, entries + visit.last_entry, rows.end, before);
   if (first == last || range.begin == range.end) return;
   const Keys keys{&pass, &list, range.begin, range.end - range.begin};
+  prefetch_segment(run, task, keys);
   load_keys(run, keys);
   for (; first < last; first += kBackwardRows) {
     const int64_t count = std::min<int64_t>(kBackwardRows, last - first);
@@ -120,10 +121,25 @@ void BackwardWorker::run_row_visit(const BackwardRun& run, const BackwardTask& t
   book(Stage::gather);
 }
 
+/// The rows of a segment lie scattered, and few query rows use them: asking for all early hides their
+/// latency.
+void BackwardWorker::prefetch_segment(const BackwardRun& run, const BackwardTask& task, const Keys& keys) {
+  const TileLayout& layout = run.layout;
+  for (int64_t rank = keys.rank; rank < keys.rank + keys.count; ++rank) {
+    prefetch_row(key_row(run.problem, keys.pass->key_head, *keys.list, rank), layout.head_dim);
+    if (!run.only_values())
+      prefetch_row(value_row(run.problem, keys.pass->key_head, *keys.list, rank), layout.value_dim);
+    if (!task.piece->direct) continue;
+    const int64_t row = keys.list->order[rank];
+    prefetch_row(run.dvalue.matrix(keys.pass->key_head).row(row), layout.value_dim);
+    if (!run.only_values()) prefetch_row(run.dkey.matrix(keys.pass->key_head).row(row), layout.head_dim);
+  }
+}
+
 void BackwardWorker::load_keys(const BackwardRun& run, const Keys& keys) {
   const TileLayout& layout = run.layout;
   const KeyList& list = *keys.list;
-  const int64_t columns = round_up(keys.count, layout.panel);
+  const int64_t columns = round_up(keys.count, tile_kernels().lanes);
   if (!run.only_values()) {
     for (int64_t j = 0; j < keys.count; ++j)
       row_pointers_[static_cast<size_t>(j)] =
@@ -148,13 +164,31 @@ void BackwardWorker::load_keys(const BackwardRun& run, const Keys& keys) {
   std::fill_n(dkeys_.data(), keys.count * key_columns_, 0.0F);
 }
 
+/// Rows of a tile as the right-hand side of products: packed into `panels`, unless they are a panel already.
+const float* BackwardWorker::panels_of(const TileLayout& layout, const float* tile, int64_t rows,
+                                       int64_t length, float* panels) {
+  const int64_t columns = round_up(length, tile_kernels().lanes);
+  if (length == columns && columns <= layout.panel) return tile;
+  for (int64_t i = 0; i < rows; ++i) row_pointers_[static_cast<size_t>(i)] = tile + i * length;
+  pack_rows(row_pointers_.data(), rows, length, columns, layout.panel, kBackwardRows, panels);
+  return panels;
+}
+
 void BackwardWorker::load_rows(const BackwardRun& run, const Pass& pass, const KeyList& list, int64_t rows) {
   const TileLayout& layout = run.layout;
   const int64_t first_row = pass.head * run.problem.query_count();
   const MatrixView<const float> query = run.problem.query.matrix(pass.head);
   const MatrixView<const float> dout = run.dout.matrix(pass.head);
   const float factor = run.problem.scale * kLog2E;
+  const auto prefetch = [&](int64_t i) {
+    const int64_t row = pass.queries[row_positions_[static_cast<size_t>(i)]];
+    prefetch_row(query.row(row), layout.head_dim);
+    prefetch_row(dout.row(row), layout.value_dim);
+    if (!run.only_values()) prefetch_row(run.dquery.matrix(pass.head).row(row), layout.head_dim);
+  };
+  for (int64_t i = 0; i < std::min(rows, kPrefetchAhead); ++i) prefetch(i);
   for (int64_t i = 0; i < rows; ++i) {
+    if (i + kPrefetchAhead < rows) prefetch(i + kPrefetchAhead);
     const auto own = static_cast<size_t>(i);
     const int64_t position = row_positions_[own];
     const int64_t row = pass.queries[position];
@@ -167,21 +201,15 @@ void BackwardWorker::load_rows(const BackwardRun& run, const Pass& pass, const K
     if (run.delta != nullptr) delta_[own] = run.delta[first_row + row];
     if (list.has_factor()) row_factor_[own] = (*list.factor.row)[static_cast<size_t>(position)];
   }
-  for (int64_t i = 0; i < rows; ++i)
-    row_pointers_[static_cast<size_t>(i)] = dout_.data() + i * layout.value_dim;
-  pack_rows(row_pointers_.data(), rows, layout.value_dim, layout.value_columns, layout.panel, kBackwardRows,
-            dout_panels_.data());
+  dout_operand_ = panels_of(layout, dout_.data(), rows, layout.value_dim, dout_panels_.data());
   if (run.only_values()) return;
-  for (int64_t i = 0; i < rows; ++i)
-    row_pointers_[static_cast<size_t>(i)] = queries_.data() + i * layout.head_dim;
-  pack_rows(row_pointers_.data(), rows, layout.head_dim, key_columns_, layout.panel, kBackwardRows,
-            query_panels_.data());
+  query_operand_ = panels_of(layout, queries_.data(), rows, layout.head_dim, query_panels_.data());
 }
 
 void BackwardWorker::score_rows(const BackwardRun& run, const Keys& keys, int64_t rows) {
   MultiplyArguments score;
   score.rows = rows;
-  score.columns = round_up(keys.count, run.layout.panel);
+  score.columns = round_up(keys.count, tile_kernels().lanes);
   score.depth = run.layout.head_dim;
   score.a = queries_.data();
   score.a_row = run.layout.head_dim;
@@ -219,7 +247,7 @@ void BackwardWorker::weigh(const BackwardRun& run, const KeyList& list, int64_t 
 void BackwardWorker::compute(const BackwardRun& run, const Keys& keys, int64_t rows) {
   const TileKernels& kernels = tile_kernels();
   const TileLayout& layout = run.layout;
-  const int64_t columns = round_up(keys.count, layout.panel);
+  const int64_t columns = round_up(keys.count, tile_kernels().lanes);
   if (!run.only_values()) {
     MultiplyArguments dweight;  // ⟨dout_i, v_j⟩
     dweight.rows = rows;
@@ -242,7 +270,7 @@ void BackwardWorker::compute(const BackwardRun& run, const Keys& keys, int64_t r
   dvalue.a = scores_.data();
   dvalue.a_row = 1;
   dvalue.a_step = kBackwardKeys;
-  dvalue.b = dout_panels_.data();
+  dvalue.b = dout_operand_;
   dvalue.b_panel_stride = kBackwardRows * layout.panel;
   dvalue.c = dvalues_.data();
   dvalue.c_stride = layout.value_columns;
@@ -265,7 +293,7 @@ void BackwardWorker::compute(const BackwardRun& run, const Keys& keys, int64_t r
   MultiplyArguments dkey = dvalue;
   dkey.columns = key_columns_;
   dkey.a = dscores_.data();
-  dkey.b = query_panels_.data();
+  dkey.b = query_operand_;
   dkey.c = dkeys_.data();
   dkey.c_stride = key_columns_;
   kernels.multiply(dkey);

@@ -61,9 +61,12 @@ class BackwardWorker {
                       const ChunkRange& rows, const ChunkRange& ranks, GatheredGradients* gathered);
   void run_row_visit(const BackwardRun& run, const BackwardTask& task, const RowVisit& visit,
                      const ChunkRange& rows, GatheredGradients* gathered);
+  static void prefetch_segment(const BackwardRun& run, const BackwardTask& task, const Keys& keys);
   void load_keys(const BackwardRun& run, const Keys& keys);
   /// Takes the positions of `row_positions_` into the tile.
   void load_rows(const BackwardRun& run, const Pass& pass, const KeyList& list, int64_t rows);
+  const float* panels_of(const TileLayout& layout, const float* tile, int64_t rows, int64_t length,
+                         float* panels);
   void score_rows(const BackwardRun& run, const Keys& keys, int64_t rows);
   void compute(const BackwardRun& run, const Keys& keys, int64_t rows);
   void weigh(const BackwardRun& run, const KeyList& list, int64_t rows, int64_t columns);
@@ -86,6 +89,8 @@ class BackwardWorker {
   Buffer<float> query_panels_;
   Buffer<float> dout_panels_;
   Buffer<float> dout_;
+  const float* query_operand_ = nullptr;  // queries_ or query_panels_, and the same of dout
+  const float* dout_operand_ = nullptr;
   Buffer<float> dqueries_;
   Buffer<float> scores_;
   Buffer<float> dscores_;
