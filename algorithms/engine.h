@@ -39,7 +39,13 @@ class Engine {
   /// name agree in its type and default.
   [[nodiscard]] virtual const std::vector<ParameterSpec>& parameters() const = 0;
 
-  /// Empty if the engine can run on this machine; else why not.
+  /// The card that it computes on, its driver, clocks and power limit, as provenance tells them; empty for an
+  /// engine that computes on the host. Asked only where it is available.
+  [[nodiscard]] virtual std::string machine() const { return {}; }
+  /// Of several cards, counted from 0, the one that the process uses; chosen before anything runs. An engine
+  /// without a card of its own does nothing. Error(usage): there are not as many.
+  virtual void choose_device(int /*number*/) const {}
+  /// Empty if the engine can run on this machine; else why not, to follow its name.
   [[nodiscard]] virtual std::string available() const { return {}; }
   /// Empty if the engine runs such problems with these parameters; else what is wrong, to follow its name.
   /// Checked before anything runs.

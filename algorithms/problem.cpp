@@ -77,8 +77,14 @@ double RowSums::log_ratio(int64_t row, const RowSums& other) const {
 
 const char* stage_name(Stage stage) {
   static constexpr std::array<const char*, static_cast<size_t>(Stage::count)> names = {
-      "hash", "sort", "draw", "gather", "exact", "block", "sample", "approx_d", "merge", "backward"};
+      "hash",   "sort",     "draw",  "gather",   "exact",   "block",
+      "sample", "approx_d", "merge", "backward", "transfer"};
   return names[static_cast<size_t>(stage)];
+}
+
+double Diagnostics::transfer_seconds() const {
+  const auto found = stage_seconds.find(stage_name(Stage::transfer));
+  return found == stage_seconds.end() ? 0 : found->second;
 }
 
 void check_result(const AttentionResult& result) {

@@ -50,8 +50,22 @@ void check_problem(const AttentionProblem& problem);
 /// Throws Error(input) naming the tensor and the first position of a NaN or infinity. Parallel, O(size).
 void check_finite(TensorView<const float> tensor, const std::string& name);
 
-/// Where the time of a call went. The order is the order of printing.
-enum class Stage : int { hash, sort, draw, gather, exact, block, sample, approx_d, merge, backward, count };
+/// Where the time of a call went. The order is the order of printing. `transfer` is copying between the host
+/// and a card: no part of a call's time, since who computes on a card has the tensors there.
+enum class Stage : int {
+  hash,
+  sort,
+  draw,
+  gather,
+  exact,
+  block,
+  sample,
+  approx_d,
+  merge,
+  backward,
+  transfer,
+  count
+};
 [[nodiscard]] const char* stage_name(Stage stage);
 
 /// What a call reports besides its result.
@@ -61,7 +75,10 @@ struct Diagnostics {
   int64_t guarded_rows = 0;    ///< rows whose signed denominator vanished: out = 0, lse = −∞, no gradient
   double clipped_share = NAN;  ///< ApproxD: share of sampled unmasked entries capped by C_i
   double floored_share = NAN;  ///< ApproxD: share of rows lifted to τ/κ
-  std::map<std::string, double> stage_seconds;  ///< by stage name; adds up to the call's wall time
+  /// By stage name; adds up to the call's wall time.
+  std::map<std::string, double> stage_seconds;
+
+  [[nodiscard]] double transfer_seconds() const;
 };
 
 /// The denominators of rows, in the form in which weights can be computed again without loss: a row's weight

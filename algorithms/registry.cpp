@@ -25,7 +25,8 @@
 #define HYPERATTN_ENGINES(ENTRY) \
   ENTRY(cpu)                     \
   ENTRY(reference)               \
-  ENTRY(dense)
+  ENTRY(dense)                   \
+  ENTRY(cuda)
 
 namespace hyperattn {
 

@@ -52,6 +52,13 @@ std::vector<const Engine*> engines_of_plans() {
   return engines;
 }
 
+/// The engine's defaults, in single precision where it can be chosen.
+Parameters in_single_precision(const Engine& engine) {
+  Parameters parameters = default_parameters(engine.parameters());
+  if (parameters.has("precision")) parameters.set("precision", std::string("fp32"));
+  return parameters;
+}
+
 /// How much a row's errors grow by cancellation: Σ|D|e/den.
 double amplification(const DoubleResult& exact, int64_t row) {
   const double denominator = exact.denominator.data()[row];
@@ -126,7 +133,7 @@ TEST_CASE(
         const Tensor<float> dout = clear_dout(p, exact, &factor);
         for (const Engine* engine : engines_of_plans()) {
           INFO("engine " << engine->name());
-          const auto bound = engine->bind(p.problem, default_parameters(engine->parameters()));
+          const auto bound = engine->bind(p.problem, in_single_precision(*engine));
           const AttentionResult seen = engine->forward(*bound, plan, {});
           compare_forward(size, seen, exact);
           if (has_query_terms(plan)) continue;
@@ -165,7 +172,7 @@ TEST_CASE("generated plans give the same bits for any number of threads on every
     for (uint64_t seed = 0; seed < 4; ++seed) {
       const Plan plan = RandomPlan(p.problem, family, seed).make();
       for (const Engine* engine : engines_of_plans()) {
-        const auto bound = engine->bind(p.problem, default_parameters(engine->parameters()));
+        const auto bound = engine->bind(p.problem, in_single_precision(*engine));
         set_thread_count(1);
         const AttentionResult one = engine->forward(*bound, plan, {});
         for (const int threads : {2, 5}) {

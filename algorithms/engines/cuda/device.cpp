@@ -1,0 +1,201 @@
+#include "algorithms/engines/cuda/device.h"
+
+#include <cuda_runtime_api.h>
+
+#include <mutex>
+
+#include "algorithms/engines/cuda/kernels.h"
+#include "core/error.h"
+
+namespace hyperattn::cuda {
+namespace {
+
+constexpr int kLeastMajor = 8;  // of the compute capability: mma.sync with bf16
+
+/// The error that the card does not recover from, once there was one.
+std::string& lasting_failure() {
+  static std::string failure;
+  return failure;
+}
+
+std::string words_of(cudaError_t error) {
+  return std::string(cudaGetErrorString(error)) + " (" + cudaGetErrorName(error) + ")";
+}
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+int& chosen_device() {
+  static int number = 0;
+  return number;
+}
+
+std::string find_obstacle() {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+    return "needs an NVIDIA driver, and this machine has none";
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaErrorInsufficientDriver)
+    return "needs a driver for CUDA " + version_text(CUDART_VERSION) + ", and this machine's is for CUDA " +
+           version_text(driver);
+  if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0))
+    return "needs an NVIDIA GPU, and this machine shows none";
+  if (error != cudaSuccess) return "cannot reach the GPU: " + words_of(error);
+  int major = 0;
+  int minor = 0;
+  static_cast<void>(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, chosen_device()));
+  static_cast<void>(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, chosen_device()));
+  if (major < kLeastMajor)
+    return "needs a GPU of compute capability 8.0 or more, and this one has " + std::to_string(major) + "." +
+           std::to_string(minor);
+  return {};
+}
+
+cudaStream_t stream() {
+  return static_cast<cudaStream_t>(Device::current().stream());
+}
+
+std::string mebibytes(int64_t bytes) {
+  return std::to_string(bytes / (1 << 20) + (bytes % (1 << 20) != 0 ? 1 : 0)) + " MiB";
+}
+
+}  // namespace
+
+std::string why_unavailable() {
+  static const std::string obstacle = find_obstacle();
+  return obstacle;
+}
+
+void choose_device(int number) {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess && count > 0 && number >= count)
+    fail_usage("GPU " + std::to_string(number) + " was chosen, but this machine shows " +
+               std::to_string(count) + ", counted from 0");
+  chosen_device() = number;
+}
+
+void check(int error, const char* doing) {
+  std::string& lasting = lasting_failure();
+  if (!lasting.empty()) fail_environment(lasting);
+  if (error == cudaSuccess) return;
+  const auto code = static_cast<cudaError_t>(error);
+  static_cast<void>(cudaGetLastError());
+  const std::string sentence = "engine 'cuda': " + std::string(doing) + " failed: " + words_of(code);
+  // An error that is still there after it was taken back belongs to the card's context, for good.
+  if (cudaDeviceSynchronize() != cudaSuccess && cudaGetLastError() != cudaSuccess)
+    lasting = sentence + "; the GPU cannot be used again before the program starts anew";
+  fail_environment(lasting.empty() ? sentence : lasting);
+}
+
+Device::Device() {
+  const int device = chosen_device();
+  check(cudaSetDevice(device), "choosing the GPU");
+  cudaStream_t made = nullptr;
+  check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "making a stream");
+  stream_ = made;
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "asking for the GPU's shared memory");
+  shared_bytes_ = bytes;
+  // Memory that was given back is kept for the next call: the system takes milliseconds for new memory.
+  cudaMemPool_t pool = nullptr;
+  check(cudaDeviceGetDefaultMemPool(&pool, device), "asking for the GPU's memory");
+  uint64_t kept = UINT64_MAX;
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), "keeping the GPU's memory");
+}
+
+Device& Device::current() {
+  if (const std::string obstacle = why_unavailable(); !obstacle.empty())
+    fail_environment("engine 'cuda' " + obstacle);
+  static Device device;
+  check(cudaSetDevice(chosen_device()), "choosing the GPU");  // of this thread
+  return device;
+}
+
+void Device::wait() {
+  check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream_)), "computing");
+}
+
+DeviceTimer::DeviceTimer(Device& device) : device_(device) {}
+
+DeviceTimer::~DeviceTimer() {
+  for (const Span& span : spans_) {
+    static_cast<void>(cudaEventDestroy(static_cast<cudaEvent_t>(span.begin)));
+    if (span.end != nullptr) static_cast<void>(cudaEventDestroy(static_cast<cudaEvent_t>(span.end)));
+  }
+}
+
+namespace {
+
+void* record_event(void* stream) {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreate(&event), "making an event");
+  check(cudaEventRecord(event, static_cast<cudaStream_t>(stream)), "recording an event");
+  return event;
+}
+
+}  // namespace
+
+void DeviceTimer::start() {
+  spans_.push_back({record_event(device_.stream()), nullptr});
+}
+
+void DeviceTimer::stop() {
+  spans_.back().end = record_event(device_.stream());
+}
+
+double DeviceTimer::seconds() {
+  device_.wait();
+  double sum = 0;
+  for (const Span& span : spans_) {
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(span.begin),
+                               static_cast<cudaEvent_t>(span.end)),
+          "reading an event");
+    sum += 1e-3 * static_cast<double>(milliseconds);
+  }
+  return sum;
+}
+
+namespace detail {
+
+void* allocate(int64_t bytes, const char* what) {
+  void* pointer = nullptr;
+  cudaError_t error = cudaMallocAsync(&pointer, static_cast<size_t>(bytes), stream());
+  if (error == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());
+    size_t free = 0;
+    size_t total = 0;
+    static_cast<void>(cudaMemGetInfo(&free, &total));
+    fail_environment("engine 'cuda': " + std::string(what) + " need " + mebibytes(bytes) +
+                     " of the GPU's memory, of which " + mebibytes(static_cast<int64_t>(free)) + " of " +
+                     mebibytes(static_cast<int64_t>(total)) + " are free");
+  }
+  check(error, "taking memory of the GPU");
+  return pointer;
+}
+
+void release(void* pointer) noexcept {
+  if (pointer != nullptr)
+    static_cast<void>(cudaFreeAsync(pointer, static_cast<cudaStream_t>(Device::current().stream())));
+}
+
+void upload(void* target, const void* source, int64_t bytes) {
+  check(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream()),
+        "copying to the GPU");
+}
+
+void download(void* target, const void* source, int64_t bytes) {
+  check(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream()),
+        "copying from the GPU");
+  Device::current().wait();
+}
+
+void clear(void* target, int64_t bytes) {
+  check(cudaMemsetAsync(target, 0, static_cast<size_t>(bytes), stream()), "clearing memory of the GPU");
+}
+
+}  // namespace detail
+}  // namespace hyperattn::cuda

@@ -1,0 +1,130 @@
+// The card: which one, what it says of itself, its memory, and its errors as sentences. No CUDA header comes
+// in here, so every source can ask.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace hyperattn::cuda {
+
+/// Why nothing can be computed on the chosen card, to follow the engine's name; empty: it can. Where the
+/// program was built without CUDA this says so. Asked once, then remembered.
+[[nodiscard]] std::string why_unavailable();
+
+/// The card that the process uses, counted from 0: before anything else is asked. Error(usage): there are not
+/// as many.
+void choose_device(int number);
+
+/// What the card and its driver say of themselves; empty or 0: not told.
+struct DeviceFacts {
+  std::string name;          ///< "NVIDIA H100 80GB HBM3"
+  std::string driver;        ///< "580.159.04"
+  std::string cuda;          ///< of the runtime that the program has, "13.0"
+  int64_t memory_bytes = 0;  ///< all of it
+  int multiprocessors = 0;
+  int clock_megahertz = 0;         ///< of the multiprocessors, the highest allowed
+  int memory_clock_megahertz = 0;  ///< likewise
+  double power_limit_watts = 0;
+};
+/// Throws Error(environment) where there is no card.
+[[nodiscard]] DeviceFacts device_facts();
+/// "NVIDIA H100 80GB HBM3, 81559 MiB, 132 multiprocessors at 1980 MHz, memory at 2619 MHz, 700 W, driver …,
+/// CUDA …".
+[[nodiscard]] std::string to_string(const DeviceFacts& facts);
+
+/// Throws Error(environment) with the CUDA error's words if `error` (a cudaError_t) is one. An error that the
+/// card does not recover from makes every later call fail with the same sentence.
+void check(int error, const char* doing);
+
+/// Makes the card of this process current for the calling thread, and its stream.
+class Device {
+ public:
+  /// Throws Error(environment) with `why_unavailable`.
+  [[nodiscard]] static Device& current();
+
+  [[nodiscard]] void* stream() const { return stream_; }
+  [[nodiscard]] int64_t shared_bytes_per_block() const { return shared_bytes_; }
+  void wait();
+
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+ private:
+  Device();
+  void* stream_ = nullptr;
+  int64_t shared_bytes_ = 0;
+};
+
+/// Seconds between two points of the stream, by the card's clock.
+class DeviceTimer {
+ public:
+  explicit DeviceTimer(Device& device);
+  ~DeviceTimer();
+  DeviceTimer(const DeviceTimer&) = delete;
+  DeviceTimer& operator=(const DeviceTimer&) = delete;
+  void start();
+  /// Ends a span, whose seconds `seconds` counts once the stream has been waited for.
+  void stop();
+  [[nodiscard]] double seconds();
+
+ private:
+  struct Span {
+    void* begin = nullptr;
+    void* end = nullptr;
+  };
+  Device& device_;
+  std::vector<Span> spans_;
+};
+
+namespace detail {
+void* allocate(int64_t bytes, const char* what);
+void release(void* pointer) noexcept;
+void upload(void* target, const void* source, int64_t bytes);
+void download(void* target, const void* source, int64_t bytes);
+void clear(void* target, int64_t bytes);
+}  // namespace detail
+
+/// Memory of the card, in the order of the stream. Throws Error(environment) that names `what`, the bytes
+/// wanted and the bytes free where the card has no room.
+template <class T>
+class DeviceArray {
+ public:
+  DeviceArray() = default;
+  DeviceArray(int64_t size, const char* what)
+      : data_(size > 0 ? static_cast<T*>(detail::allocate(size * bytes_of_one(), what)) : nullptr),
+        size_(size) {}
+  /// A copy of host memory.
+  DeviceArray(const T* source, int64_t size, const char* what) : DeviceArray(size, what) {
+    if (size > 0) detail::upload(data_, source, size * bytes_of_one());
+  }
+  DeviceArray(const std::vector<T>& source, const char* what)
+      : DeviceArray(source.data(), static_cast<int64_t>(source.size()), what) {}
+  DeviceArray(DeviceArray&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  DeviceArray& operator=(DeviceArray&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  DeviceArray(const DeviceArray&) = delete;
+  DeviceArray& operator=(const DeviceArray&) = delete;
+  ~DeviceArray() { detail::release(data_); }
+
+  [[nodiscard]] T* data() const { return data_; }
+  [[nodiscard]] int64_t size() const { return size_; }
+  void clear() const {
+    if (size_ > 0) detail::clear(data_, size_ * bytes_of_one());
+  }
+  void download(T* target) const {
+    if (size_ > 0) detail::download(target, data_, size_ * bytes_of_one());
+  }
+
+ private:
+  static constexpr int64_t bytes_of_one() { return static_cast<int64_t>(sizeof(T)); }
+  T* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+}  // namespace hyperattn::cuda

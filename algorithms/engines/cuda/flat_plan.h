@@ -1,0 +1,59 @@
+// A plan's pointers and visits laid out for kernels. Made on the host, uploaded once a call; nothing here
+// needs a device, so that tests walk it entry by entry on any machine.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "algorithms/engines/cuda/flat_types.h"
+#include "algorithms/plan.h"
+#include "algorithms/problem.h"
+
+namespace hyperattn::cuda {
+
+/// The tiles of one phase, and where its passes, lists, visits and entries begin.
+struct FlatPhase {
+  int64_t first_tile = 0;
+  int64_t last_tile = 0;
+  int64_t first_pass = 0;
+  int64_t first_list = 0;
+  int64_t first_visit = 0;
+  int64_t first_entry = 0;
+  bool has_query_terms = false;
+};
+
+struct FlatPlan {
+  std::vector<FlatPhase> phases;
+  std::vector<FlatPass> passes;
+  std::vector<FlatList> lists;
+  std::vector<FlatVisit> visits;
+  std::vector<FlatPack> packs;
+  std::vector<FlatEntry> entries;
+  std::vector<FlatTile> tiles;
+  std::vector<int32_t> integers;                ///< orders of rows, and exclusions
+  std::vector<float> numbers;                   ///< weights, factors, moments
+  std::vector<const SyntheticKeys*> synthetic;  ///< in the order of their stacked rows
+  int64_t synthetic_rows = 0;
+  bool has_signed_weights = false;
+};
+
+/// O(size of the plan). The plan must outlive the result where it has synthetic keys.
+[[nodiscard]] FlatPlan flatten(const AttentionProblem& problem, const Plan& plan);
+
+/// What the gradient of keys and values of one phase needs: blocks of ranks with all that visits them, and
+/// for every key row (key head · n_k + row) the scratch rows that add up to its gradient, in a fixed order.
+struct KeyWork {
+  std::vector<KeyJob> jobs;
+  std::vector<KeyItem> items;
+  std::vector<int64_t> rows;        ///< key rows with a gradient in this phase, increasing
+  std::vector<int64_t> part_begin;  ///< rows.size() + 1 offsets into parts
+  std::vector<KeyPart> parts;
+  int64_t slots = 0;
+};
+
+/// `flat` is the plan's; `phase` a number of its phases. A block with many visits is cut into several jobs,
+/// so that all of a card has work. O(size of the phase).
+[[nodiscard]] KeyWork invert(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat,
+                             int64_t phase);
+
+}  // namespace hyperattn::cuda

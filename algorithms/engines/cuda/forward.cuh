@@ -1,0 +1,183 @@
+// The forward pass of one phase: a block of four warps for each tile of query rows.
+#pragma once
+
+#include "algorithms/engines/cuda/row_tile.cuh"
+
+namespace hyperattn::cuda {
+
+template <int K>
+struct ForwardShared {
+  int64_t query_row[kTileRows];
+  ChunkShared<K> chunk;
+};
+
+template <class T, int K>
+__host__ __device__ constexpr int64_t forward_shared_bytes(int head_dim, int value_dim) {
+  return static_cast<int64_t>(sizeof(ForwardShared<K>)) +
+         static_cast<int64_t>(sizeof(T)) *
+             ((kTileRows + K) * tile_stride<T>(head_dim) + K * tile_stride<T>(value_dim));
+}
+
+/// The running state of the two rows of a thread. Sums are the thread's own part until `combine`.
+template <int C>
+struct RunningRows {
+  float maximum[2];
+  double sum[2];
+  double absolute[2];
+  double linear[2];
+  float out[C][4];
+};
+
+template <int C>
+__device__ __forceinline__ void load_state(const RowState& state, const int64_t* query_row,
+                                           const OwnRows& own, int stride, RunningRows<C>& run) {
+  const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const bool mine = own.there[h];
+    const int64_t row = mine ? query_row[own.row[h]] : 0;
+    run.maximum[h] = mine ? state.maximum[row] : minus_infinity();
+    run.sum[h] = mine && t == 0 ? state.sum[row] : 0;
+    run.absolute[h] = mine && t == 0 && state.absolute != nullptr ? state.absolute[row] : 0;
+    run.linear[h] = 0;
+#pragma unroll
+    for (int c = 0; c < C; ++c)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int column = c * 8 + 2 * t + e;
+        run.out[c][2 * h + e] =
+            mine && state.out != nullptr && column < stride ? state.out[row * stride + column] : 0;
+      }
+  }
+}
+
+__device__ __forceinline__ double sum_of_four(double value) {
+  value += __shfl_xor_sync(0xffffffffU, value, 1);
+  return value + __shfl_xor_sync(0xffffffffU, value, 2);
+}
+
+template <int C>
+__device__ __forceinline__ void store_state(const RowState& state, const int64_t* query_row,
+                                            const OwnRows& own, int stride, const RunningRows<C>& run) {
+  const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const double sum = sum_of_four(run.sum[h]);
+    const double absolute = sum_of_four(run.absolute[h]);
+    const double linear = sum_of_four(run.linear[h]);
+    if (!own.there[h]) continue;
+    const int64_t row = query_row[own.row[h]];
+    if (t == 0) {
+      state.maximum[row] = run.maximum[h];
+      state.sum[row] = sum;
+      if (state.absolute != nullptr) state.absolute[row] = absolute;
+      if (state.linear != nullptr) state.linear[row] = linear;
+    }
+    if (state.out == nullptr) continue;
+#pragma unroll
+    for (int c = 0; c < C; ++c)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int column = c * 8 + 2 * t + e;
+        if (column < stride) state.out[row * stride + column] = run.out[c][2 * h + e];
+      }
+  }
+}
+
+/// Raises the maxima to those of the scores, which become weights times N; sums follow.
+template <class T, int K, int C>
+__device__ __forceinline__ void add_scores(float (&x)[K / 8][4], const ChunkShared<K>& chunk,
+                                           const ChunkTraits& traits, RunningRows<C>& run) {
+  const int t = static_cast<int>(threadIdx.x) % 4;
+  const bool with_signs = traits.list->numerator != kNone;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    float most = run.maximum[h];
+#pragma unroll
+    for (int n = 0; n < K / 8; ++n) most = fmaxf(most, fmaxf(x[n][2 * h], x[n][2 * h + 1]));
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffU, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffU, most, 2));
+    const float reference = most > minus_infinity() ? most : 0;
+    const float kept = exp2f(run.maximum[h] - reference);
+    run.maximum[h] = most;
+    float sum = 0;
+    float absolute = 0;
+#pragma unroll
+    for (int n = 0; n < K / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int slot = n * 8 + 2 * t + e;
+        const float weight = power_of_two<T>(x[n][2 * h + e] - reference);
+        sum += with_signs ? weight * chunk.denominator[slot] : weight;
+        absolute += with_signs ? weight * fabsf(chunk.denominator[slot]) : weight;
+        x[n][2 * h + e] = with_signs ? weight * chunk.numerator[slot] : weight;
+      }
+    run.sum[h] = run.sum[h] * static_cast<double>(kept) + static_cast<double>(sum);
+    run.absolute[h] = run.absolute[h] * static_cast<double>(kept) + static_cast<double>(absolute);
+    run.linear[h] = run.linear[h] * static_cast<double>(kept) +
+                    (traits.list->linear != 0 ? static_cast<double>(sum) : 0.0);
+#pragma unroll
+    for (int c = 0; c < C; ++c) {
+      run.out[c][2 * h] *= kept;
+      run.out[c][2 * h + 1] *= kept;
+    }
+  }
+}
+
+/// C · 8 columns of values at most.
+template <class T, int K, int C>
+__global__ void __launch_bounds__(kThreads, blocks_at_once<T>(8 * C))
+    forward_kernel(ForwardArguments arguments) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  auto& shared = *reinterpret_cast<ForwardShared<K>*>(memory);
+  const int d = arguments.inputs.head_dim;
+  const int d_v = arguments.inputs.value_dim;
+  const int query_stride = tile_stride<T>(d);
+  const int value_stride = tile_stride<T>(d_v);
+  T* queries = reinterpret_cast<T*>(memory + sizeof(ForwardShared<K>));
+  T* keys = queries + kTileRows * query_stride;
+  T* values = keys + K * query_stride;
+  const PlanArrays& plan = arguments.plan;
+  const InputArrays& inputs = arguments.inputs;
+  const FlatTile tile = plan.tiles[arguments.first_tile + blockIdx.x];
+  const FlatPass pass = plan.passes[tile.pass];
+  const bool with_values = arguments.state.out != nullptr;
+
+  find_rows(tile, pass, plan.integers, shared.query_row);
+  __syncthreads();
+  gather_rows(queries, query_stride, static_cast<const T*>(inputs.query), d, shared.query_row, kTileRows, d);
+  const OwnRows own = own_rows(tile, pass);
+  RunningRows<C> run;
+  load_state(arguments.state, shared.query_row, own, d_v, run);
+  float cap[2];
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+    cap[h] = arguments.score_cap != nullptr && own.there[h]
+                 ? arguments.score_cap[shared.query_row[own.row[h]]]
+                 : -minus_infinity();
+  unsigned capped = 0;
+
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  ChunkWalk<K> walk(plan, tile, pass, arguments.score_cap != nullptr);
+  for (ChunkTraits traits; walk.next(shared.chunk, traits);) {
+    __syncthreads();
+    const bool synthetic = traits.list->synthetic != 0;
+    gather_rows(keys, query_stride, static_cast<const T*>(synthetic ? inputs.synthetic_key : inputs.key), d,
+                shared.chunk.row, K, d);
+    if (with_values)
+      gather_rows(values, value_stride,
+                  static_cast<const T*>(synthetic ? inputs.synthetic_value : inputs.value), d_v,
+                  shared.chunk.row, K, d_v);
+    __syncthreads();
+    float x[K / 8][4];
+    rows_times_rows<T, K / 8>(x, queries + warp * kWarpRows * query_stride, keys, query_stride, d);
+    weigh_scores<K>(x, shared.chunk, traits, own, pass.triangular != 0, inputs.scale, cap, plan.numbers,
+                    [&] { ++capped; });
+    add_scores<T, K, C>(x, shared.chunk, traits, run);
+    if (with_values) add_weights_times_rows<T, K / 8, C>(run.out, x, values, value_stride, d_v);
+  }
+  store_state(arguments.state, shared.query_row, own, d_v, run);
+  if (arguments.capped != nullptr && capped > 0) atomicAdd(arguments.capped, capped);
+}
+
+}  // namespace hyperattn::cuda
