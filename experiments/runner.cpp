@@ -33,6 +33,16 @@ void check_mask_file(const InputPoint& point, const Case& grid_case) {
                                    point.shapes->key.rows));
 }
 
+/// Throws Error(environment) for the first case whose engine cannot run on this machine.
+void check_engines(const Grid& grid) {
+  for (const Case& grid_case : grid.cases) {
+    const Engine& engine = grid_case.backend->engine();
+    if (const std::string missing = engine.available(); !missing.empty())
+      fail_environment("engine '" + engine.name() + "' of backend '" + grid_case.backend->name() + "' " +
+                       missing);
+  }
+}
+
 /// Reads input and mask files whole, so that a bad value in one is found before anything runs.
 void check_files(const ExperimentConfig& config, const Grid& grid, const RunOptions& options) {
   std::set<const InputPoint*> checked;
@@ -158,6 +168,7 @@ int run_experiment(const RunOptions& options) {
     print_plan(config, grid, run, options);
     return 0;
   }
+  check_engines(grid);
   run.provenance = describe_session(options);
   ResultStore store(output, run, what_if_existing(options));
   if (options.pin) pin_threads();

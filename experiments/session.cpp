@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "algorithms/kernels/instruction_set.h"
+#include "algorithms/registry.h"
 #include "core/machine.h"
 #include "core/parallel.h"
 #include "experiments/shell_command.h"
@@ -34,6 +35,11 @@ AttributeMap describe_session(const RunOptions& options) {
   provenance["threads"] = static_cast<int64_t>(thread_count());
   provenance["pinned"] = options.pin;
   provenance["fma_peak_gflops"] = measure_fma_peak_gflops(thread_count());
+  for (const Engine* engine : all_engines())
+    if (engine->device() != default_engine().device())
+      provenance[engine->device()] = engine->available().empty()
+                                         ? engine->machine()
+                                         : "none: engine " + engine->name() + " " + engine->available();
   provenance["command_line"] = shell_command(options.call);
   std::string warnings;
   for (const std::string& warning : noise_warnings(machine, build_info(), thread_count())) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <memory>
 #include <new>
 #include <optional>
@@ -32,6 +33,7 @@ struct SharedProblem {
   AttentionInputs inputs;
   Tensor<float> output_gradient;  ///< empty unless gradients are timed
   AttentionProblem problem;
+  std::map<std::string, std::unique_ptr<BoundProblem>> bound;  ///< by engine, device and precision
 };
 
 /// A case on its way to a row.
@@ -169,15 +171,29 @@ void read_mask(Job& job, const AttentionProblem& problem) {
   job.context.mask = &*job.mask;
 }
 
-/// One call as it is timed, checked afterwards.
-CallResult call_backend(const Job& job, const SharedProblem& shared) {
+std::string ground(const Job& job) {
+  return job.grid_case->backend->ground(job.grid_case->parameters);
+}
+
+/// The inputs where the job's engine computes, which all jobs of an input point on that engine share.
+const BoundProblem& bound_problem(const Job& job, SharedProblem& shared) {
   const Backend& backend = *job.grid_case->backend;
+  auto& bound = shared.bound[backend.engine().name() + " " + ground(job)];
+  if (!bound) bound = backend.bind(shared.problem, job.context.parameters);
+  return *bound;
+}
+
+/// One call as it is timed, checked afterwards. Copying between host and card is not part of its time.
+CallResult call_backend(const Job& job, SharedProblem& shared) {
+  const Backend& backend = *job.grid_case->backend;
+  const BoundProblem& bound = bound_problem(job, shared);
   CallResult call;
   const Stopwatch watch;
-  call.state = backend.forward(shared.problem, job.context);
+  call.state = backend.forward(bound, job.context);
   if (times_backward(job))
-    call.gradients = backend.backward(shared.problem, job.context, call.state, shared.output_gradient.view());
-  call.seconds = watch.seconds();
+    call.gradients = backend.backward(bound, job.context, call.state, shared.output_gradient.view());
+  call.seconds = watch.seconds() - call.state.result.diagnostics.transfer_seconds();
+  if (call.gradients) call.seconds -= call.gradients->diagnostics.transfer_seconds();
   check_result(call.state.result);
   if (call.gradients) check_gradients(*call.gradients);
   return call;
@@ -193,7 +209,7 @@ void record_diagnostics(Job& job, const Diagnostics& diagnostics, int64_t peak_b
 }
 
 /// The first call, which is not timed: its result feeds the measures and its buffers are counted.
-void measure(const TrialPlan& plan, Job& job, const SharedProblem& shared, ExactQuantities& exact,
+void measure(const TrialPlan& plan, Job& job, SharedProblem& shared, ExactQuantities& exact,
              const OnStep& on_step) {
   const auto inputs = static_cast<int64_t>(input_bytes(*plan.point->shapes));
   read_mask(job, shared.problem);
@@ -213,7 +229,7 @@ void measure(const TrialPlan& plan, Job& job, const SharedProblem& shared, Exact
   }
 }
 
-void time_once(Job& job, const SharedProblem& shared) {
+void time_once(Job& job, SharedProblem& shared) {
   const CallResult call = call_backend(job, shared);
   const auto repeat = static_cast<int64_t>(job.seconds.size());
   job.seconds.push_back(call.seconds);
@@ -222,7 +238,8 @@ void time_once(Job& job, const SharedProblem& shared) {
     job.record.add_timing(stage, repeat, seconds);
   if (!call.gradients) return;
   double backward = 0;
-  for (const auto& [stage, seconds] : call.gradients->diagnostics.stage_seconds) backward += seconds;
+  for (const auto& [stage, seconds] : call.gradients->diagnostics.stage_seconds)
+    if (stage != stage_name(Stage::transfer)) backward += seconds;
   job.record.add_timing(stage_name(Stage::backward), repeat, backward);
 }
 
@@ -236,7 +253,7 @@ bool wants_repeat(const TimingConfig& timing, const Job& job) {
 
 /// Repeats in interleaved order, so that a slow change of the machine's speed meets all backends alike: round
 /// r begins with job r (modulo their number).
-void time_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, const SharedProblem& shared,
+void time_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, SharedProblem& shared,
                const OnStep& on_step) {
   const TimingConfig& timing = plan.config->timing;
   for (const auto& job : jobs)
@@ -253,10 +270,6 @@ void time_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, c
     }
     if (!any) return;
   }
-}
-
-std::string ground(const Job& job) {
-  return job.grid_case->backend->ground(job.grid_case->parameters);
 }
 
 /// Of those on the device and in the precision of `of`.
@@ -296,6 +309,15 @@ bool is_timing(const MeasureEntry& entry) {
   return entry.measure->name() == "timing";
 }
 
+/// The default engine, unless a case has another device: then what is exact is computed there, too.
+const Engine& engine_of_exact_quantities(const std::vector<std::unique_ptr<Job>>& jobs) {
+  for (const auto& job : jobs) {
+    const Engine& engine = job->grid_case->backend->engine();
+    if (engine.device() != default_engine().device() && engine.available().empty()) return engine;
+  }
+  return default_engine();
+}
+
 void run_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, const OnStep& on_step) {
   SharedProblem shared;
   Job inputs;  // stands for the making of the inputs, which no case is charged for
@@ -305,7 +327,7 @@ void run_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, co
     return;
   }
   {
-    ExactQuantities exact(shared.problem, default_engine(), plan.config->seed,
+    ExactQuantities exact(shared.problem, engine_of_exact_quantities(jobs), plan.config->seed,
                           static_cast<uint32_t>(plan.trial));
     for (const auto& job : jobs)
       attempt(*job, plan.case_timeout, [&] { measure(plan, *job, shared, exact, on_step); });

@@ -10,6 +10,7 @@
 #include <iostream>
 #include <new>
 
+#include "algorithms/registry.h"
 #include "core/cancel.h"
 #include "core/error.h"
 #include "core/machine.h"
@@ -32,6 +33,7 @@ namespace {
 constexpr int kUsageError = 2;
 constexpr int kInterrupted = 130;
 constexpr int kMaxThreads = 1024;
+constexpr int kMaxDevice = 1023;
 
 /// All options of all subcommands; the one that was named is run.
 struct Arguments {
@@ -41,6 +43,7 @@ struct Arguments {
   AttendOptions attend;
   TrainOptions train;
   int threads = 0;
+  int device = 0;
   std::vector<std::string> model_arguments;
   std::string capture;
   std::string logits;
@@ -54,11 +57,15 @@ struct Arguments {
   bool force_merge = false;
 };
 
-void add_threads(CLI::App& command, Arguments& arguments) {
+void add_machine(CLI::App& command, Arguments& arguments) {
   command
       .add_option("--threads", arguments.threads,
                   "Threads to use (default: one for each processor that this process may use)")
       ->check(CLI::Range(1, kMaxThreads));
+  command
+      .add_option("--device", arguments.device,
+                  "Of several GPUs the one that engines compute on, counted from 0 (default: 0)")
+      ->check(CLI::Range(0, kMaxDevice));
 }
 
 /// CLI11's own check takes NaN, and prints the largest double as a limit.
@@ -91,7 +98,7 @@ void add_run(CLI::App& program, Arguments& arguments) {
   command.add_flag("--dry-run", run.dry_run, "Show what would run and what it would cost, and stop");
   command.add_option("--shard", arguments.shard,
                      "I/N: run only the input points I, I+N, I+2N, ...; `merge` joins the results");
-  add_threads(command, arguments);
+  add_machine(command, arguments);
   command.add_flag("--pin", run.pin, "Bind each thread to a core of its own");
   command
       .add_option("--case-timeout", run.case_timeout,
@@ -116,7 +123,7 @@ void add_attend(CLI::App& program, Arguments& arguments) {
       "--keep-type", attend.keep_type,
       "Write /out and the gradients in the types of /inputs/v, q and k, such as bfloat16, not as float32");
   command.add_flag("--force", attend.force, "Replace an existing output");
-  add_threads(command, arguments);
+  add_machine(command, arguments);
 }
 
 void add_train(CLI::App& program, Arguments& arguments) {
@@ -130,7 +137,7 @@ void add_train(CLI::App& program, Arguments& arguments) {
                      "backend=NAME (required), its parameters, seed (0)" + names);
   command.add_option("-o,--output", train.output, "Also write the loss of every step to this CSV file");
   command.add_flag("--force", train.force, "Replace an existing output");
-  add_threads(command, arguments);
+  add_machine(command, arguments);
 }
 
 void add_language_model(CLI::App& program, Arguments& arguments) {
@@ -163,7 +170,7 @@ void add_language_model(CLI::App& program, Arguments& arguments) {
   for (CLI::Option* alone : {capture, logits})
     for (CLI::Option* other : {output, resume, dry_run}) alone->excludes(other);
   capture->excludes(group)->excludes(logits);
-  add_threads(command, arguments);
+  add_machine(command, arguments);
 }
 
 void add_information_commands(CLI::App& program, Arguments& arguments) {
@@ -176,7 +183,7 @@ void add_information_commands(CLI::App& program, Arguments& arguments) {
   list.add_flag("--schema", arguments.schema,
                 "Print the configuration's JSON Schema instead (list lm --schema: of hyperattn lm)");
   CLI::App& describe = *program.add_subcommand("describe", "Print machine, build and instruction-set levels");
-  add_threads(describe, arguments);
+  add_machine(describe, arguments);
 }
 
 int run_language_model_command(Arguments& arguments) {
@@ -221,7 +228,10 @@ bool computes(const std::string& command) {
 
 int run_named_command(const CLI::App& program, Arguments& arguments) {
   const std::string name = program.get_subcommands().front()->get_name();
-  if (computes(name)) set_up_threads(arguments.threads);
+  if (computes(name)) {
+    set_up_threads(arguments.threads);
+    for (const Engine* engine : all_engines()) engine->choose_device(arguments.device);
+  }
   if (name == "run") {
     const InterruptHandler interrupts;
     arguments.run.shard = parse_shard(arguments.shard);

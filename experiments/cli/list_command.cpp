@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "algorithms/backend.h"
+#include "algorithms/registry.h"
 #include "experiments/cli/commands.h"
 #include "experiments/config/registry.h"
 #include "experiments/config/schema.h"
@@ -97,6 +98,9 @@ void list_backends() {
     std::cout << "    can: " << abilities(*backend) << "\n";
     print_parameters(backend->parameters());
   }
+  for (const Engine* engine : all_engines())
+    if (const std::string missing = engine->available(); !missing.empty())
+      std::cout << "  Not here: engine " << engine->name() << " " << missing << "\n";
 }
 
 void list_inputs() {
