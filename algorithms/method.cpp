@@ -55,6 +55,8 @@ ForwardState run_planned(const Engine& engine, const BoundProblem& bound, Planne
   seen.collisions = notes.collisions;
   seen.clipped_share = notes.clipped_share;
   seen.floored_share = notes.floored_share;
+  seen.drawn_keys = notes.drawn_keys;
+  seen.ceiling_share = notes.ceiling_share;
   return state;
 }
 

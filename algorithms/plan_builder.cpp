@@ -63,16 +63,22 @@ PassBuilder& PassBuilder::visit_all(int32_t list) {
   return visit(list, 0, pass_.lists[static_cast<size_t>(list)].order.count);
 }
 
-PassBuilder& PassBuilder::visit_all_except(int32_t list, const std::vector<int32_t>& excluded) {
+PassBuilder& PassBuilder::visit_except(int32_t list, int64_t begin, int64_t end,
+                                       const std::vector<int32_t>& excluded) {
   assert(open_);
   Visit visit;
   visit.list = list;
-  visit.end = pass_.lists[static_cast<size_t>(list)].order.count;
+  visit.begin = begin;
+  visit.end = end;
   visit.excluded_begin = static_cast<int64_t>(pass_.excluded.size());
   pass_.excluded.insert(pass_.excluded.end(), excluded.begin(), excluded.end());
   visit.excluded_end = static_cast<int64_t>(pass_.excluded.size());
   pass_.visits.push_back(visit);
   return *this;
+}
+
+PassBuilder& PassBuilder::visit_all_except(int32_t list, const std::vector<int32_t>& excluded) {
+  return visit_except(list, 0, pass_.lists[static_cast<size_t>(list)].order.count, excluded);
 }
 
 PassBuilder& PassBuilder::visit_segment(int32_t list, int32_t segment, const std::vector<RowEntry>& entries) {

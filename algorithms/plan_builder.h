@@ -33,7 +33,8 @@ class PassBuilder {
   /// The open group attends to ranks [begin, end) of a list; or to all of them.
   PassBuilder& visit(int32_t list, int64_t begin, int64_t end);
   PassBuilder& visit_all(int32_t list);
-  /// The same without the given ranks (increasing).
+  /// The same without the given ranks (increasing, within what is visited).
+  PassBuilder& visit_except(int32_t list, int64_t begin, int64_t end, const std::vector<int32_t>& excluded);
   PassBuilder& visit_all_except(int32_t list, const std::vector<int32_t>& excluded);
   /// Single positions of the open group (increasing) attend to a segment of a list.
   PassBuilder& visit_segment(int32_t list, int32_t segment, const std::vector<RowEntry>& entries);

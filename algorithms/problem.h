@@ -75,6 +75,8 @@ struct Diagnostics {
   int64_t guarded_rows = 0;    ///< rows whose signed denominator vanished: out = 0, lse = −∞, no gradient
   double clipped_share = NAN;  ///< ApproxD: share of sampled unmasked entries capped by C_i
   double floored_share = NAN;  ///< ApproxD: share of rows lifted to τ/κ
+  double drawn_keys = NAN;     ///< residual clt_sample: keys drawn for a row of a node, mean
+  double ceiling_share = NAN;  ///< residual clt_sample: share of rows that wanted more than sample_size keys
   /// By stage name; adds up to the call's wall time.
   std::map<std::string, double> stage_seconds;
 

@@ -15,6 +15,7 @@
 
 #define HYPERATTN_RESIDUALS(ENTRY) \
   ENTRY(sample)                    \
+  ENTRY(clt_sample)                \
   ENTRY(centroids)                 \
   ENTRY(calibrated_centroids)      \
   ENTRY(linear_centroids)          \

@@ -25,6 +25,7 @@ enum class Purpose : uint32_t {
   output_gradient,
   centroid,
   query_moves,
+  base_sample,
 };
 
 /// The random numbers of one (seed, purpose, trial, head, node). Cheap to copy; all members are const and

@@ -206,6 +206,8 @@ void record_diagnostics(Job& job, const Diagnostics& diagnostics, int64_t peak_b
   job.entries = static_cast<double>(diagnostics.entries);
   if (!std::isnan(diagnostics.clipped_share)) row.set_number("clipped_share", diagnostics.clipped_share);
   if (!std::isnan(diagnostics.floored_share)) row.set_number("floored_share", diagnostics.floored_share);
+  if (!std::isnan(diagnostics.drawn_keys)) row.set_number("drawn_keys", diagnostics.drawn_keys);
+  if (!std::isnan(diagnostics.ceiling_share)) row.set_number("ceiling_share", diagnostics.ceiling_share);
 }
 
 /// The first call, which is not timed: its result feeds the measures and its buffers are counted.

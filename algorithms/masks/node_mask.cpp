@@ -158,6 +158,22 @@ NodeMask pattern_mask(const AttentionNode& node, const HeavyMask::Pattern& patte
   return pattern.indptr.empty() ? mask_of_blocks(node, pattern.blocks) : mask_of_rows(node, pattern);
 }
 
+int64_t held_keys(const NodeMask& mask, const MaskGroup& group) {
+  int64_t keys = 0;
+  for (int64_t r = group.first_range; r < group.last_range; ++r) {
+    const RankRange& range = mask.ranges[static_cast<size_t>(r)];
+    keys += range.end - range.begin;
+  }
+  return keys;
+}
+
+bool holds(const NodeMask& mask, const MaskGroup& group, int64_t rank) {
+  const auto first = mask.ranges.begin() + group.first_range;
+  const auto last = mask.ranges.begin() + group.last_range;
+  const auto range = std::partition_point(first, last, [rank](const RankRange& r) { return r.end <= rank; });
+  return range != last && range->begin <= rank;
+}
+
 void append_masked_samples(const NodeMask& mask, const MaskGroup& group,
                            const std::vector<int32_t>& sample_ranks, std::vector<int32_t>& places) {
   auto next = sample_ranks.begin();

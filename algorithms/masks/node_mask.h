@@ -53,6 +53,10 @@ struct NodeMask {
 /// The part of the caller's mask that lies in the node. Consecutive rows with the same pattern share a group.
 [[nodiscard]] NodeMask pattern_mask(const AttentionNode& node, const HeavyMask::Pattern& pattern);
 
+/// How many keys the group holds, and whether the key of a rank is one of them.
+[[nodiscard]] int64_t held_keys(const NodeMask& mask, const MaskGroup& group);
+[[nodiscard]] bool holds(const NodeMask& mask, const MaskGroup& group, int64_t rank);
+
 /// Appends the places in `sample_ranks` (increasing, repeats allowed) that lie in the group's ranges.
 void append_masked_samples(const NodeMask& mask, const MaskGroup& group,
                            const std::vector<int32_t>& sample_ranks, std::vector<int32_t>& places);

@@ -135,6 +135,7 @@ std::string check_sparse(const AttentionProblem& shapes, const Parameters& param
   const int64_t key_count = shapes.key_count();
   if (shapes.window > 0) return "cannot honour a window of keys; only exact attention can";
   if (std::string wrong = choice.mask->check(parameters); !wrong.empty()) return wrong;
+  if (std::string wrong = choice.residual->check(parameters); !wrong.empty()) return wrong;
   if (choice.sample_size > key_count && choice.residual->counts_keys())
     return "sample_size must be at most the number of keys, " + std::to_string(key_count) + ", but is " +
            std::to_string(choice.sample_size);
@@ -214,6 +215,7 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   planned.masks = std::make_shared<const NodeMasks>(std::move(tree), std::move(nodes), std::move(masks));
   book_planning(seconds, planned.notes);
   planned.notes.collisions = count_excluded(*planned.plan);
+  residual_planner->report(planned.notes);
   return planned;
 }
 

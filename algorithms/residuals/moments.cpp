@@ -8,15 +8,6 @@
 namespace hyperattn {
 namespace {
 
-int64_t masked_keys(const NodeMask& mask, const MaskGroup& group) {
-  int64_t keys = 0;
-  for (int64_t r = group.first_range; r < group.last_range; ++r) {
-    const RankRange& range = mask.ranges[static_cast<size_t>(r)];
-    keys += range.end - range.begin;
-  }
-  return keys;
-}
-
 Pass moments_pass(const BoundProblem& bound, const HeadNode& place, const NodeMask& mask) {
   PassBuilder pass(bound.problem(), place.head, place.node.number, mask.queries);
   const bool has_mask = !mask.ranges.empty();
@@ -24,7 +15,7 @@ Pass moments_pass(const BoundProblem& bound, const HeadNode& place, const NodeMa
   bool wanted = false;
   for (size_t g = 0; g < mask.groups.size(); ++g) {
     const MaskGroup& group = mask.groups[g];
-    const int64_t outside = place.node.key_count() - masked_keys(mask, group);
+    const int64_t outside = place.node.key_count() - held_keys(mask, group);
     pass.group(group.begin, group.end);
     if (has_mask) masked.visit(g, pass);
     pass.visit_moments(outside);

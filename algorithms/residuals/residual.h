@@ -32,6 +32,8 @@ class ResidualPlanner {
   /// The passes of node i: the mask's entries with weight 1, and what stands for all other keys. Each pass is
   /// in a phase of its own, in this order. Different nodes in parallel.
   [[nodiscard]] virtual std::vector<Pass> passes(size_t i, const NodeMask& mask) const = 0;
+  /// Adds what the passes of all nodes, once made, have to tell.
+  virtual void report(Diagnostics& /*notes*/) const {}
 };
 
 class Residual {
@@ -43,6 +45,8 @@ class Residual {
   /// Those that have effect only with this residual.
   [[nodiscard]] virtual const std::vector<ParameterSpec>& parameters() const = 0;
 
+  /// Empty if the parameters go together; else what is wrong.
+  [[nodiscard]] virtual std::string check(const Parameters&) const { return {}; }
   /// Whether runs of keys must lie in or out of a row's mask (Mask::whole_blocks).
   [[nodiscard]] virtual bool needs_whole_blocks() const { return false; }
   /// Empty if its plans have a gradient; else why not, to follow the method's name.

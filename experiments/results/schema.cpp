@@ -192,6 +192,10 @@ std::vector<ColumnSpec> make_columns() {
   columns.parameter("spectrum");
   columns.figure("query_moves");
   columns.fact("baseline_engine", kText, kOutcome, "the engine of baseline_backend");
+  columns.figure(FigureSpec{"drawn_keys", "clt_sample: keys drawn for a row of a node, mean"}, kFigure);
+  columns.figure(
+      FigureSpec{"ceiling_share", "clt_sample: share of rows that wanted more keys than sample_size"},
+      kFigure);
   columns.others();
   return columns.take();
 }

@@ -46,7 +46,7 @@ TEST_CASE("with by_bucket, changes of later rows leave the bits of earlier rows"
   const ProblemSize size{n, n, 16, 8, 1, 2, true};
   for (const std::string& buckets : kBuckets)
     for (const std::string residual : {"sample", "centroids", "calibrated_centroids", "linear_centroids",
-                                       "moments", "columns+centroids", "none"}) {
+                                       "moments", "columns+centroids", "none", "clt_sample"}) {
       RandomProblem p(size, 3, 2);
       const ForwardState before = run_backend("hyper", p.problem, by_bucket(buckets, residual));
       const RandomProblem other(size, 4, 2);

@@ -1,6 +1,7 @@
 // Ways to plan, to call backends and to look into plans that several tests share.
 #pragma once
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
@@ -58,6 +59,17 @@ inline PlannedCall planned(const std::string& backend, const AttentionProblem& p
 /// The masks of a call of `lsh` or `hyper`.
 inline std::shared_ptr<const NodeMasks> node_masks(const AttentionProblem& problem, const Call& call) {
   return plan_node_masks(*bound_of(problem), call, nullptr);
+}
+
+/// The last `rows` rows of every head.
+inline Tensor<float> last_rows(const Tensor<float>& tensor, int64_t rows) {
+  TensorShape shape = tensor.shape();
+  shape.rows = rows;
+  Tensor<float> last(shape);
+  for (int64_t head = 0; head < shape.matrices(); ++head)
+    std::copy_n(tensor.matrix(head).row(tensor.shape().rows - rows), rows * shape.dim,
+                last.matrix(head).data);
+  return last;
 }
 
 inline Plan plan_of(Pass pass) {

@@ -50,17 +50,6 @@ bool is_exact(const Variant& variant) {
   return backend_named(variant.backend).method().name() == "exact";
 }
 
-/// The last `rows` rows of every head.
-Tensor<float> last_rows(const Tensor<float>& tensor, int64_t rows) {
-  TensorShape shape = tensor.shape();
-  shape.rows = rows;
-  Tensor<float> last(shape);
-  for (int64_t head = 0; head < shape.matrices(); ++head)
-    std::copy_n(tensor.matrix(head).row(tensor.shape().rows - rows), rows * shape.dim,
-                last.matrix(head).data);
-  return last;
-}
-
 TEST_CASE("causal with fewer queries: exact attention has the last rows of the square problem, bit for bit") {
   const int64_t n = 300;
   RandomProblem square({n, n, 16, 8, 1, 2, true});
