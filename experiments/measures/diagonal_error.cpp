@@ -45,7 +45,8 @@ void fill_head(MeasureContext& context, int64_t head, FigureRow& row) {
   context.add_norm(head, softmax_norm);
   row.figures["epsilon_diagonal"] = difference.value / softmax_norm.value;
   row.figures["error_lse"] = ratio.abs().maxCoeff<Eigen::PropagateNaN>();
-  row.figures["epsilon_rows"] = value_of_most_rows(error.abs());
+  row.figures["epsilon_rows"] =
+      value_of_most_rows(ratio.unaryExpr([](double x) { return std::abs(std::expm1(-x)); }));
   set_norm_figures(context, head, row);
 }
 

@@ -79,6 +79,7 @@ TEST_CASE("every parameter column tells two cases apart", "[results]") {
         if (column.name == "mask_path") row.set_text("mask", "file");
         if (column.name == "min_seq_len") row.set_integer("causal", 1);
         if (column.name == "column_share") row.set_text("residual", "columns+centroids");
+        if (column.name == "precision") row.set_text("engine", "cuda");
         if (column.name.rfind("clt_", 0) == 0 || column.name == "base_sample")
           row.set_text("residual", "clt_sample");
         if (column.name.rfind("approx_", 0) == 0 || column.name == "clip_constant")
