@@ -41,6 +41,8 @@ class HashDirections {
   explicit HashDirections(DenseMatrix<double> directions);
 
   [[nodiscard]] int bits() const { return bits_; }
+  /// Of drawn directions: in groups of 8 of them, d × 8 each, zeros beyond the last; empty for given ones.
+  [[nodiscard]] const Buffer<float>& packed() const { return packed_; }
   /// Codes of rows [begin, end). 2·d·r FLOPs a row, in a fixed order of operations: the same bits on every
   /// instruction set and for any number of threads.
   void hash(MatrixView<const float> rows, int64_t begin, int64_t end, uint32_t* codes) const;

@@ -6,6 +6,7 @@
 #include <iostream>
 
 #include "algorithms/check_plan.h"
+#include "algorithms/primitives/sort_lsh.h"
 #include "core/error.h"
 #include "plain_attention.h"
 #include "tests/algorithms/plan_checks.h"
@@ -300,6 +301,44 @@ TEST_CASE("cuda: given denominators, caps and transposed products, which measure
         const AttentionResult without = engine().forward(*bound, plan, only_sums);
         CHECK(without.out.shape().size() == 0);
         CHECK(largest_difference(without.lse, engine().forward(*bound, plan, {}).lse) == 0);
+      }
+    }
+}
+
+TEST_CASE("cuda: hash and sort on the card give the host's order, and methods the host's plans", "[cuda]") {
+  if (skipped()) return;
+  for (const std::string precision : kPrecisions)
+    for (const ProblemSize& size : {ProblemSize{1, 3, 5, 5}, ProblemSize{5000, 3001, 64, 16, 1, 3},
+                                    ProblemSize{700, 700, 100, 16, 2, 2, true, 1}}) {
+      const RoundedProblem p(size, precision);
+      const auto bound = bound_in(precision, p.problem);
+      for (const int64_t buckets : {2, 128, 256, 512, 1 << 17})
+        for (const BucketOrder order : {BucketOrder::gray, BucketOrder::reference}) {
+          const HashDirections directions(RandomStream(7, Purpose::other), size.head_dim, hash_bits(buckets));
+          std::vector<SortRequest> requests;
+          for (int64_t head = 0; head < p.problem.heads(); ++head) {
+            requests.push_back({p.problem.query.matrix(head), 3, &directions, nullptr, 0, true});
+            requests.push_back({p.problem.keys_of(head), 0, &directions, nullptr, 0, head % 2 == 0});
+          }
+          const auto seen = bound->sort_by_bucket(requests, buckets, order, nullptr);
+          const auto expected = sort_by_bucket(requests, buckets, order, nullptr);
+          INFO(precision << ", " << to_string(size) << ", " << buckets << " buckets");
+          REQUIRE(seen.size() == expected.size());
+          for (size_t r = 0; r < seen.size(); ++r) {
+            CHECK((seen[r].order == expected[r].order));
+            CHECK((seen[r].ranks == expected[r].ranks));
+          }
+        }
+      for (const Variant& variant : variants()) {
+        const Backend& backend = backend_named(variant.backend);
+        const Call call = call_for(variant.backend, variant.settings);
+        if (!backend.check(p.problem, call.parameters).empty()) continue;
+        INFO(precision << ", " << to_string(variant) << ", " << to_string(size));
+        const DoubleResult here = run_plan_in_double(p.problem, *backend.method().plan(*bound, call).plan);
+        const DoubleResult host =
+            run_plan_in_double(p.problem, *backend.method().plan(*bound_of(p.problem), call).plan);
+        CHECK(largest_difference(here.out, host.out) == 0);
+        CHECK(largest_difference(here.lse, host.lse) == 0);
       }
     }
 }

@@ -89,6 +89,11 @@ void check(int error, const char* doing) {
   fail_environment(lasting.empty() ? sentence : lasting);
 }
 
+std::mutex& one_call() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 Device::Device() {
   const int device = chosen_device();
   check(cudaSetDevice(device), "choosing the GPU");

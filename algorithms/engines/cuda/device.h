@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,6 +38,9 @@ struct DeviceFacts {
 /// Throws Error(environment) with the CUDA error's words if `error` (a cudaError_t) is one. An error that the
 /// card does not recover from makes every later call fail with the same sentence.
 void check(int error, const char* doing);
+
+/// Calls share one stream and its memory: one at a time.
+[[nodiscard]] std::mutex& one_call();
 
 /// Makes the card of this process current for the calling thread, and its stream.
 class Device {
@@ -119,6 +123,9 @@ class DeviceArray {
   }
   void download(T* target) const {
     if (size_ > 0) detail::download(target, data_, size_ * bytes_of_one());
+  }
+  void download_part(T* target, int64_t first, int64_t count) const {
+    if (count > 0) detail::download(target, data_ + first, count * bytes_of_one());
   }
 
  private:

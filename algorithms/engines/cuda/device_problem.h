@@ -57,6 +57,12 @@ class DeviceProblem final : public BoundProblem {
         key_(problem.key, precision, "keys"),
         value_(problem.value, precision, "values") {}
 
+  [[nodiscard]] std::vector<std::string> device_primitives() const override { return {"sort_by_bucket"}; }
+  /// Of the rows as they were rounded. Random buckets, and directions that a replay gives, are the host's.
+  [[nodiscard]] std::vector<SortedRows> sort_by_bucket(const std::vector<SortRequest>& requests,
+                                                       int64_t bucket_count, BucketOrder order,
+                                                       SortSeconds* seconds) const override;
+
   [[nodiscard]] Precision precision() const { return precision_; }
   [[nodiscard]] const DeviceInput& query() const { return query_; }
   [[nodiscard]] const DeviceInput& key() const { return key_; }

@@ -17,12 +17,6 @@
 namespace hyperattn::cuda {
 namespace {
 
-/// Calls share one stream and its memory: one at a time.
-std::mutex& one_call() {
-  static std::mutex mutex;
-  return mutex;
-}
-
 const DeviceProblem& on_device(const BoundProblem& bound) {
   return dynamic_cast<const DeviceProblem&>(bound);
 }
