@@ -94,6 +94,20 @@ PassBuilder& PassBuilder::visit_segment(int32_t list, int32_t segment, const std
   return *this;
 }
 
+PassBuilder& PassBuilder::visit_segments(int32_t list, const std::vector<int64_t>& begins,
+                                         std::vector<RowEntry> entries) {
+  assert(open_);
+  const auto offset = static_cast<int64_t>(pass_.row_entries.size());
+  for (size_t t = 0; t + 1 < begins.size(); ++t)
+    if (begins[t] < begins[t + 1])
+      pass_.row_visits.push_back({list, static_cast<int32_t>(t), offset + begins[t], offset + begins[t + 1]});
+  if (offset == 0)
+    pass_.row_entries = std::move(entries);
+  else
+    pass_.row_entries.insert(pass_.row_entries.end(), entries.begin(), entries.end());
+  return *this;
+}
+
 PassBuilder& PassBuilder::visit_moments(int64_t keys) {
   assert(open_);
   pass_.groups.back().moment_keys = keys;

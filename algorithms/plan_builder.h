@@ -38,6 +38,9 @@ class PassBuilder {
   PassBuilder& visit_all_except(int32_t list, const std::vector<int32_t>& excluded);
   /// Single positions of the open group (increasing) attend to a segment of a list.
   PassBuilder& visit_segment(int32_t list, int32_t segment, const std::vector<RowEntry>& entries);
+  /// The same for all segments of a list: segment t has entries [begins[t], begins[t + 1]).
+  PassBuilder& visit_segments(int32_t list, const std::vector<int64_t>& begins,
+                              std::vector<RowEntry> entries);
   /// The open group attends to the pass's moments, which stand for `keys` keys.
   PassBuilder& visit_moments(int64_t keys);
 

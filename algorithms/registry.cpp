@@ -5,7 +5,8 @@
 #define HYPERATTN_METHODS(ENTRY) \
   ENTRY(exact)                   \
   ENTRY(lsh)                     \
-  ENTRY(hyper)
+  ENTRY(hyper)                   \
+  ENTRY(tree)
 
 #define HYPERATTN_MASKS(ENTRY) \
   ENTRY(sort_lsh)              \

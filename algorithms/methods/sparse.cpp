@@ -55,19 +55,6 @@ std::vector<ParameterSpec> parameters_of(const std::string& choice, const std::v
   return specs;
 }
 
-/// Books wall time in the proportions of what the nodes took, each on some thread.
-void share_out(double wall, const std::vector<PlanningSeconds>& spent, PlanningSeconds& seconds) {
-  double sort = 0;
-  double draw = 0;
-  for (const PlanningSeconds& node : spent) {
-    sort += node.sort;
-    draw += node.draw;
-  }
-  const double sort_share = sort + draw > 0 ? sort / (sort + draw) : 0;
-  seconds.sort += wall * sort_share;
-  seconds.draw += wall * (1 - sort_share);
-}
-
 std::unique_ptr<ResidualPlanner> plan_residual(const BoundProblem& bound, const Call& call,
                                                const SparseChoice& choice, const std::vector<HeadNode>& nodes,
                                                PlanningSeconds& seconds) {
@@ -261,6 +248,18 @@ double estimate_sparse_bytes(const AttentionProblem& shapes, const Parameters& p
   const SparseChoice choice(parameters);
   return static_cast<double>(shapes.heads()) * choice.mask->bytes(static_cast<double>(shapes.query_count()),
                                                                   static_cast<double>(shapes.key_count()));
+}
+
+void share_out(double wall, const std::vector<PlanningSeconds>& spent, PlanningSeconds& seconds) {
+  double sort = 0;
+  double draw = 0;
+  for (const PlanningSeconds& node : spent) {
+    sort += node.sort;
+    draw += node.draw;
+  }
+  const double sort_share = sort + draw > 0 ? sort / (sort + draw) : 0;
+  seconds.sort += wall * sort_share;
+  seconds.draw += wall * (1 - sort_share);
 }
 
 void book_planning(const PlanningSeconds& seconds, Diagnostics& notes) {

@@ -65,6 +65,9 @@ class NodeMasks final : public PlannedMasks {
 /// Bytes that planning holds.
 [[nodiscard]] double estimate_sparse_bytes(const AttentionProblem& shapes, const Parameters& parameters);
 
+/// Books wall time in the proportions of what the nodes took, each on some thread.
+void share_out(double wall, const std::vector<PlanningSeconds>& spent, PlanningSeconds& seconds);
+
 /// Books planning seconds by stage.
 void book_planning(const PlanningSeconds& seconds, Diagnostics& notes);
 

@@ -43,6 +43,12 @@ std::vector<Variant> variants() {
                 {"query_blocks", std::string("by_bucket")},
                 {"residual", std::string("calibrated_centroids")}});
   add("hyper", {{"estimator", std::string("theory")}});
+  for (const char* tail : {"none", "plain", "corrected"})
+    all.push_back({"tree",
+                   {{"levels", IntegerList{16, 4}},
+                    {"beams", IntegerList{2, 3}},
+                    {"min_seq_len", int64_t{16}},
+                    {"tail", std::string(tail)}}});
   return all;
 }
 

@@ -1,0 +1,42 @@
+// The beam that a query row walks through a tree of keys: which segments it opens, and which it leaves aside.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "algorithms/primitives/key_tree.h"
+
+namespace hyperattn {
+
+struct BeamRequest {
+  MatrixView<const float> queries;  ///< the node's query rows
+  float scale = 1;
+  const KeyTree* tree = nullptr;
+  const std::vector<SegmentMeans>* means = nullptr;  ///< by level
+  std::vector<int64_t> beams;                        ///< by level: segments that a row opens
+  bool spread = true;      ///< the gate contains the spread of scores within a segment, else the mean alone
+  int64_t key_budget = 0;  ///< 0: the last beam counts segments; else keys, for segments of unequal size
+};
+
+/// The segments that rows open, by level: those of row i at level t are
+/// opened[t][i·width[t] …], increasing, ended by −1 where there are fewer than width[t].
+struct BeamChoice {
+  std::vector<int64_t> width;
+  std::vector<std::vector<int32_t>> opened;
+
+  [[nodiscard]] const int32_t* row(size_t level, int64_t i) const {
+    return opened[level].data() + i * width[level];
+  }
+};
+
+/// All segments of the first level are active; of each level's active ones a row opens those of largest gate
+///   s·q·k̄ + h(√v),  h(σ) = τ(σ − τ/2),  τ = min(σ, √(2 ln N)),  v = s²·Σ_c q_c²·δ_c · r
+/// (equal ones: the smaller number), whose children are active on the next level. A row's choice depends on
+/// nothing but the row and the tree. Costs the first level's segments and the children of opened ones, half
+/// an entry each.
+[[nodiscard]] BeamChoice choose_segments(const BeamRequest& request);
+
+/// s²·Σ_c q_c²·variance_c.
+[[nodiscard]] float score_variance(const float* query, float scale, const std::vector<float>& variance);
+
+}  // namespace hyperattn
