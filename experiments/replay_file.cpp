@@ -116,7 +116,9 @@ Replay read_replay(const Hdf5File& file, const TensorShape& query, const TensorS
   for (const std::string& name : file.children("/replay")) {
     const int64_t rows = node_rows(name);
     if (rows < 0) continue;
-    const int64_t row_limit = causal ? std::min(rows, key.rows) : key.rows;
+    // A causal node has at most as many keys as positions in its second half, of which fewer queries leave
+    // some.
+    const int64_t row_limit = causal && query.rows >= key.rows ? std::min(rows, key.rows) : key.rows;
     replay.samples[rows] = read_samples(file, "/replay/" + name, query, sample_size, causal, row_limit);
   }
   if (!causal && replay.samples.count(query.rows) == 0)

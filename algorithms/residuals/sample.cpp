@@ -37,11 +37,13 @@ std::vector<int32_t> replayed_rows(const ResidualRequest& request, size_t index)
   if (static_cast<int64_t>(samples.rows.size()) != heads * samples.nodes * samples.count)
     fail_input(name + " must hold " + std::to_string(heads) + " heads of " + std::to_string(samples.nodes) +
                " nodes, but hold " + std::to_string(samples.rows.size()) + " indices");
-  // Numbered from the start of the sequence among the nodes of this many query rows.
+  // Numbered from the start of the sequence among the nodes of this many query rows; where there are fewer
+  // queries than keys, nodes can have the same ones.
+  const auto place = [](const AttentionNode& node) { return std::pair(node.query_begin, node.key_begin); };
   const int64_t number =
       std::count_if(request.nodes.begin(), request.nodes.end(), [&](const HeadNode& other) {
         return other.head == wanted.head && other.node.query_count() == rows &&
-               other.node.query_begin < wanted.node.query_begin;
+               place(other.node) < place(wanted.node);
       });
   if (number >= samples.nodes)
     fail_input(name + " hold " + std::to_string(samples.nodes) + " nodes, but node " +

@@ -29,6 +29,15 @@ def causal_parts(begin, end, min_seq_len):
     return leaves + more_leaves, nodes + [(begin, middle, end)] + more_nodes
 
 
+def seen_nodes(rows, keys, min_seq_len):
+    """(begin, middle, end, row) of the cross nodes that have query rows: row `row` of the queries stands at key position
+    max(middle, keys - rows), the first of the node's second half that has one."""
+    for begin, middle, end in causal_parts(0, keys, min_seq_len)[1]:
+        first = max(middle, keys - rows)
+        if first < end:
+            yield begin, middle, end, first - (keys - rows)
+
+
 def node_parts(q, k, v, drawn, case):
     """What the rows of an unmasked node see: [(scores with their log-weights, values)]."""
     scores = case["scale"] * q @ k.T
@@ -57,21 +66,22 @@ def replayed(q, k, v, samples, case):
         for i, row in enumerate(rows):
             of_row[row] += [(scores[i], values) for scores, values in parts]
 
-    leaves, nodes = causal_parts(0, len(q), case["min_seq_len"]) if case["causal"] else ([], [])
-    for begin, end in leaves:
-        for row in range(begin, end):
-            add([row], [(case["scale"] * q[row : row + 1] @ k[begin : row + 1].T, v[begin : row + 1])])
+    offset = len(k) - len(q)  # of the key position over the row
+    for begin, end in causal_parts(0, len(k), case["min_seq_len"])[0] if case["causal"] else []:
+        for row in range(max(begin - offset, 0), end - offset):
+            seen = slice(begin, row + offset + 1)
+            add([row], [(case["scale"] * q[row : row + 1] @ k[seen].T, v[seen])])
     used = {}
-    for begin, middle, end in nodes:
-        keys, values = k[begin:middle], v[begin:middle]
+    for begin, middle, end, row in seen_nodes(len(q), len(k), case["min_seq_len"]) if case["causal"] else []:
+        keys, values, rows = k[begin:middle], v[begin:middle], range(row, end - offset)
         if end - middle < case["min_seq_len"]:
-            add(range(middle, end), [(case["scale"] * q[middle:end] @ keys.T, values)])
+            add(rows, [(case["scale"] * q[rows] @ keys.T, values)])
             continue
-        number = used[end - middle] = used.get(end - middle, -1) + 1
-        add(range(middle, end), node_parts(q[middle:end], keys, values, samples[end - middle][number] if samples else None, case))
+        number = used[len(rows)] = used.get(len(rows), -1) + 1
+        add(rows, node_parts(q[rows], keys, values, samples[len(rows)][number] if samples else None, case))
     if not case["causal"]:
         add(range(len(q)), node_parts(q, k, v, samples[len(q)][0] if samples else None, case))
-    rows = [merged(parts) for parts in of_row]
+    rows = [merged(parts) if parts else (np.zeros(v.shape[1]), -np.inf) for parts in of_row]
     return np.array([out for out, _ in rows]), np.array([lse for _, lse in rows])
 
 
@@ -92,10 +102,11 @@ def make_case(seed=1, batch=1, heads=2, rows=256, keys=None, dim=16, value_dim=N
     assert case["projections"].shape[1] == bits
     samples = {}
     if sample_size:
-        whole = [(0, keys, keys + rows)]
-        for begin, middle, end in causal_parts(0, rows, min_seq_len)[1] if causal else whole:
+        whole = [(0, keys, keys + rows, 0)]
+        for begin, middle, end, row in seen_nodes(rows, keys, min_seq_len) if causal else whole:
+            count = end - (keys - rows) - row if causal else rows
             if not causal or end - middle >= min_seq_len:
-                samples.setdefault(end - middle, []).append(random.integers(0, middle - begin, (batch, heads, sample_size)))
+                samples.setdefault(count, []).append(random.integers(0, middle - begin, (batch, heads, sample_size)))
     results = [[replayed(q[b, h], k[b, h], v[b, h], {n: [one[b, h] for one in nodes] for n, nodes in samples.items()}, case)
                 for h in range(heads)] for b in range(batch)]  # fmt: skip
     case.update(zip("qkv", tensors), samples={n: np.stack(nodes, axis=2) for n, nodes in samples.items()},
