@@ -80,6 +80,19 @@ double node_entries(const AttentionNode& node, const SparseChoice& choice, const
 
 }  // namespace
 
+ParameterSpec sink_parameter() {
+  return integer_parameter("sink_keys", "the first keys, exact for every row and left out of everything else")
+      .between(0, kMaxRows)
+      .by_default(int64_t{0});
+}
+
+std::string check_sinks(const AttentionProblem& shapes, const Parameters& parameters) {
+  const int64_t sinks = parameters.integer("sink_keys");
+  if (sinks <= shapes.key_count()) return {};
+  return "sink_keys must be at most the number of keys, " + std::to_string(shapes.key_count()) + ", but is " +
+         std::to_string(sinks);
+}
+
 std::vector<ParameterSpec> mask_parameters(const std::vector<const Mask*>& masks) {
   std::vector<ParameterSpec> specs = {choice_of("mask", "which entries are computed exactly", masks)};
   for (ParameterSpec& spec : parameters_of("mask", masks)) specs.push_back(std::move(spec));
@@ -88,6 +101,7 @@ std::vector<ParameterSpec> mask_parameters(const std::vector<const Mask*>& masks
           .between(1, kMaxRows)
           .by_default(2048)
           .only_with("causal", {true}));
+  specs.push_back(sink_parameter());
   return specs;
 }
 
@@ -101,7 +115,8 @@ std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*
           .by_default(256)
           .not_with("residual", {"none"})
           .or_with("estimator", {"theory"}),
-      choice_of("residual", "what stands for the keys outside the mask", residuals).only_with("estimator", {"residual"})};
+      choice_of("residual", "what stands for the keys outside the mask", residuals)
+          .only_with("estimator", {"residual"})};
   for (ParameterSpec& spec : parameters_of("residual", residuals))
     specs.push_back(spec.not_with("sample_size", {0}));
   return specs;
@@ -110,7 +125,8 @@ std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*
 SparseChoice::SparseChoice(const Parameters& parameters)
     : mask(find_mask(parameters.text("mask"))),
       residual(&residual_none()),
-      min_seq_len(parameters.integer("min_seq_len")) {
+      min_seq_len(parameters.integer("min_seq_len")),
+      sink_keys(parameters.integer("sink_keys")) {
   if (!parameters.has("residual")) return;
   sample_size = parameters.integer("sample_size");
   if (sample_size > 0) residual = find_residual(parameters.text("residual"));
@@ -123,6 +139,7 @@ std::string check_sparse(const AttentionProblem& shapes, const Parameters& param
   if (shapes.window > 0) return "cannot honour a window of keys; only exact attention can";
   if (std::string wrong = choice.mask->check(parameters); !wrong.empty()) return wrong;
   if (std::string wrong = choice.residual->check(parameters); !wrong.empty()) return wrong;
+  if (std::string wrong = check_sinks(shapes, parameters); !wrong.empty()) return wrong;
   if (choice.sample_size > key_count && choice.residual->counts_keys())
     return "sample_size must be at most the number of keys, " + std::to_string(key_count) + ", but is " +
            std::to_string(choice.sample_size);
@@ -167,7 +184,7 @@ Plan NodeMasks::unmasked(const AttentionProblem& problem) const {
 std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, const Call& call,
                                                  PlanningSeconds* seconds) {
   const SparseChoice choice(call.parameters);
-  NodeTree tree = nodes_of(bound.problem(), choice.min_seq_len);
+  NodeTree tree = choice.tree(bound.problem());
   std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
   const auto planner = choice.mask->plan({bound, call, nodes, choice.residual->needs_ranks(), seconds});
   const Stopwatch watch;
@@ -179,7 +196,7 @@ std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, cons
 
 PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   const SparseChoice choice(call.parameters);
-  NodeTree tree = nodes_of(bound.problem(), choice.min_seq_len);
+  NodeTree tree = choice.tree(bound.problem());
   std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
   PlanningSeconds seconds;
   const auto mask_planner = choice.mask->plan({bound, call, nodes, choice.residual->needs_ranks(), &seconds});
@@ -213,6 +230,11 @@ Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const 
   for (int64_t head = 0; head < problem.heads(); ++head)
     for (size_t i = 0; i < tree.leaves.size(); ++i)
       plan.add(leaf_pass(problem, head, tree.leaves[i], static_cast<int64_t>(i)));
+  for (const std::vector<AttentionNode>& level : tree.sinks) {
+    plan.phase(0);
+    for (int64_t head = 0; head < problem.heads(); ++head)
+      for (const AttentionNode& node : level) plan.add(exact_node_pass(problem, head, node));
+  }
   size_t deepest = 0;
   for (const std::vector<Pass>& own : passes) deepest = std::max(deepest, own.size());
   for (const std::vector<AttentionNode>& level : tree.levels) {
@@ -233,11 +255,14 @@ Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const 
 double estimate_sparse_entries(const AttentionProblem& shapes, const Parameters& parameters) {
   const SparseChoice choice(parameters);
   double entries = 0;
-  const NodeTree tree = nodes_of(shapes, choice.min_seq_len);
+  const NodeTree tree = choice.tree(shapes);
   for (const CausalLeaf& leaf : tree.leaves) {
     const auto rows = static_cast<double>(leaf.end - leaf.begin);
     entries += rows * (rows + 1) / 2;
   }
+  for (const auto& level : tree.sinks)
+    for (const AttentionNode& node : level)
+      entries += node_entries(node, choice, parameters, shapes.head_dim());
   for (const auto& level : tree.levels)
     for (const AttentionNode& node : level)
       entries += node_entries(node, choice, parameters, shapes.head_dim());

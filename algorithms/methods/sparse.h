@@ -13,7 +13,12 @@
 
 namespace hyperattn {
 
-/// The parameter `mask` with the given choices, and those of each mask; then `min_seq_len`.
+/// The keys that every row sees exactly, whatever the method does with the others.
+[[nodiscard]] ParameterSpec sink_parameter();
+/// Empty if there are as many keys; else what is wrong.
+[[nodiscard]] std::string check_sinks(const AttentionProblem& shapes, const Parameters& parameters);
+
+/// The parameter `mask` with the given choices, and those of each mask; then `min_seq_len` and `sink_keys`.
 [[nodiscard]] std::vector<ParameterSpec> mask_parameters(const std::vector<const Mask*>& masks);
 /// `sample_size`, `residual` with the given choices, and the parameters of each residual.
 [[nodiscard]] std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*>& residuals);
@@ -25,6 +30,11 @@ struct SparseChoice {
   const Residual* residual = nullptr;
   int64_t sample_size = 0;
   int64_t min_seq_len = 0;
+  int64_t sink_keys = 0;
+
+  [[nodiscard]] NodeTree tree(const AttentionProblem& problem) const {
+    return nodes_of(problem, min_seq_len, sink_keys);
+  }
 
   explicit SparseChoice(const Parameters& parameters);
 };
@@ -51,11 +61,11 @@ class NodeMasks final : public PlannedMasks {
 [[nodiscard]] std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, const Call& call,
                                                                PlanningSeconds* seconds);
 
-/// Leaves and small nodes exactly, every other node by its mask and its residual.
+/// Leaves, sinks and small nodes exactly, every other node by its mask and its residual.
 [[nodiscard]] PlannedCall plan_sparse(const BoundProblem& bound, const Call& call);
 
-/// A plan of leaves, exact nodes, and the passes of approximated nodes (in the order of `nodes`; each node's
-/// passes are in phases of their own).
+/// A plan of leaves, sinks, exact nodes, and the passes of approximated nodes (in the order of `nodes`; each
+/// node's passes are in phases of their own).
 [[nodiscard]] Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree,
                                  const std::vector<HeadNode>& nodes, std::vector<std::vector<Pass>> passes);
 

@@ -28,6 +28,7 @@ struct TreeChoice {
   bool spread;
   std::string order;
   int64_t min_seq_len;
+  int64_t sink_keys;
 
   explicit TreeChoice(const Parameters& parameters)
       : sizes(parameters.integers("levels")),
@@ -35,7 +36,8 @@ struct TreeChoice {
         tail(parameters.text("tail")),
         spread(parameters.text("gate") == "mean_spread"),
         order(parameters.text("order")),
-        min_seq_len(parameters.integer("min_seq_len")) {}
+        min_seq_len(parameters.integer("min_seq_len")),
+        sink_keys(parameters.integer("sink_keys")) {}
 
   [[nodiscard]] bool is_corrected() const { return tail == "corrected"; }
   [[nodiscard]] bool has_tail() const { return tail != "none"; }
@@ -70,7 +72,8 @@ std::vector<ParameterSpec> declared_parameters() {
       integer_parameter("min_seq_len", "segments of at most this many rows are exact leaves of the recursion")
           .between(1, kMostKeys)
           .by_default(2048)
-          .only_with("causal", {true})};
+          .only_with("causal", {true}),
+      sink_parameter()};
 }
 
 /// The order of a node's keys, and the means of its segments by level.
@@ -365,7 +368,7 @@ class TreeMethod final : public DescribedMethod {
              to_string(ParameterValue(choice.beams));
     if (choice.has_clusters() && choice.sizes.size() != 1)
       return "order: kmeans has one level, but levels are " + levels;
-    return {};
+    return check_sinks(shapes, parameters);
   }
   [[nodiscard]] std::string no_gradient(const Parameters& parameters) const override {
     if (!TreeChoice(parameters).is_corrected()) return {};
@@ -375,12 +378,15 @@ class TreeMethod final : public DescribedMethod {
   [[nodiscard]] double estimated_entries(const AttentionProblem& shapes,
                                          const Parameters& parameters) const override {
     const TreeChoice choice(parameters);
-    const NodeTree tree = nodes_of(shapes, choice.min_seq_len);
+    const NodeTree tree = nodes_of(shapes, choice.min_seq_len, choice.sink_keys);
     double entries = 0;
     for (const CausalLeaf& leaf : tree.leaves) {
       const auto rows = static_cast<double>(leaf.end - leaf.begin);
       entries += rows * (rows + 1) / 2;
     }
+    for (const auto& level : tree.sinks)
+      for (const AttentionNode& node : level)
+        entries += static_cast<double>(node.query_count() * node.key_count());
     for (const auto& level : tree.levels)
       for (const AttentionNode& node : level)
         entries +=
@@ -414,7 +420,7 @@ class TreeMethod final : public DescribedMethod {
  private:
   static PlannedCall plan_nodes(const BoundProblem& bound, const Call& call, bool whole) {
     const TreeChoice choice(call.parameters);
-    NodeTree tree = nodes_of(bound.problem(), choice.min_seq_len);
+    NodeTree tree = nodes_of(bound.problem(), choice.min_seq_len, choice.sink_keys);
     std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
     std::vector<std::vector<Pass>> passes(nodes.size());
     std::vector<KeyTree> keys(nodes.size());

@@ -50,6 +50,25 @@ void drop_without_rows(int64_t offset, CausalTree& tree) {
   drop(tree.levels, [](const std::vector<AttentionNode>& level) { return level.empty(); });
 }
 
+// Takes the first keys out of the approximated nodes. Nodes of a level have rows of their own.
+void take_sinks(int64_t sink_keys, NodeTree& tree) {
+  for (std::vector<AttentionNode>& level : tree.levels) {
+    std::vector<AttentionNode> sinks;
+    for (AttentionNode& node : level) {
+      if (node.exact || node.key_begin >= sink_keys) continue;
+      if (node.key_end <= sink_keys) {
+        node.exact = true;
+        continue;
+      }
+      sinks.push_back(node);
+      sinks.back().key_end = sink_keys;
+      sinks.back().exact = true;
+      node.key_begin = sink_keys;
+    }
+    if (!sinks.empty()) tree.sinks.push_back(std::move(sinks));
+  }
+}
+
 }  // namespace
 
 CausalTree causal_tree(int64_t rows, int64_t positions, int64_t min_seq_len) {
@@ -73,10 +92,17 @@ AttentionNode whole_problem(int64_t query_count, int64_t key_count) {
   return node;
 }
 
-NodeTree nodes_of(const AttentionProblem& problem, int64_t min_seq_len) {
-  if (!problem.causal) return {{}, {{whole_problem(problem.query_count(), problem.key_count())}}};
-  CausalTree tree = causal_tree(problem.query_count(), problem.key_count(), min_seq_len);
-  return {std::move(tree.leaves), std::move(tree.levels)};
+NodeTree nodes_of(const AttentionProblem& problem, int64_t min_seq_len, int64_t sink_keys) {
+  NodeTree nodes;
+  if (problem.causal) {
+    CausalTree tree = causal_tree(problem.query_count(), problem.key_count(), min_seq_len);
+    nodes.leaves = std::move(tree.leaves);
+    nodes.levels = std::move(tree.levels);
+  } else {
+    nodes.levels = {{whole_problem(problem.query_count(), problem.key_count())}};
+  }
+  take_sinks(sink_keys, nodes);
+  return nodes;
 }
 
 std::vector<HeadNode> approximated_nodes(const NodeTree& tree, int64_t heads) {

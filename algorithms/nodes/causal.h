@@ -52,8 +52,12 @@ struct CausalTree {
 struct NodeTree {
   std::vector<CausalLeaf> leaves;  ///< causal only
   std::vector<std::vector<AttentionNode>> levels;
+  /// Sinks: the rows of each node that lost keys to them, against these keys; nodes that share rows apart.
+  std::vector<std::vector<AttentionNode>> sinks;
 };
-[[nodiscard]] NodeTree nodes_of(const AttentionProblem& problem, int64_t min_seq_len);
+/// The first `sink_keys` keys leave the approximated nodes and are exact for all rows that may see them; a
+/// node without other keys becomes exact.
+[[nodiscard]] NodeTree nodes_of(const AttentionProblem& problem, int64_t min_seq_len, int64_t sink_keys = 0);
 
 /// A node of one head.
 struct HeadNode {

@@ -144,7 +144,7 @@ double theory_entries(const AttentionProblem& shapes, const Parameters& paramete
 Plan value_sample_plan(const BoundProblem& bound, const Call& call) {
   const AttentionProblem& problem = bound.problem();
   const SparseChoice choice(call.parameters);
-  const NodeTree tree = nodes_of(problem, choice.min_seq_len);
+  const NodeTree tree = choice.tree(problem);
   const std::vector<HeadNode> nodes = approximated_nodes(tree, problem.heads());
   std::vector<std::vector<double>> norms;
   for (int64_t head = 0; head < problem.key_heads(); ++head)
@@ -176,8 +176,8 @@ PlannedCall plan_theory(const BoundProblem& bound, const Call& call) {
   seconds.draw += watch.seconds();
   book_planning(seconds, planned.notes);
   watch.restart();
-  Denominators denominators = denominators_of(bound, nodes_of(problem, choice.min_seq_len), std::move(nodes),
-                                              approx_options(call.parameters));
+  Denominators denominators =
+      denominators_of(bound, choice.tree(problem), std::move(nodes), approx_options(call.parameters));
   planned.notes.stage_seconds[stage_name(Stage::approx_d)] += watch.seconds();
   planned.masks = masks;
   planned.denominators = given_denominators(problem, *planned.plan, std::move(denominators.log_values));

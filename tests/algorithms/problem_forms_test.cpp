@@ -49,6 +49,14 @@ std::vector<Variant> variants() {
                     {"beams", IntegerList{2, 3}},
                     {"min_seq_len", int64_t{16}},
                     {"tail", std::string(tail)}}});
+  add("lsh", {{"sink_keys", int64_t{5}}});
+  all.push_back({"tree",
+                 {{"levels", IntegerList{16, 4}},
+                  {"beams", IntegerList{2, 3}},
+                  {"min_seq_len", int64_t{16}},
+                  {"sink_keys", int64_t{5}}}});
+  add("hyper", {{"sink_keys", int64_t{5}}});
+  add("hyper", {{"sink_keys", int64_t{20}}, {"residual", std::string("centroids")}});
   return all;
 }
 
