@@ -34,6 +34,8 @@ class RowChoices {
   /// For `rows` rows of a group and `places` places of a stretch; nothing is chosen.
   RowChoices(int64_t rows, int64_t places);
 
+  [[nodiscard]] int64_t places() const { return places_; }
+
   void choose(int64_t row, int64_t place) {
     words_[static_cast<size_t>(row * segments_ + place / kSegmentKeys)] |=
         static_cast<uint16_t>(1U << (place % kSegmentKeys));

@@ -1,3 +1,5 @@
+#include "algorithms/masks/band.h"
+
 #include <algorithm>
 #include <limits>
 
@@ -17,9 +19,8 @@ class BandMask final : public DescribedMask {
                   .by_default(128)}}) {}
 
   [[nodiscard]] double keys(const AttentionNode& node, const Parameters& parameters) const override {
-    if (node.level > 0) return 0;  // most rows of a cross node are far from its keys
-    const double width = 2 * static_cast<double>(parameters.integer("band_width")) + 1;
-    return std::min(static_cast<double>(node.key_count()), width);
+    return band_keys(static_cast<double>(node.key_count()), node.level,
+                     static_cast<double>(parameters.integer("band_width")));
   }
 
   [[nodiscard]] std::unique_ptr<MaskPlanner> plan(const MaskRequest& request) const override {
@@ -31,6 +32,18 @@ class BandMask final : public DescribedMask {
 };
 
 }  // namespace
+
+ParameterSpec window_parameter() {
+  return integer_parameter("window",
+                           "keys at most this far from the row's own are exact beside the mask's; 0: none")
+      .between(0, std::numeric_limits<int32_t>::max())
+      .by_default(int64_t{0});
+}
+
+double band_keys(double node_keys, int level, double width) {
+  if (level > 0) return 0;  // most rows of a cross node are far from its keys
+  return std::min(node_keys, 2 * width + 1);
+}
 
 const Mask& mask_band() {
   static const BandMask mask;

@@ -57,6 +57,8 @@ class Mask {
   [[nodiscard]] virtual std::string check(const Parameters&) const { return {}; }
   /// Whether a row's mask is a whole number of blocks of ranks, so that runs of keys lie in or out of it.
   [[nodiscard]] virtual bool whole_blocks(const Parameters&) const { return false; }
+  /// Whether masks have further ones, so that rows of a group differ (NodeMask::further).
+  [[nodiscard]] virtual bool is_union(const Parameters&) const { return false; }
   /// Whether a row's mask depends on nothing but this row and the keys.
   [[nodiscard]] virtual bool rows_are_independent(const Parameters&) const { return false; }
   /// Whether the mask is the caller's own (Call::mask), read from the file that these parameters name.

@@ -33,6 +33,9 @@ struct NodeMask {
   std::vector<int32_t> key_ranks;  ///< key row − node.key_begin → rank; empty: the same number
   std::vector<MaskGroup> groups;   ///< in order of positions; together they cover all positions
   std::vector<RankRange> ranges;
+  /// Masks of the same node in other orders, without further ones of their own: a row holds the keys of all
+  /// of them, each once (mask_union.h).
+  std::vector<NodeMask> further;
 
   [[nodiscard]] int64_t rank_of(int64_t node_key) const {
     return key_ranks.empty() ? node_key : key_ranks[static_cast<size_t>(node_key)];

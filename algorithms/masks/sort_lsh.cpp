@@ -19,8 +19,11 @@
 namespace hyperattn {
 namespace {
 
-// Where the random buckets of keys start; queries use the numbers below.
+// Where the random buckets of keys start; queries use the numbers below. Rounds are as far apart again.
 constexpr uint64_t kKeyBuckets = uint64_t{1} << 32;
+constexpr uint64_t kRoundBuckets = uint64_t{1} << 33;
+
+constexpr int64_t kMostRounds = 64;
 
 enum class Buckets { lsh, random, kmeans };
 
@@ -32,6 +35,7 @@ struct Options {
   bool centre_keys;
   bool query_blocks_by_bucket;
   bool banded;
+  int64_t rounds;
 
   explicit Options(const Parameters& parameters)
       : bucket_count(parameters.integer("bucket_count")),
@@ -43,7 +47,8 @@ struct Options {
                                                          : Buckets::lsh),
         centre_keys(parameters.boolean("centre_keys")),
         query_blocks_by_bucket(rows_keep_to_their_buckets(parameters)),
-        banded(parameters.text("blocks") == "banded") {}
+        banded(parameters.text("blocks") == "banded"),
+        rounds(buckets == Buckets::kmeans ? 1 : parameters.integer("hash_rounds")) {}
 
   /// What the sort of all nodes at once cannot do: other bucket numbers, and other blocks for queries.
   [[nodiscard]] bool goes_node_by_node() const {
@@ -73,6 +78,11 @@ std::vector<ParameterSpec> declared_parameters() {
       query_blocks_parameter(),
       choice_parameter("blocks", {"aligned", "banded"},
                        "blocks of equal ranks, or windows centred on tiles of 128 queries"),
+      integer_parameter("hash_rounds",
+                        "independent rounds of sorting: a row holds the keys of all its blocks, each once")
+          .between(1, kMostRounds)
+          .by_default(int64_t{1})
+          .only_with("buckets", {"lsh", "random"}),
   };
 }
 
@@ -93,24 +103,31 @@ class NodeDirections {
     if (options.buckets != Buckets::lsh) return;
     const AttentionProblem& problem = request.bound.problem();
     if (const Replay* replay = request.call.replay; replay != nullptr) {
+      if (options.rounds > 1)
+        fail_usage("hash_rounds must be 1 for a replay, which holds the directions of one round, but is " +
+                   std::to_string(options.rounds));
       check_replay_directions(problem, *replay, options.bucket_count);
       directions_.emplace_back(replay->projections);
       return;
     }
-    directions_.resize(request.nodes.size());
+    rounds_ = static_cast<size_t>(options.rounds);
+    directions_.resize(request.nodes.size() * rounds_);
     for_each_node(request.nodes, [&](size_t i) {
-      directions_[i] = HashDirections(node_stream(request.call, Purpose::hash, request.nodes[i]),
-                                      problem.head_dim(), hash_bits(options.bucket_count));
+      for (size_t round = 0; round < rounds_; ++round)
+        directions_[i * rounds_ + round] =
+            HashDirections(node_stream(request.call, Purpose::hash, request.nodes[i]), problem.head_dim(),
+                           hash_bits(options.bucket_count), static_cast<int64_t>(round));
     });
   }
 
   /// Null where buckets are not hashed.
-  [[nodiscard]] const HashDirections* of(size_t i) const {
+  [[nodiscard]] const HashDirections* of(size_t i, int64_t round) const {
     if (directions_.empty()) return nullptr;
-    return &directions_[directions_.size() == 1 ? 0 : i];
+    return &directions_[directions_.size() == 1 ? 0 : i * rounds_ + static_cast<size_t>(round)];
   }
 
  private:
+  size_t rounds_ = 1;
   std::vector<HashDirections> directions_;
 };
 
@@ -124,21 +141,12 @@ class SortedTogether final : public MaskPlanner {
     std::vector<RandomStream> buckets;
     for (const HeadNode& node : request.nodes)
       buckets.push_back(node_stream(request.call, Purpose::bucket, node));
-    const std::vector<SortRequest> sorts = requests_of(request, options, directions, buckets);
     spent.hash += watch.seconds();
-    std::vector<SortedRows> sorted =
-        request.bound.sort_by_bucket(sorts, options.bucket_count, options.bucket_order, &spent);
-    watch.restart();
-    for_each_node(request.nodes, [&](size_t i) {
-      const AttentionNode& node = request.nodes[i].node;
-      const auto blocks = options.banded
-                              ? banded_blocks(node.query_count(), node.key_count(), options.block_size)
-                              : aligned_blocks(node.query_count(), node.key_count(), options.block_size);
-      masks_[i] = sorted_mask(std::move(sorted[2 * i]), std::move(sorted[2 * i + 1]), blocks);
-    });
+    for (int64_t round = 0; round < options.rounds; ++round)
+      sort_round(request, options, round, requests_of(request, options, directions, buckets, round), spent);
     if (request.seconds == nullptr) return;
     request.seconds->hash += spent.hash;
-    request.seconds->sort += spent.sort + watch.seconds();
+    request.seconds->sort += spent.sort;
   }
 
   [[nodiscard]] NodeMask take(size_t i) override { return std::move(masks_[i]); }
@@ -146,7 +154,7 @@ class SortedTogether final : public MaskPlanner {
  private:
   static std::vector<SortRequest> requests_of(const MaskRequest& request, const Options& options,
                                               const NodeDirections& directions,
-                                              const std::vector<RandomStream>& buckets) {
+                                              const std::vector<RandomStream>& buckets, int64_t round) {
     const AttentionProblem& problem = request.bound.problem();
     std::vector<SortRequest> requests(2 * request.nodes.size());
     for (size_t i = 0; i < request.nodes.size(); ++i) {
@@ -157,14 +165,34 @@ class SortedTogether final : public MaskPlanner {
       query.first_row = static_cast<int32_t>(node.query_begin);
       key.rows = rows_between(problem.keys_of(head), node.key_begin, node.key_end);
       key.first_row = static_cast<int32_t>(node.key_begin);
-      key.random_offset = kKeyBuckets;
-      key.want_ranks = request.want_ranks;
+      query.random_offset = static_cast<uint64_t>(round) * kRoundBuckets;
+      key.random_offset = query.random_offset + kKeyBuckets;
+      key.want_ranks = request.want_ranks || options.rounds > 1;
       for (SortRequest* one : {&query, &key}) {
         one->random_buckets = &buckets[i];
-        if (options.buckets == Buckets::lsh) one->directions = directions.of(i);
+        if (options.buckets == Buckets::lsh) one->directions = directions.of(i, round);
       }
     }
     return requests;
+  }
+
+  void sort_round(const MaskRequest& request, const Options& options, int64_t round,
+                  const std::vector<SortRequest>& sorts, SortSeconds& spent) {
+    std::vector<SortedRows> sorted =
+        request.bound.sort_by_bucket(sorts, options.bucket_count, options.bucket_order, &spent);
+    const Stopwatch watch;
+    for_each_node(request.nodes, [&](size_t i) {
+      const AttentionNode& node = request.nodes[i].node;
+      const auto blocks = options.banded
+                              ? banded_blocks(node.query_count(), node.key_count(), options.block_size)
+                              : aligned_blocks(node.query_count(), node.key_count(), options.block_size);
+      NodeMask mask = sorted_mask(std::move(sorted[2 * i]), std::move(sorted[2 * i + 1]), blocks);
+      if (round == 0)
+        masks_[i] = std::move(mask);
+      else
+        masks_[i].further.push_back(std::move(mask));
+    });
+    spent.sort += watch.seconds();
   }
 
   std::vector<NodeMask> masks_;
@@ -177,17 +205,23 @@ class CodedNodes final : public MaskPlanner {
       : request_(request), options_(options), directions_(request, options) {}
 
   [[nodiscard]] NodeMask take(size_t i) override {
+    NodeMask mask = mask_of(i, 0);
+    for (int64_t round = 1; round < options_.rounds; ++round) mask.further.push_back(mask_of(i, round));
+    return mask;
+  }
+
+ private:
+  [[nodiscard]] NodeMask mask_of(size_t i, int64_t round) const {
     const AttentionNode& node = request_.nodes[i].node;
-    const BucketCodes codes = codes_of(i);
+    const BucketCodes codes = codes_of(i, round);
     return options_.query_blocks_by_bucket ? blocks_by_bucket(codes, node, options_.block_size)
                                            : blocks_by_rank(codes, node, options_.block_size);
   }
 
- private:
-  [[nodiscard]] BucketCodes codes_of(size_t i) const {
+  [[nodiscard]] BucketCodes codes_of(size_t i, int64_t round) const {
     switch (options_.buckets) {
       case Buckets::random:
-        return random_codes(request_.nodes[i]);
+        return random_codes(request_.nodes[i], round);
       case Buckets::kmeans:
         return kmeans_codes(request_.nodes[i]);
       case Buckets::lsh:
@@ -196,14 +230,15 @@ class CodedNodes final : public MaskPlanner {
     const BoundProblem& bound = request_.bound;
     BucketCodes codes;
     codes.bucket_count = options_.bucket_count;
-    codes.query =
-        bound.bucket_codes(queries_of(request_.nodes[i]), *directions_.of(i), options_.bucket_order, false);
-    codes.key = bound.bucket_codes(keys_of(request_.nodes[i]), *directions_.of(i), options_.bucket_order,
-                                   options_.centre_keys);
+    codes.query = bound.bucket_codes(queries_of(request_.nodes[i]), *directions_.of(i, round),
+                                     options_.bucket_order, false);
+    codes.key = bound.bucket_codes(keys_of(request_.nodes[i]), *directions_.of(i, round),
+                                   options_.bucket_order, options_.centre_keys);
     return codes;
   }
 
-  [[nodiscard]] BucketCodes random_codes(const HeadNode& place) const {
+  [[nodiscard]] BucketCodes random_codes(const HeadNode& place, int64_t round) const {
+    const uint64_t first = static_cast<uint64_t>(round) * kRoundBuckets;
     const RandomStream stream = node_stream(request_.call, Purpose::bucket, place);
     BucketCodes codes;
     codes.bucket_count = options_.bucket_count;
@@ -211,9 +246,9 @@ class CodedNodes final : public MaskPlanner {
       return static_cast<uint32_t>(stream.below(index, static_cast<uint64_t>(options_.bucket_count)));
     };
     for (int64_t i = 0; i < place.node.query_count(); ++i)
-      codes.query.push_back(draw(static_cast<uint64_t>(i)));
+      codes.query.push_back(draw(first + static_cast<uint64_t>(i)));
     for (int64_t j = 0; j < place.node.key_count(); ++j)
-      codes.key.push_back(draw(kKeyBuckets + static_cast<uint64_t>(j)));
+      codes.key.push_back(draw(first + kKeyBuckets + static_cast<uint64_t>(j)));
     return codes;
   }
 
@@ -260,14 +295,18 @@ class SortLshMask final : public DescribedMask {
   }
 
   [[nodiscard]] bool whole_blocks(const Parameters& parameters) const override {
-    return !Options(parameters).banded;
+    return !Options(parameters).banded && !is_union(parameters);
+  }
+  [[nodiscard]] bool is_union(const Parameters& parameters) const override {
+    return Options(parameters).rounds > 1;
   }
   [[nodiscard]] bool rows_are_independent(const Parameters& parameters) const override {
     return Options(parameters).query_blocks_by_bucket;
   }
 
   [[nodiscard]] double keys(const AttentionNode& node, const Parameters& parameters) const override {
-    return static_cast<double>(std::min(node.key_count(), parameters.integer("block_size")));
+    const Options options(parameters);
+    return static_cast<double>(std::min(node.key_count(), options.rounds * options.block_size));
   }
   /// A k-means centre is compared with every query and every key.
   [[nodiscard]] int64_t planning_keys(const Parameters& parameters) const override {

@@ -5,8 +5,11 @@
 #include <map>
 #include <utility>
 
+#include "algorithms/masks/band.h"
+#include "algorithms/masks/mask_union.h"
 #include "algorithms/nodes/node_work.h"
 #include "algorithms/registry.h"
+#include "algorithms/row_choices.h"
 #include "core/timing.h"
 
 namespace hyperattn {
@@ -74,8 +77,42 @@ double node_entries(const AttentionNode& node, const SparseChoice& choice, const
                     int64_t head_dim) {
   const auto queries = static_cast<double>(node.query_count());
   if (node.exact) return queries * static_cast<double>(node.key_count());
-  const double masked = choice.mask->keys(node, parameters);
+  const auto keys = static_cast<double>(node.key_count());
+  double masked = choice.mask->keys(node, parameters);
+  if (choice.window > 0)
+    masked = std::min(masked + band_keys(keys, node.level, static_cast<double>(choice.window)), keys);
   return queries * (masked + choice.residual->entries(node, masked, choice.sample_size, head_dim));
+}
+
+/// The keys that no mask of a union holds. A row's choice among n keys takes n/2 bytes: for measures only.
+Pass unmasked_by_rows(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask) {
+  PassBuilder pass(problem, place.head, place.node.number, mask.queries);
+  std::vector<int32_t> keys;
+  for (int64_t key = place.node.key_begin; key < place.node.key_end; ++key)
+    keys.push_back(static_cast<int32_t>(key));
+  SegmentedRows rows;
+  const SegmentedRows::Stretch stretch = rows.add(keys);
+  const int32_t list = pass.add_list(rows.take(Stage::exact));
+  const UnionRows held(mask, place.node);
+  for (const MaskGroup& group : mask.groups) {
+    RowChoices choices(group.end - group.begin, place.node.key_count());
+    parallel_for(group.end - group.begin, [&](int64_t row, int) {
+      for (const int32_t key : keys)
+        if (!held.holds(mask.queries[group.begin + row], key))
+          choices.choose(row, key - place.node.key_begin);
+    });
+    pass.group(group.begin, group.end);
+    choices.visit(pass, list, stretch, group.begin, place.node.key_count());
+  }
+  return pass.take();
+}
+
+/// The node's mask, with its window.
+NodeMask take_mask(MaskPlanner& planner, const AttentionProblem& problem, const std::vector<HeadNode>& nodes,
+                   size_t i, int64_t window) {
+  NodeMask mask = planner.take(i);
+  if (window > 0) mask.further.push_back(band_mask(problem, nodes[i].node, window));
+  return mask;
 }
 
 }  // namespace
@@ -102,6 +139,7 @@ std::vector<ParameterSpec> mask_parameters(const std::vector<const Mask*>& masks
           .by_default(2048)
           .only_with("causal", {true}));
   specs.push_back(sink_parameter());
+  specs.push_back(window_parameter());
   return specs;
 }
 
@@ -126,7 +164,8 @@ SparseChoice::SparseChoice(const Parameters& parameters)
     : mask(find_mask(parameters.text("mask"))),
       residual(&residual_none()),
       min_seq_len(parameters.integer("min_seq_len")),
-      sink_keys(parameters.integer("sink_keys")) {
+      sink_keys(parameters.integer("sink_keys")),
+      window(parameters.integer("window")) {
   if (!parameters.has("residual")) return;
   sample_size = parameters.integer("sample_size");
   if (sample_size > 0) residual = find_residual(parameters.text("residual"));
@@ -140,6 +179,11 @@ std::string check_sparse(const AttentionProblem& shapes, const Parameters& param
   if (std::string wrong = choice.mask->check(parameters); !wrong.empty()) return wrong;
   if (std::string wrong = choice.residual->check(parameters); !wrong.empty()) return wrong;
   if (std::string wrong = check_sinks(shapes, parameters); !wrong.empty()) return wrong;
+  if (choice.is_union(parameters) && !choice.residual->rows_may_differ())
+    return std::string(choice.window > 0 ? "window" : "hash_rounds") +
+           " goes with residual: sample, clt_sample " +
+           "or none, because a row's own keys cannot be taken out of a mean; but residual is " +
+           choice.residual->name();
   if (choice.sample_size > key_count && choice.residual->counts_keys())
     return "sample_size must be at most the number of keys, " + std::to_string(key_count) + ", but is " +
            std::to_string(choice.sample_size);
@@ -157,7 +201,10 @@ std::string check_sparse(const AttentionProblem& shapes, const Parameters& param
 
 Plan NodeMasks::masked(const AttentionProblem& problem) const {
   std::vector<std::vector<Pass>> passes(nodes().size());
-  for (size_t i = 0; i < passes.size(); ++i) passes[i].push_back(mask_pass(problem, nodes()[i], masks_[i]));
+  for (size_t i = 0; i < passes.size(); ++i) {
+    passes[i] = further_passes(problem, nodes()[i], masks_[i], false);
+    passes[i].insert(passes[i].begin(), mask_pass(problem, nodes()[i], masks_[i]));
+  }
   return assemble_plan(problem, tree(), nodes(), std::move(passes));
 }
 
@@ -165,6 +212,10 @@ Plan NodeMasks::unmasked(const AttentionProblem& problem) const {
   std::map<int, std::vector<Pass>> levels;
   for (size_t i = 0; i < nodes().size(); ++i) {
     const NodeMask& mask = masks_[i];
+    if (!mask.further.empty()) {
+      levels[nodes()[i].node.level].push_back(unmasked_by_rows(problem, nodes()[i], mask));
+      continue;
+    }
     PassBuilder pass(problem, nodes()[i].head, nodes()[i].node.number, mask.queries);
     const GroupVisits rest = GroupVisits::unmasked(mask, Stage::exact, pass);
     for (size_t g = 0; g < mask.groups.size(); ++g) {
@@ -186,10 +237,12 @@ std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, cons
   const SparseChoice choice(call.parameters);
   NodeTree tree = choice.tree(bound.problem());
   std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
-  const auto planner = choice.mask->plan({bound, call, nodes, choice.residual->needs_ranks(), seconds});
+  const auto planner =
+      choice.mask->plan({bound, call, nodes, choice.residual->needs_ranks() || choice.window > 0, seconds});
   const Stopwatch watch;
   std::vector<NodeMask> masks(nodes.size());
-  for_each_node(nodes, [&](size_t i) { masks[i] = planner->take(i); });
+  for_each_node(nodes,
+                [&](size_t i) { masks[i] = take_mask(*planner, bound.problem(), nodes, i, choice.window); });
   if (seconds != nullptr) seconds->sort += watch.seconds();
   return std::make_shared<const NodeMasks>(std::move(tree), std::move(nodes), std::move(masks));
 }
@@ -199,7 +252,8 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   NodeTree tree = choice.tree(bound.problem());
   std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
   PlanningSeconds seconds;
-  const auto mask_planner = choice.mask->plan({bound, call, nodes, choice.residual->needs_ranks(), &seconds});
+  const auto mask_planner =
+      choice.mask->plan({bound, call, nodes, choice.residual->needs_ranks() || choice.window > 0, &seconds});
   const auto residual_planner = plan_residual(bound, call, choice, nodes, seconds);
   const Stopwatch watch;
   std::vector<NodeMask> masks(nodes.size());
@@ -207,7 +261,7 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   std::vector<PlanningSeconds> spent(nodes.size());
   for_each_node(nodes, [&](size_t i) {
     Stopwatch part;
-    masks[i] = mask_planner->take(i);
+    masks[i] = take_mask(*mask_planner, bound.problem(), nodes, i, choice.window);
     spent[i].sort = part.seconds();
     part.restart();
     passes[i] = residual_planner->passes(i, masks[i]);

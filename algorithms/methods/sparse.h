@@ -18,7 +18,8 @@ namespace hyperattn {
 /// Empty if there are as many keys; else what is wrong.
 [[nodiscard]] std::string check_sinks(const AttentionProblem& shapes, const Parameters& parameters);
 
-/// The parameter `mask` with the given choices, and those of each mask; then `min_seq_len` and `sink_keys`.
+/// The parameter `mask` with the given choices, and those of each mask; then `min_seq_len`, `sink_keys`
+/// and `window`.
 [[nodiscard]] std::vector<ParameterSpec> mask_parameters(const std::vector<const Mask*>& masks);
 /// `sample_size`, `residual` with the given choices, and the parameters of each residual.
 [[nodiscard]] std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*>& residuals);
@@ -31,7 +32,12 @@ struct SparseChoice {
   int64_t sample_size = 0;
   int64_t min_seq_len = 0;
   int64_t sink_keys = 0;
+  int64_t window = 0;
 
+  /// Whether a node's masks have further ones.
+  [[nodiscard]] bool is_union(const Parameters& parameters) const {
+    return window > 0 || mask->is_union(parameters);
+  }
   [[nodiscard]] NodeTree tree(const AttentionProblem& problem) const {
     return nodes_of(problem, min_seq_len, sink_keys);
   }

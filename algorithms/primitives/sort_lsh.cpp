@@ -239,13 +239,15 @@ int hash_bits(int64_t bucket_count) {
              ", but is " + std::to_string(bucket_count));
 }
 
-HashDirections::HashDirections(const RandomStream& stream, int64_t head_dim, int bits) : bits_(bits) {
+HashDirections::HashDirections(const RandomStream& stream, int64_t head_dim, int bits, int64_t round)
+    : bits_(bits) {
+  const int64_t first = round * kMaxHashBits;
   const int64_t groups = divide_up(bits, kLanes);
   packed_ = Buffer<float>(groups * head_dim * kLanes, 0.0F);
   for (int64_t t = 0; t < bits; ++t)
     for (int64_t c = 0; c < head_dim; ++c)
       packed_[(t / kLanes * head_dim + c) * kLanes + t % kLanes] =
-          static_cast<float>(stream.normal(static_cast<uint64_t>(t * head_dim + c)));
+          static_cast<float>(stream.normal(static_cast<uint64_t>((first + t) * head_dim + c)));
 }
 
 HashDirections::HashDirections(DenseMatrix<double> directions)

@@ -36,7 +36,8 @@ class HashDirections {
  public:
   HashDirections() = default;
   /// Standard normal directions. Direction t does not depend on r, so bucket counts are nested refinements.
-  HashDirections(const RandomStream& stream, int64_t head_dim, int bits);
+  /// Rounds are independent functions of one stream.
+  HashDirections(const RandomStream& stream, int64_t head_dim, int bits, int64_t round = 0);
   /// Given directions (d, r): products are then computed in double, so that a replay hashes alike everywhere.
   explicit HashDirections(DenseMatrix<double> directions);
 

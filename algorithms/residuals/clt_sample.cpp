@@ -12,8 +12,10 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <utility>
 
+#include "algorithms/masks/mask_union.h"
 #include "algorithms/masks/query_blocks.h"
 #include "algorithms/nodes/node_work.h"
 #include "algorithms/primitives/column_masses.h"
@@ -107,7 +109,8 @@ class ScoreSums {
   std::vector<double> squares_;
 };
 
-/// Rows of a unit with one mask: positions [begin, end) of mask group `group`.
+/// Rows of a unit that hold the same keys: positions [begin, end) of mask group `group`. In a union of masks
+/// each row is a slice of its own.
 struct Slice {
   int64_t begin = 0;
   int64_t end = 0;
@@ -131,18 +134,57 @@ struct Unit {
   int64_t cut_rows = 0;       ///< whose budget sample_size cut
 };
 
-std::vector<Unit> units_of(const AttentionProblem& problem, const NodeMask& mask) {
+/// What slices hold of a node's mask, further masks included.
+class HeldKeys {
+ public:
+  HeldKeys(const NodeMask& mask, const AttentionNode& node) : mask_(mask), node_(node) {
+    if (!mask.further.empty()) rows_.emplace(mask, node);
+  }
+
+  [[nodiscard]] const NodeMask& mask() const { return mask_; }
+  [[nodiscard]] bool by_rows() const { return rows_.has_value(); }
+  /// A key is counted from the node's first.
+  [[nodiscard]] bool holds(const Slice& slice, int32_t key) const {
+    if (rows_) return rows_->holds(mask_.queries[slice.begin], node_.key_begin + key);
+    return hyperattn::holds(mask_, mask_.groups[slice.group], mask_.rank_of(key));
+  }
+  /// Key rows of the problem.
+  [[nodiscard]] std::vector<int32_t> keys_of(const Slice& slice) const {
+    if (rows_) return rows_->keys_of(mask_.queries[slice.begin]);
+    const MaskGroup& group = mask_.groups[slice.group];
+    std::vector<int32_t> rows;
+    for (int64_t r = group.first_range; r < group.last_range; ++r)
+      for (int64_t rank = mask_.ranges[static_cast<size_t>(r)].begin;
+           rank < mask_.ranges[static_cast<size_t>(r)].end; ++rank)
+        rows.push_back(static_cast<int32_t>(mask_.keys[rank]));
+    return rows;
+  }
+
+ private:
+  const NodeMask& mask_;
+  AttentionNode node_;
+  std::optional<UnionRows> rows_;
+};
+
+/// Positions [begin, end) of a group as slices of a unit.
+void add_slices(const HeldKeys& held, int64_t begin, int64_t end, size_t group, Unit& unit) {
+  const int64_t step = held.by_rows() ? 1 : end - begin;
+  for (; begin < end; begin += step) unit.slices.push_back({begin, begin + step, group, 0, {}, {}});
+}
+
+std::vector<Unit> units_of(const AttentionProblem& problem, const HeldKeys& held) {
+  const NodeMask& mask = held.mask();
   const bool sorted = mask.queries.rows != nullptr;
   const int64_t offset = problem.causal ? problem.causal_offset() : 0;
   std::vector<Unit> units;
   for (size_t g = 0; g < mask.groups.size(); ++g) {
     const MaskGroup& group = mask.groups[g];
-    const int64_t outside = mask.keys.count - held_keys(mask, group);
     if (sorted) {
       const int64_t first = group.first_range < group.last_range
                                 ? mask.ranges[static_cast<size_t>(group.first_range)].begin
                                 : 0;
-      units.push_back({static_cast<uint32_t>(first), {{group.begin, group.end, g, outside, {}, {}}}, {}, 0});
+      units.push_back({static_cast<uint32_t>(first), {}, {}, 0});
+      add_slices(held, group.begin, group.end, g, units.back());
       continue;
     }
     for (int64_t begin = group.begin; begin < group.end;) {
@@ -151,7 +193,7 @@ std::vector<Unit> units_of(const AttentionProblem& problem, const NodeMask& mask
           std::min(group.end, begin + (number + 1) * kUnitRows - (mask.queries[begin] + offset));
       if (units.empty() || units.back().number != static_cast<uint32_t>(number))
         units.push_back({static_cast<uint32_t>(number), {}, {}, 0});
-      units.back().slices.push_back({begin, end, g, outside, {}, {}});
+      add_slices(held, begin, end, g, units.back());
       begin = end;
     }
   }
@@ -193,12 +235,15 @@ class CltPlanner final : public ResidualPlanner {
 
   [[nodiscard]] std::vector<Pass> passes(size_t i, const NodeMask& mask) const override {
     const HeadNode& place = request_.nodes[i];
-    std::vector<Unit> units = units_of(request_.bound.problem(), mask);
+    const AttentionProblem& problem = request_.bound.problem();
+    const HeldKeys held(mask, place.node);
+    std::vector<Unit> units = units_of(problem, held);
     parallel_for(static_cast<int64_t>(units.size()),
-                 [&](int64_t u, int) { draw(place, mask, units[static_cast<size_t>(u)]); });
+                 [&](int64_t u, int) { draw(place, held, units[static_cast<size_t>(u)]); });
     note(mask, units, seen_[i]);
-    std::vector<Pass> passes;
-    passes.push_back(pass_of(place, mask, units));
+    std::vector<Pass> passes =
+        further_passes(problem, place, mask, rows_apart_in(mask, request_.rows_are_independent));
+    passes.insert(passes.begin(), pass_of(place, mask, units));
     return passes;
   }
 
@@ -229,15 +274,15 @@ class CltPlanner final : public ResidualPlanner {
   };
 
   /// Budgets of a unit's rows, and the keys that they draw.
-  void draw(const HeadNode& place, const NodeMask& mask, Unit& unit) const {
+  void draw(const HeadNode& place, const HeldKeys& held, Unit& unit) const {
     const int64_t keys = place.node.key_count();
     RandomOrder base(node_stream(request_.call, Purpose::base_sample, place), unit.number, keys);
-    for (Slice& slice : unit.slices) set_budgets(place, mask, base, unit, slice);
+    for (Slice& slice : unit.slices) set_budgets(place, held, base, unit, slice);
     if (budget_.by_unit) raise_budgets(unit);
     RandomOrder order(node_stream(request_.call, Purpose::key_sample, place), unit.number, keys);
     int64_t length = 0;
     for (Slice& slice : unit.slices) {
-      slice.free = free_places(mask, slice, order, slice.largest_budget());
+      slice.free = free_places(held, slice, order, slice.largest_budget());
       if (!slice.free.empty()) length = std::max(length, slice.free.back() + 1);
     }
     for (int64_t at = 0; at < length; ++at)
@@ -246,48 +291,39 @@ class CltPlanner final : public ResidualPlanner {
   }
 
   /// The first `count` places of the order whose keys the slice's mask does not hold.
-  static std::vector<int64_t> free_places(const NodeMask& mask, const Slice& slice, RandomOrder& order,
+  static std::vector<int64_t> free_places(const HeldKeys& held, const Slice& slice, RandomOrder& order,
                                           int64_t count) {
     std::vector<int64_t> places;
     places.reserve(static_cast<size_t>(count));
     for (int64_t at = 0; static_cast<int64_t>(places.size()) < count; ++at) {
       order.draw(std::max(at + 1, static_cast<int64_t>(order.drawn().size())));
-      if (!holds(mask, mask.groups[slice.group], mask.rank_of(order.drawn()[static_cast<size_t>(at)])))
-        places.push_back(at);
+      if (!held.holds(slice, order.drawn()[static_cast<size_t>(at)])) places.push_back(at);
     }
     return places;
   }
 
-  void set_budgets(const HeadNode& place, const NodeMask& mask, RandomOrder& base, Unit& unit,
+  void set_budgets(const HeadNode& place, const HeldKeys& held, RandomOrder& base, Unit& unit,
                    Slice& slice) const {
+    const std::vector<int32_t> held_rows = held.keys_of(slice);
+    slice.outside = place.node.key_count() - static_cast<int64_t>(held_rows.size());
     const int64_t count = std::min(budget_.base, slice.outside);
     std::vector<int32_t> base_rows;
-    for (const int64_t at : free_places(mask, slice, base, count))
+    for (const int64_t at : free_places(held, slice, base, count))
       base_rows.push_back(static_cast<int32_t>(place.node.key_begin) + base.drawn()[static_cast<size_t>(at)]);
     std::vector<int32_t> query_rows;
     for (int64_t position = slice.begin; position < slice.end; ++position)
-      query_rows.push_back(static_cast<int32_t>(mask.queries[position]));
+      query_rows.push_back(static_cast<int32_t>(held.mask().queries[position]));
     const AttentionProblem& problem = request_.bound.problem();
     const SampledQueries queries(problem, place.head, query_rows);
     ScoreSums masked(queries);
     ScoreSums drawn(queries);
-    masked.add(problem.keys_of(place.head), held_rows(mask, slice));
+    masked.add(problem.keys_of(place.head), held_rows);
     drawn.add(problem.keys_of(place.head), base_rows);
     for (size_t q = 0; q < query_rows.size(); ++q) {
       const int64_t wanted = budget_.wanted(masked, drawn, q, count, slice.outside);
       slice.budgets.push_back(std::min(wanted, budget_.ceiling));
       unit.cut_rows += wanted > budget_.ceiling ? 1 : 0;
     }
-  }
-
-  static std::vector<int32_t> held_rows(const NodeMask& mask, const Slice& slice) {
-    const MaskGroup& group = mask.groups[slice.group];
-    std::vector<int32_t> rows;
-    for (int64_t r = group.first_range; r < group.last_range; ++r)
-      for (int64_t rank = mask.ranges[static_cast<size_t>(r)].begin;
-           rank < mask.ranges[static_cast<size_t>(r)].end; ++rank)
-        rows.push_back(static_cast<int32_t>(mask.keys[rank]));
-    return rows;
   }
 
   static void raise_budgets(Unit& unit) {
@@ -309,10 +345,13 @@ class CltPlanner final : public ResidualPlanner {
     list.factor = weights_of(mask, units, list.order.count);
     const int32_t number = pass.add_list(std::move(list));
     for (size_t u = 0; u < units.size(); ++u)
-      for (const Slice& slice : units[u].slices) {
-        pass.group(slice.begin, slice.end);
-        if (has_mask) masked.visit(slice.group, pass);
-        visit_drawn(units[u], slice, number, stretches[u], pass);
+      for (size_t first = 0; first < units[u].slices.size();) {
+        const size_t last = end_of_group(units[u], first);
+        const size_t group = units[u].slices[first].group;
+        pass.group(units[u].slices[first].begin, units[u].slices[last - 1].end);
+        if (has_mask) masked.visit(group, pass);
+        visit_drawn(mask, units[u], first, last, number, stretches[u], pass);
+        first = last;
       }
     return pass.take();
   }
@@ -330,19 +369,31 @@ class CltPlanner final : public ResidualPlanner {
             std::make_shared<const std::vector<float>>(static_cast<size_t>(ranks), 1.0F)};
   }
 
-  void visit_drawn(const Unit& unit, const Slice& slice, int32_t list, SegmentedRows::Stretch stretch,
-                   PassBuilder& pass) const {
-    RowChoices choices(slice.rows(), static_cast<int64_t>(unit.keys.size()));
-    for (int64_t row = 0; row < slice.rows(); ++row)
-      for (int64_t k = 0; k < slice.budgets[static_cast<size_t>(row)]; ++k)
-        choices.choose(row, slice.free[static_cast<size_t>(k)]);
-    choices.visit(pass, list, stretch, slice.begin, shared_places(unit, slice));
+  /// The slice after those that share a group of the mask with the first.
+  static size_t end_of_group(const Unit& unit, size_t first) {
+    size_t last = first + 1;
+    while (last < unit.slices.size() && unit.slices[last].group == unit.slices[first].group) ++last;
+    return last;
+  }
+
+  void visit_drawn(const NodeMask& mask, const Unit& unit, size_t first, size_t last, int32_t list,
+                   SegmentedRows::Stretch stretch, PassBuilder& pass) const {
+    const int64_t begin = unit.slices[first].begin;
+    RowChoices choices(unit.slices[last - 1].end - begin, static_cast<int64_t>(unit.keys.size()));
+    for (size_t i = first; i < last; ++i) {
+      const Slice& slice = unit.slices[i];
+      for (int64_t row = 0; row < slice.rows(); ++row)
+        for (int64_t k = 0; k < slice.budgets[static_cast<size_t>(row)]; ++k)
+          choices.choose(slice.begin - begin + row, slice.free[static_cast<size_t>(k)]);
+    }
+    choices.visit(pass, list, stretch, begin, shared_places(mask, unit, unit.slices[first]));
   }
 
   /// Under a causal mask a row's rounding must not follow later rows' budgets either: only what every row
   /// draws, whatever its budget, is visited together.
-  [[nodiscard]] int64_t shared_places(const Unit& unit, const Slice& slice) const {
+  [[nodiscard]] int64_t shared_places(const NodeMask& mask, const Unit& unit, const Slice& slice) const {
     if (!request_.bound.problem().causal) return static_cast<int64_t>(unit.keys.size());
+    if (!mask.further.empty()) return 0;
     const int64_t least = std::min({budget_.base, budget_.ceiling, slice.outside});
     return least > 0 ? slice.free[static_cast<size_t>(least) - 1] + 1 : 0;
   }
@@ -384,6 +435,7 @@ class CltSampleResidual final : public DescribedResidual {
                   "clt_budget", {"row", "block"},
                   "each row draws its own budget, or all rows of a block the largest of them")}}) {}
 
+  [[nodiscard]] bool rows_may_differ() const override { return true; }
   [[nodiscard]] std::string check(const Parameters& parameters) const override {
     if (parameters.text("clt_budget") == "row" || parameters.text("mask") != "sort_lsh" ||
         !rows_keep_to_their_buckets(parameters))

@@ -1,3 +1,4 @@
+#include "algorithms/masks/mask_union.h"
 #include "algorithms/residuals/residual.h"
 
 namespace hyperattn {
@@ -9,15 +10,17 @@ class NoResidual final : public DescribedResidual {
 
   [[nodiscard]] bool stands_for_keys() const override { return false; }
   [[nodiscard]] bool needs_ranks() const override { return false; }
+  [[nodiscard]] bool rows_may_differ() const override { return true; }
   [[nodiscard]] double entries(const AttentionNode&, double, int64_t, int64_t) const override { return 0; }
 
   [[nodiscard]] std::unique_ptr<ResidualPlanner> plan(const ResidualRequest& request) const override {
-    return passes_by_node(
-        [&problem = request.bound.problem(), &nodes = request.nodes](size_t i, const NodeMask& mask) {
-          std::vector<Pass> passes;
-          passes.push_back(mask_pass(problem, nodes[i], mask));
-          return passes;
-        });
+    return passes_by_node([request](size_t i, const NodeMask& mask) {
+      const AttentionProblem& problem = request.bound.problem();
+      const bool rows_apart = rows_apart_in(mask, request.rows_are_independent);
+      std::vector<Pass> passes = further_passes(problem, request.nodes[i], mask, rows_apart);
+      passes.insert(passes.begin(), mask_pass(problem, request.nodes[i], mask));
+      return passes;
+    });
   }
 };
 

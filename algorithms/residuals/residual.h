@@ -55,6 +55,9 @@ class Residual {
   /// it.
   [[nodiscard]] virtual bool stands_for_keys() const { return true; }
   [[nodiscard]] virtual bool counts_keys() const { return true; }
+  /// Whether rows of one mask group may hold different keys (NodeMask::further). Keys in means cannot be left
+  /// out for single rows.
+  [[nodiscard]] virtual bool rows_may_differ() const { return false; }
   /// Whether it reads NodeMask::key_ranks.
   [[nodiscard]] virtual bool needs_ranks() const { return true; }
 
@@ -102,7 +105,7 @@ template <class Make>
   return std::make_unique<PassesByNode<Make>>(std::move(make));
 }
 
-/// The mask's entries with weight 1.
+/// The entries of the mask itself (and of none of its further masks) with weight 1.
 [[nodiscard]] Pass mask_pass(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask);
 
 }  // namespace hyperattn

@@ -5,8 +5,10 @@
 #include <string>
 #include <utility>
 
+#include "algorithms/masks/mask_union.h"
 #include "algorithms/nodes/node_work.h"
 #include "algorithms/residuals/residual.h"
+#include "algorithms/row_choices.h"
 #include "core/error.h"
 
 namespace hyperattn {
@@ -118,6 +120,45 @@ bool worth_fusing(const NodeMask& mask) {
          mask.queries.count >= kFusedGroupRows * static_cast<int64_t>(mask.groups.size());
 }
 
+/// The mask itself and the sample, of which each row leaves out what it holds in any mask of the union.
+Pass union_pass(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask,
+                const ColumnSample& sample, bool count_collisions, bool rows_apart) {
+  PassBuilder pass(problem, place.head, place.node.number, mask.queries);
+  const bool has_mask = !mask.ranges.empty();
+  const GroupVisits masked = has_mask ? GroupVisits::masked(mask, Stage::block, pass) : GroupVisits();
+  KeyList list = rank_sample(sample, mask, place.node).list;
+  SegmentedRows rows;
+  const SegmentedRows::Stretch stretch = rows.add(*list.order.rows);
+  list.segments = rows.take(Stage::sample).segments;
+  const std::vector<int32_t>& keys = *list.order.rows;
+  const auto places = static_cast<int64_t>(keys.size());
+  const int32_t number = pass.add_list(list);
+  const UnionRows held(mask, place.node);
+  for (size_t g = 0; g < mask.groups.size(); ++g) {
+    const MaskGroup& group = mask.groups[g];
+    RowChoices choices(group.end - group.begin, places);
+    parallel_for(group.end - group.begin, [&](int64_t row, int) {
+      const int64_t query = mask.queries[group.begin + row];
+      for (int64_t at = 0; at < places; ++at)
+        if (count_collisions || !held.holds(query, keys[static_cast<size_t>(at)])) choices.choose(row, at);
+    });
+    pass.group(group.begin, group.end);
+    if (has_mask) masked.visit(g, pass);
+    choices.visit(pass, number, stretch, group.begin, rows_apart ? 0 : places);
+  }
+  return pass.take();
+}
+
+/// Sampled keys count twice or not wherever a row holds any.
+ParameterSpec collisions_parameter() {
+  ParameterSpec spec =
+      choice_parameter("collisions", {"mask", "count"},
+                       "sampled keys that the row's mask already holds are left out, or count twice")
+          .not_with("mask", {"none"});
+  spec.conditions.back().alternatives.push_back({"window", {int64_t{0}}, true});
+  return spec;
+}
+
 class SampleResidual final : public DescribedResidual {
  public:
   SampleResidual()
@@ -127,19 +168,20 @@ class SampleResidual final : public DescribedResidual {
              {choice_parameter("sampling", {"uniform", "uniform_iid", "value_norm", "prefix"},
                                "how keys are drawn: without or with replacement, by value norms, or the "
                                "first m with weight 1"),
-              choice_parameter("collisions", {"mask", "count"},
-                               "sampled keys that the row's mask already holds are left out, or count twice")
-                  .not_with("mask", {"none"})}}) {}
+              collisions_parameter()}}) {}
+
+  [[nodiscard]] bool rows_may_differ() const override { return true; }
 
   [[nodiscard]] std::unique_ptr<ResidualPlanner> plan(const ResidualRequest& request) const override {
     const Draw draw(request, sampling_kind(request.call.parameters.text("sampling")));
     std::vector<ColumnSample> samples(request.nodes.size());
     for_each_node(request.nodes, [&](size_t i) { samples[i] = draw.of(i); });
     const bool count_collisions = request.call.parameters.text("collisions") == "count";
-    return passes_by_node([&problem = request.bound.problem(), &nodes = request.nodes,
-                           samples = std::move(samples), count_collisions](size_t i, const NodeMask& mask) {
-      return sampled_passes(problem, nodes[i], mask, samples[i], count_collisions);
-    });
+    return passes_by_node(
+        [request, samples = std::move(samples), count_collisions](size_t i, const NodeMask& mask) {
+          return sampled_passes(request.bound.problem(), request.nodes[i], mask, samples[i], count_collisions,
+                                rows_apart_in(mask, request.rows_are_independent));
+        });
   }
 };
 
@@ -167,9 +209,11 @@ RankedSample rank_sample(const ColumnSample& sample, const NodeMask& mask, const
 }
 
 std::vector<Pass> sampled_passes(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask,
-                                 const ColumnSample& sample, bool count_collisions) {
-  std::vector<Pass> passes;
-  if (worth_fusing(mask)) {
+                                 const ColumnSample& sample, bool count_collisions, bool rows_apart) {
+  std::vector<Pass> passes = further_passes(problem, place, mask, rows_apart);
+  if (!mask.further.empty()) {
+    passes.insert(passes.begin(), union_pass(problem, place, mask, sample, count_collisions, rows_apart));
+  } else if (worth_fusing(mask)) {
     passes.push_back(fused_pass(problem, place, mask, sample, count_collisions));
   } else {
     passes.push_back(mask_pass(problem, place, mask));

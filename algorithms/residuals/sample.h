@@ -18,13 +18,14 @@ struct RankedSample {
 [[nodiscard]] RankedSample rank_sample(const ColumnSample& sample, const NodeMask& mask,
                                        const AttentionNode& node);
 
-/// Mask and sample of a node: in one pass where the mask's groups share the sample well, else in two.
+/// Mask and sample of a node: in one pass where the mask's groups share the sample well, else in two. Further
+/// masks have passes of their own; with `rows_apart` rows then share nothing (mask_union.h).
 [[nodiscard]] std::vector<Pass> sampled_passes(const AttentionProblem& problem, const HeadNode& place,
                                                const NodeMask& mask, const ColumnSample& sample,
-                                               bool count_collisions);
+                                               bool count_collisions, bool rows_apart = false);
 
-/// The sampled keys for every row of the node, without those in the row's mask (unless `count_collisions`).
-/// Consecutive groups that leave out the same keys are merged.
+/// The sampled keys for every row of the node, without those in the row's mask itself (unless
+/// `count_collisions`). Consecutive groups that leave out the same keys are merged.
 [[nodiscard]] Pass sample_pass(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask,
                                const ColumnSample& sample, bool count_collisions);
 

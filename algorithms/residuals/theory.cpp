@@ -10,6 +10,7 @@
 #include "algorithms/methods/sparse.h"
 #include "algorithms/nodes/node_work.h"
 #include "algorithms/plan_walk.h"
+#include "algorithms/registry.h"
 #include "algorithms/residuals/approx_d.h"
 #include "algorithms/residuals/sample.h"
 #include "core/error.h"
@@ -125,6 +126,10 @@ std::string check_theory(const Parameters& parameters) {
   if (parameters.text("residual") != "sample")
     return "estimator: theory draws its own samples and needs residual: sample, but residual is " +
            parameters.text("residual");
+  const bool window = parameters.integer("window") > 0;
+  if (window || find_mask(parameters.text("mask"))->is_union(parameters))
+    return "estimator: theory knows one mask for all rows of a block; set " +
+           std::string(window ? "window: 0" : "hash_rounds: 1") + " or choose estimator: residual";
   const ApproxDOptions approx = approx_options(parameters);
   if (parameters.integer("sample_size") == 0)
     return "sample_size must be at least 1 with estimator: theory, but is 0";

@@ -40,7 +40,7 @@ std::map<int, std::vector<Probe>> draw_probes(const MeasureContext& context, int
   return levels;
 }
 
-/// The keys that the mask gives to one query of a node, in the plan's order.
+/// The keys that the mask gives to one query of a node, in order.
 std::vector<int32_t> masked_keys(const Plan& plan, const HeadNode& place, int64_t row) {
   std::vector<int32_t> keys;
   for (const Phase& phase : plan.phases)
@@ -54,6 +54,7 @@ std::vector<int32_t> masked_keys(const Plan& plan, const HeadNode& place, int64_
               keys.push_back(static_cast<int32_t>(entry.key_row()));
             });
     }
+  std::sort(keys.begin(), keys.end());
   return keys;
 }
 

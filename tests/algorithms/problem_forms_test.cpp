@@ -50,6 +50,10 @@ std::vector<Variant> variants() {
                     {"min_seq_len", int64_t{16}},
                     {"tail", std::string(tail)}}});
   add("lsh", {{"sink_keys", int64_t{5}}});
+  add("lsh", {{"window", int64_t{6}}, {"sink_keys", int64_t{3}}});
+  add("lsh", {{"hash_rounds", int64_t{3}}});
+  add("hyper", {{"window", int64_t{6}}, {"hash_rounds", int64_t{2}}});
+  add("hyper", {{"window", int64_t{6}}, {"residual", std::string("clt_sample")}});
   all.push_back({"tree",
                  {{"levels", IntegerList{16, 4}},
                   {"beams", IntegerList{2, 3}},
