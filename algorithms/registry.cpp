@@ -6,7 +6,8 @@
   ENTRY(exact)                   \
   ENTRY(lsh)                     \
   ENTRY(hyper)                   \
-  ENTRY(tree)
+  ENTRY(tree)                    \
+  ENTRY(coreset)
 
 #define HYPERATTN_MASKS(ENTRY) \
   ENTRY(sort_lsh)              \
@@ -22,6 +23,7 @@
   ENTRY(linear_centroids)          \
   ENTRY(moments)                   \
   ENTRY(columns)                   \
+  ENTRY(nystrom)                   \
   ENTRY(none)
 
 #define HYPERATTN_ENGINES(ENTRY) \

@@ -26,6 +26,7 @@ enum class Purpose : uint32_t {
   centroid,
   query_moves,
   base_sample,
+  pivot,
 };
 
 /// The random numbers of one (seed, purpose, trial, head, node). Cheap to copy; all members are const and

@@ -73,15 +73,12 @@ std::unique_ptr<ResidualPlanner> plan_residual(const BoundProblem& bound, const 
   return planner;
 }
 
-double node_entries(const AttentionNode& node, const SparseChoice& choice, const Parameters& parameters,
-                    int64_t head_dim) {
-  const auto queries = static_cast<double>(node.query_count());
-  if (node.exact) return queries * static_cast<double>(node.key_count());
+/// Keys of a row's mask in a node, with its window.
+double masked_keys(const AttentionNode& node, const SparseChoice& choice, const Parameters& parameters) {
   const auto keys = static_cast<double>(node.key_count());
-  double masked = choice.mask->keys(node, parameters);
-  if (choice.window > 0)
-    masked = std::min(masked + band_keys(keys, node.level, static_cast<double>(choice.window)), keys);
-  return queries * (masked + choice.residual->entries(node, masked, choice.sample_size, head_dim));
+  const double masked = choice.mask->keys(node, parameters);
+  if (choice.window == 0) return masked;
+  return std::min(masked + band_keys(keys, node.level, static_cast<double>(choice.window)), keys);
 }
 
 /// The keys that no mask of a union holds. A row's choice among n keys takes n/2 bytes: for measures only.
@@ -133,14 +130,18 @@ std::string check_sinks(const AttentionProblem& shapes, const Parameters& parame
 std::vector<ParameterSpec> mask_parameters(const std::vector<const Mask*>& masks) {
   std::vector<ParameterSpec> specs = {choice_of("mask", "which entries are computed exactly", masks)};
   for (ParameterSpec& spec : parameters_of("mask", masks)) specs.push_back(std::move(spec));
-  specs.push_back(
-      integer_parameter("min_seq_len", "segments of at most this many rows are exact leaves of the recursion")
-          .between(1, kMaxRows)
-          .by_default(2048)
-          .only_with("causal", {true}));
+  specs.push_back(min_seq_len_parameter());
   specs.push_back(sink_parameter());
   specs.push_back(window_parameter());
   return specs;
+}
+
+ParameterSpec min_seq_len_parameter() {
+  return integer_parameter("min_seq_len",
+                           "segments of at most this many rows are exact leaves of the recursion")
+      .between(1, kMaxRows)
+      .by_default(2048)
+      .only_with("causal", {true});
 }
 
 std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*>& residuals) {
@@ -268,7 +269,9 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
     spent[i].draw = part.seconds();
   });
   PlannedCall planned;
-  planned.plan = std::make_shared<const Plan>(assemble_plan(bound.problem(), tree, nodes, std::move(passes)));
+  Plan plan = assemble_plan(bound.problem(), tree, nodes, std::move(passes));
+  plan.clip_to_values = choice.residual->clips_to_values();
+  planned.plan = std::make_shared<const Plan>(std::move(plan));
   share_out(watch.seconds(), spent, seconds);
   planned.masks = std::make_shared<const NodeMasks>(std::move(tree), std::move(nodes), std::move(masks));
   book_planning(seconds, planned.notes);
@@ -306,21 +309,27 @@ Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const 
   return plan.take();
 }
 
-double estimate_sparse_entries(const AttentionProblem& shapes, const Parameters& parameters) {
-  const SparseChoice choice(parameters);
+double estimate_node_entries(const AttentionProblem& shapes, const NodeTree& tree,
+                             const std::function<double(const AttentionNode&)>& keys) {
   double entries = 0;
-  const NodeTree tree = choice.tree(shapes);
   for (const CausalLeaf& leaf : tree.leaves) {
     const auto rows = static_cast<double>(leaf.end - leaf.begin);
     entries += rows * (rows + 1) / 2;
   }
-  for (const auto& level : tree.sinks)
-    for (const AttentionNode& node : level)
-      entries += node_entries(node, choice, parameters, shapes.head_dim());
-  for (const auto& level : tree.levels)
-    for (const AttentionNode& node : level)
-      entries += node_entries(node, choice, parameters, shapes.head_dim());
+  for (const auto* levels : {&tree.sinks, &tree.levels})
+    for (const auto& level : *levels)
+      for (const AttentionNode& node : level)
+        entries += static_cast<double>(node.query_count()) *
+                   (node.exact ? static_cast<double>(node.key_count()) : keys(node));
   return entries * static_cast<double>(shapes.heads());
+}
+
+double estimate_sparse_entries(const AttentionProblem& shapes, const Parameters& parameters) {
+  const SparseChoice choice(parameters);
+  return estimate_node_entries(shapes, choice.tree(shapes), [&](const AttentionNode& node) {
+    const double masked = masked_keys(node, choice, parameters);
+    return masked + choice.residual->entries(node, masked, choice.sample_size, shapes.head_dim());
+  });
 }
 
 double estimate_sparse_bytes(const AttentionProblem& shapes, const Parameters& parameters) {

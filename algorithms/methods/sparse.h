@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,6 +22,8 @@ namespace hyperattn {
 /// The parameter `mask` with the given choices, and those of each mask; then `min_seq_len`, `sink_keys`
 /// and `window`.
 [[nodiscard]] std::vector<ParameterSpec> mask_parameters(const std::vector<const Mask*>& masks);
+/// `min_seq_len`, of every method that uses the causal recursion.
+[[nodiscard]] ParameterSpec min_seq_len_parameter();
 /// `sample_size`, `residual` with the given choices, and the parameters of each residual.
 [[nodiscard]] std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*>& residuals);
 
@@ -74,6 +77,11 @@ class NodeMasks final : public PlannedMasks {
 /// node's passes are in phases of their own).
 [[nodiscard]] Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree,
                                  const std::vector<HeadNode>& nodes, std::vector<std::vector<Pass>> passes);
+
+/// Score entries of leaves, sinks, exact nodes, and approximated nodes in which a row computes `keys` of the
+/// node.
+[[nodiscard]] double estimate_node_entries(const AttentionProblem& shapes, const NodeTree& tree,
+                                           const std::function<double(const AttentionNode&)>& keys);
 
 /// Score entries that such a plan computes, from shapes alone (a mask of the caller's own counts as blocks).
 [[nodiscard]] double estimate_sparse_entries(const AttentionProblem& shapes, const Parameters& parameters);

@@ -49,6 +49,8 @@ class Residual {
   [[nodiscard]] virtual std::string check(const Parameters&) const { return {}; }
   /// Whether runs of keys must lie in or out of a row's mask (Mask::whole_blocks).
   [[nodiscard]] virtual bool needs_whole_blocks() const { return false; }
+  /// Whether its plans want Plan::clip_to_values, because a part of its weights is negative.
+  [[nodiscard]] virtual bool clips_to_values() const { return false; }
   /// Empty if its plans have a gradient; else why not, to follow the method's name.
   [[nodiscard]] virtual std::string no_gradient() const { return {}; }
   /// Whether it stands for the other keys at all (`none` does not), and whether sample_size counts keys of

@@ -24,8 +24,9 @@ std::vector<ParameterValue> some_values(const ParameterSpec& spec) {
 /// Sizes at which all parts of a method have something to do on the test's problem.
 Parameters small_parameters(const Backend& backend) {
   Parameters parameters = default_parameters(backend.parameters());
-  for (const auto& [name, value] : {std::pair{"block_size", 16}, std::pair{"bucket_count", 8},
-                                    std::pair{"min_seq_len", 32}, std::pair{"sample_size", 12}})
+  for (const auto& [name, value] :
+       {std::pair{"block_size", 16}, std::pair{"bucket_count", 8}, std::pair{"min_seq_len", 32},
+        std::pair{"sample_size", 12}, std::pair{"coreset_size", 32}})
     if (parameters.has(name)) parameters.set(name, int64_t{value});
   return parameters;
 }

@@ -61,6 +61,11 @@ std::vector<Variant> variants() {
                   {"sink_keys", int64_t{5}}}});
   add("hyper", {{"sink_keys", int64_t{5}}});
   add("hyper", {{"sink_keys", int64_t{20}}, {"residual", std::string("centroids")}});
+  const std::pair<std::string, ParameterValue> leaves = {"min_seq_len", int64_t{16}};
+  for (const std::string pivots : {"rpcholesky", "uniform", "per_bin"})
+    all.push_back(
+        {"coreset", {leaves, {"coreset_size", int64_t{6}}, {"bins", int64_t{2}}, {"pivots", pivots}}});
+  all.push_back({"coreset", {leaves, {"coreset_size", int64_t{6}}, {"sink_keys", int64_t{5}}}});
   return all;
 }
 
@@ -227,9 +232,10 @@ TEST_CASE("a window: exact engines agree with a masked softmax, gradients too, a
       const DoubleGradients expected = attention_gradients_in_double(p.problem, reference, p.dout.view());
       CHECK(largest_difference(seen.dkey, expected.dkey) < 2e-5 * (1 + largest_entry(expected.dkey)));
       CHECK(largest_difference(seen.dvalue, expected.dvalue) < 2e-5 * (1 + largest_entry(expected.dvalue)));
-      for (const char* backend : {"lsh", "hyper"}) {
+      for (const char* backend : {"lsh", "hyper", "coreset"}) {
         Settings settings;
         if (std::string(backend) == "hyper") settings.emplace_back("sample_size", int64_t{3});
+        if (std::string(backend) == "coreset") settings.emplace_back("coreset_size", int64_t{3});
         const Call call = call_for(backend, settings);
         CHECK_THAT(backend_named(backend).check(p.problem, call.parameters), Catch::Contains("window"));
       }
