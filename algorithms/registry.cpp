@@ -7,7 +7,8 @@
   ENTRY(lsh)                     \
   ENTRY(hyper)                   \
   ENTRY(tree)                    \
-  ENTRY(coreset)
+  ENTRY(coreset)                 \
+  ENTRY(thinned)
 
 #define HYPERATTN_MASKS(ENTRY) \
   ENTRY(sort_lsh)              \
@@ -24,6 +25,7 @@
   ENTRY(moments)                   \
   ENTRY(columns)                   \
   ENTRY(nystrom)                   \
+  ENTRY(thinned)                   \
   ENTRY(none)
 
 #define HYPERATTN_ENGINES(ENTRY) \

@@ -27,6 +27,7 @@ enum class Purpose : uint32_t {
   query_moves,
   base_sample,
   pivot,
+  thinning,
 };
 
 /// The random numbers of one (seed, purpose, trial, head, node). Cheap to copy; all members are const and

@@ -54,6 +54,7 @@ std::vector<Variant> variants() {
   add("lsh", {{"hash_rounds", int64_t{3}}});
   add("hyper", {{"window", int64_t{6}}, {"hash_rounds", int64_t{2}}});
   add("hyper", {{"window", int64_t{6}}, {"residual", std::string("clt_sample")}});
+  add("hyper", {{"window", int64_t{6}}, {"hash_rounds", int64_t{2}}, {"residual", std::string("thinned")}});
   all.push_back({"tree",
                  {{"levels", IntegerList{16, 4}},
                   {"beams", IntegerList{2, 3}},
@@ -66,6 +67,15 @@ std::vector<Variant> variants() {
     all.push_back(
         {"coreset", {leaves, {"coreset_size", int64_t{6}}, {"bins", int64_t{2}}, {"pivots", pivots}}});
   all.push_back({"coreset", {leaves, {"coreset_size", int64_t{6}}, {"sink_keys", int64_t{5}}}});
+  all.push_back({"thinned", {leaves, {"compress_g", int64_t{0}}}});
+  all.push_back({"thinned", {leaves, {"compress_g", int64_t{0}}, {"sink_keys", int64_t{5}}}});
+  all.push_back({"thinned",
+                 {{"streaming", true},
+                  {"stream_block", int64_t{8}},
+                  {"cache_size", int64_t{10}},
+                  {"sink_keys", int64_t{5}}}});
+  all.push_back(
+      {"thinned", {{"streaming", true}, {"stream_block", int64_t{8}}, {"cache_size", int64_t{10}}}});
   return all;
 }
 
@@ -232,7 +242,7 @@ TEST_CASE("a window: exact engines agree with a masked softmax, gradients too, a
       const DoubleGradients expected = attention_gradients_in_double(p.problem, reference, p.dout.view());
       CHECK(largest_difference(seen.dkey, expected.dkey) < 2e-5 * (1 + largest_entry(expected.dkey)));
       CHECK(largest_difference(seen.dvalue, expected.dvalue) < 2e-5 * (1 + largest_entry(expected.dvalue)));
-      for (const char* backend : {"lsh", "hyper", "coreset"}) {
+      for (const char* backend : {"lsh", "hyper", "coreset", "thinned"}) {
         Settings settings;
         if (std::string(backend) == "hyper") settings.emplace_back("sample_size", int64_t{3});
         if (std::string(backend) == "coreset") settings.emplace_back("coreset_size", int64_t{3});

@@ -85,6 +85,7 @@ TEST_CASE("every parameter column tells two cases apart", "[results]") {
         for (const char* of_nystrom : {"pivots", "temperature", "tau", "bins"})
           if (column.name == of_nystrom) row.set_text("residual", "nystrom");
         if (column.name == "tau") row.set_text("temperature", "given");
+        if (column.name == "thinning_delta") row.set_text("residual", "thinned");
         if (column.name.rfind("approx_", 0) == 0 || column.name == "clip_constant")
           row.set_text("estimator", "theory");
         set(value)(row);
