@@ -1,6 +1,7 @@
 // Hash and stable sort of rows on the card, with the bits of primitives/sort_lsh.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "algorithms/engines/cuda/kernels.h"
