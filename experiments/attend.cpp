@@ -106,10 +106,8 @@ void require_memory_for(const AttentionProblem& problem, const AttendArguments& 
   const auto rows = static_cast<double>(q.matrices() * q.rows);
   const double outputs = rows * static_cast<double>(problem.value_dim() + 1);
   const double tensors = (inputs + outputs) * (backward ? 2 : 1);
-  require_memory(
-      tensors * sizeof(float) +
-          arguments.backend->estimated_bytes(problem, arguments.parameters),
-      "the call");
+  require_memory(tensors * sizeof(float) + arguments.backend->estimated_bytes(problem, arguments.parameters),
+                 "the call");
 }
 
 /// The types that the tensors of the output are written in: float32, or those of q, k and v.

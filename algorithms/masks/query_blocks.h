@@ -1,5 +1,5 @@
-// The parameter that makes rows independent of each other: it places the queries of sorted blocks, and forbids
-// residuals to look at a node's own queries.
+// The parameter that makes rows independent of each other: it places the queries of sorted blocks, and
+// forbids residuals to look at a node's own queries.
 #pragma once
 
 #include "core/parameters.h"
@@ -7,9 +7,10 @@
 namespace hyperattn {
 
 [[nodiscard]] inline ParameterSpec query_blocks_parameter() {
-  return choice_parameter("query_blocks", {"by_rank", "by_bucket"},
-                          "queries cut by their own ranks, or each in the block of its bucket's keys: then no "
-                          "row depends on later ones")
+  return choice_parameter(
+             "query_blocks", {"by_rank", "by_bucket"},
+             "queries cut by their own ranks, or each in the block of its bucket's keys: then no "
+             "row depends on later ones")
       .only_with("mask", {"sort_lsh"})
       .or_with("residual", {"calibrated_centroids", "linear_centroids", "columns+centroids"});
 }

@@ -75,8 +75,7 @@ void check_case(const InputPoint& input, const Case& grid_case, Findings& findin
   const std::string no_gradient = grid_case.backend->no_gradient(grid_case.parameters);
   if (grid_case.pass == PassKind::forward_backward && !no_gradient.empty())
     findings.add(Blame::usage, name + no_gradient + ", but timing.pass is forward_backward", example, true);
-  const std::string wrong =
-      grid_case.backend->check(problem_of(input), grid_case.parameters);
+  const std::string wrong = grid_case.backend->check(problem_of(input), grid_case.parameters);
   if (!wrong.empty()) findings.add(Blame::usage, name + wrong, example, true);
 }
 

@@ -68,7 +68,8 @@ void copy_permissions(int descriptor, const struct stat& from, const std::string
   if (other_owner && ::fchown(descriptor, from.st_uid, from.st_gid) != 0) errno = 0;
   // Asked only where there is a difference: a file system without permissions refuses, and has none.
   const bool other_mode = ((made.st_mode ^ from.st_mode) & 07777U) != 0;
-  if (other_mode && ::fchmod(descriptor, from.st_mode & 07777U) != 0) fail_writing(path, std::strerror(errno));
+  if (other_mode && ::fchmod(descriptor, from.st_mode & 07777U) != 0)
+    fail_writing(path, std::strerror(errno));
 }
 
 /// What an earlier process left there is ours to remove, if it is a file.

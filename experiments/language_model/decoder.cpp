@@ -29,8 +29,7 @@ void check_call(const ModelConfig& config, const int32_t* ids, int64_t id_count,
   (void)attention;
 }
 
-Call context_of(const LayerAttention& attention, const DecoderSeed& seed, int64_t layer,
-                       int64_t layers) {
+Call context_of(const LayerAttention& attention, const DecoderSeed& seed, int64_t layer, int64_t layers) {
   Call context;
   context.parameters = attention.parameters;
   context.seed = seed.seed;

@@ -53,9 +53,9 @@ struct RotaryRules {
 [[nodiscard]] RotaryConfig read_rope_object(const nlohmann::json& object, const ConfigFields& fields,
                                             const RotaryRules& rules);
 
-/// f_j for j = 0 … pairs − 1, of a sequence of n tokens (dynamic and longrope depend on it), with the roundings
-/// to float32 that models were trained with: at position 32767 they turn a pair by up to a milliradian more or
-/// less than the formula.
+/// f_j for j = 0 … pairs − 1, of a sequence of n tokens (dynamic and longrope depend on it), with the
+/// roundings to float32 that models were trained with: at position 32767 they turn a pair by up to a
+/// milliradian more or less than the formula.
 [[nodiscard]] std::vector<float> rotary_frequencies(const RotaryConfig& config, int64_t n);
 
 }  // namespace hyperattn
