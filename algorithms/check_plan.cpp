@@ -1,5 +1,6 @@
 #include "algorithms/check_plan.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <map>
@@ -146,12 +147,14 @@ void check_row_visit(const Pass& pass, const QueryGroup& group, const RowVisit& 
       visit.last_entry > static_cast<int64_t>(pass.row_entries.size()))
     return verdict.require(false, "entries of a row visit must lie within those of the pass");
   const SegmentRange range = segment_of(list, visit.segment);
+  // A segment of no valid length has been named already; here it must not become the length of a shift.
+  const int64_t ranks = std::clamp<int64_t>(range.end - range.begin, 0, kSegmentKeys);
   int64_t before = group.begin - 1;
   for (int64_t e = visit.first_entry; e < visit.last_entry; ++e) {
     const RowEntry& entry = pass.row_entries[static_cast<size_t>(e)];
     verdict.require(before < entry.position && entry.position < group.end,
                     "positions of a row visit must increase and lie within the group");
-    verdict.require(entry.skip >> (range.end - range.begin) == 0, "a skip must lie within its segment");
+    verdict.require(entry.skip >> ranks == 0, "a skip must lie within its segment");
     before = entry.position;
   }
 }
