@@ -158,6 +158,17 @@ NodeMask pattern_mask(const AttentionNode& node, const HeavyMask::Pattern& patte
   return pattern.indptr.empty() ? mask_of_blocks(node, pattern.blocks) : mask_of_rows(node, pattern);
 }
 
+std::vector<int64_t> borders_of(const NodeMask& mask) {
+  std::vector<int64_t> borders = {mask.keys.count};
+  for (const RankRange& range : mask.ranges) {
+    borders.push_back(range.begin);
+    borders.push_back(range.end);
+  }
+  std::sort(borders.begin(), borders.end());
+  borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
+  return borders;
+}
+
 int64_t held_keys(const NodeMask& mask, const MaskGroup& group) {
   int64_t keys = 0;
   for (int64_t r = group.first_range; r < group.last_range; ++r) {

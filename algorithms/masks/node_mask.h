@@ -56,6 +56,10 @@ struct NodeMask {
 /// The part of the caller's mask that lies in the node. Consecutive rows with the same pattern share a group.
 [[nodiscard]] NodeMask pattern_mask(const AttentionNode& node, const HeavyMask::Pattern& pattern);
 
+/// Ranks at which a stretch of keys ends that all groups hold or lack together: increasing, the last rank's
+/// end included.
+[[nodiscard]] std::vector<int64_t> borders_of(const NodeMask& mask);
+
 /// How many keys the group holds, and whether the key of a rank is one of them.
 [[nodiscard]] int64_t held_keys(const NodeMask& mask, const MaskGroup& group);
 [[nodiscard]] bool holds(const NodeMask& mask, const MaskGroup& group, int64_t rank);

@@ -16,25 +16,6 @@
 namespace hyperattn {
 namespace {
 
-std::vector<int64_t> borders_of(const NodeMask& mask) {
-  std::vector<int64_t> borders;
-  for (const RankRange& range : mask.ranges) {
-    borders.push_back(range.begin);
-    borders.push_back(range.end);
-  }
-  std::sort(borders.begin(), borders.end());
-  borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
-  return borders;
-}
-
-bool holds(const MaskGroup& group, const NodeMask& mask, int64_t rank) {
-  for (int64_t r = group.first_range; r < group.last_range; ++r) {
-    const RankRange& range = mask.ranges[static_cast<size_t>(r)];
-    if (range.begin <= rank && rank < range.end) return true;
-  }
-  return false;
-}
-
 /// The pivots of all bins, and what the groups of a mask see of them.
 class GroupPivots {
  public:
@@ -91,7 +72,7 @@ class GroupPivots {
       DenseMatrix<double> outside = totals_[b];
       bool touched = false;
       for (size_t p = 0; p + 1 < bin.borders.size(); ++p) {
-        if (!holds(group, mask_, bin.borders[p])) continue;
+        if (!holds(mask_, group, bin.borders[p])) continue;
         as_eigen(outside) -= as_eigen(bin.pieces[p]);
         touched = true;
       }

@@ -10,18 +10,6 @@
 namespace hyperattn {
 namespace {
 
-// Ranks at which a stretch of keys ends that all groups hold or lack together.
-std::vector<int64_t> borders_of(const NodeMask& mask) {
-  std::vector<int64_t> borders = {mask.keys.count};
-  for (const RankRange& range : mask.ranges) {
-    borders.push_back(range.begin);
-    borders.push_back(range.end);
-  }
-  std::sort(borders.begin(), borders.end());
-  borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
-  return borders;
-}
-
 // Offsets into `ranks` at which runs of equally many keys begin, and the end.
 std::vector<int64_t> cut_by_count(const std::vector<int32_t>& ranks, const std::vector<int64_t>& borders,
                                   int64_t budget) {
