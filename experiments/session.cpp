@@ -35,11 +35,7 @@ AttributeMap describe_session(const RunOptions& options) {
   provenance["threads"] = static_cast<int64_t>(thread_count());
   provenance["pinned"] = options.pin;
   provenance["fma_peak_gflops"] = measure_fma_peak_gflops(thread_count());
-  for (const Engine* engine : all_engines())
-    if (engine->device() != default_engine().device())
-      provenance[engine->device()] = engine->available().empty()
-                                         ? engine->machine()
-                                         : "none: engine " + engine->name() + " " + engine->available();
+  for (const auto& [device, text] : describe_devices()) provenance[device] = text;
   provenance["command_line"] = shell_command(options.call);
   std::string warnings;
   for (const std::string& warning : noise_warnings(machine, build_info(), thread_count())) {
@@ -48,6 +44,18 @@ AttributeMap describe_session(const RunOptions& options) {
   }
   provenance["warnings"] = warnings;
   return provenance;
+}
+
+std::vector<std::pair<std::string, std::string>> describe_devices() {
+  std::vector<std::pair<std::string, std::string>> devices;
+  for (const Engine* engine : all_engines()) {
+    if (engine->device() == default_engine().device()) continue;
+    const std::string missing = engine->available();
+    devices.emplace_back(engine->device(), missing.empty()
+                                               ? engine->machine()
+                                               : "none: engine " + engine->name() + " " + missing);
+  }
+  return devices;
 }
 
 void add_warning(const std::string& warning, ResultStore& store) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "experiments/files/hdf5_file.h"
@@ -14,6 +15,10 @@ namespace hyperattn {
 
 /// Machine, build, threads, measured peak, command line and warnings about noise (which are logged, too).
 [[nodiscard]] AttributeMap describe_session(const RunOptions& options);
+
+/// What engines compute on besides the host: the device's name, and its card, driver and clocks or why there
+/// is none.
+[[nodiscard]] std::vector<std::pair<std::string, std::string>> describe_devices();
 
 /// Logs a warning about the timings and adds it to those of the session; nothing for an empty one.
 void add_warning(const std::string& warning, ResultStore& store);

@@ -4,11 +4,11 @@
 #include <iostream>
 
 #include "algorithms/kernels/instruction_set.h"
-#include "algorithms/registry.h"
 #include "core/machine.h"
 #include "core/memory.h"
 #include "core/parallel.h"
 #include "experiments/cli/commands.h"
+#include "experiments/session.h"
 
 namespace hyperattn {
 namespace {
@@ -36,11 +36,7 @@ int describe_command(int threads) {
   for (const auto& [name, value] : provenance_of(machine, build_info())) print(name, value);
   print("instruction_sets", levels());
   print("instruction_set", instruction_set() + " (in use; the environment variable HYPERATTN_SIMD chooses)");
-  for (const Engine* engine : all_engines())
-    if (engine->device() != default_engine().device())
-      print(engine->device(), engine->available().empty()
-                                  ? engine->machine()
-                                  : "none: engine " + engine->name() + " " + engine->available());
+  for (const auto& [device, text] : describe_devices()) print(device, text);
   print("threads", std::to_string(threads));
   print("available_memory", with_unit(static_cast<double>(available_memory_bytes()) / (1 << 30), "GiB"));
   print("fma_peak_1_thread", with_unit(measure_fma_peak_gflops(1), "GFLOP/s (measured)"));
