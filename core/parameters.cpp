@@ -233,6 +233,24 @@ bool Parameters::is_text(const std::string& name) const {
   return found != values_.end() && std::holds_alternative<std::string>(found->second);
 }
 
+const char* parameter_type_word(ParameterType type) {
+  switch (type) {
+    case ParameterType::integer:
+      return "integer";
+    case ParameterType::number:
+      return "number";
+    case ParameterType::boolean:
+      return "boolean";
+    case ParameterType::text:
+      return "text";
+    case ParameterType::choice:
+      return "choice";
+    case ParameterType::integer_list:
+      return "integer_list";
+  }
+  return "";
+}
+
 std::string to_string(const ParameterValue& value) {
   struct Printer {
     std::string operator()(int64_t v) const { return std::to_string(v); }

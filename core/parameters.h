@@ -107,6 +107,9 @@ class Parameters {
   std::map<std::string, ParameterValue> values_;
 };
 
+/// "integer", "integer_list": the type's word in declarations that programs read.
+[[nodiscard]] const char* parameter_type_word(ParameterType type);
+
 /// "2.5", "true", "[1, 2]": as YAML writes it; numbers in the shortest form that reads back to the same
 /// value.
 [[nodiscard]] std::string to_string(const ParameterValue& value);

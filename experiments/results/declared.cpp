@@ -42,24 +42,6 @@ std::vector<DeclaredParameter> make_run_settings() {
   return all;
 }
 
-const char* type_word(ParameterType type) {
-  switch (type) {
-    case ParameterType::integer:
-      return "integer";
-    case ParameterType::number:
-      return "number";
-    case ParameterType::boolean:
-      return "boolean";
-    case ParameterType::text:
-      return "text";
-    case ParameterType::choice:
-      return "choice";
-    case ParameterType::integer_list:
-      return "integer_list";
-  }
-  return "";
-}
-
 const char* kind_word(ColumnKind kind) {
   switch (kind) {
     case ColumnKind::integer:
@@ -119,7 +101,7 @@ Json parameter_json(const DeclaredParameter& declared) {
                {"of", declared.of},
                {"owner", declared.owner},
                {"column", column_of(spec)},
-               {"type", type_word(spec.type)},
+               {"type", parameter_type_word(spec.type)},
                {"meaning", spec.meaning},
                {"unit", spec.unit}};
   if (spec.default_value) json["default"] = value_json(*spec.default_value);

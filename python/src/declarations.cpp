@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
@@ -46,22 +47,11 @@ ParameterValue value_from(const std::string& name, py::handle given) {
              std::string(py::repr(given)));
 }
 
-const char* type_name(const ParameterSpec& spec) {
-  switch (spec.type) {
-    case ParameterType::integer:
-      return "integer";
-    case ParameterType::number:
-      return "number";
-    case ParameterType::boolean:
-      return "boolean";
-    case ParameterType::text:
-      return "text";
-    case ParameterType::choice:
-      return "choice";
-    case ParameterType::integer_list:
-      return "integer list";
-  }
-  return "";
+/// "integer", "integer list".
+std::string type_name(const ParameterSpec& spec) {
+  std::string words = parameter_type_word(spec.type);
+  std::replace(words.begin(), words.end(), '_', ' ');
+  return words;
 }
 
 /// "1 to 32", "a power of two from 1", "sort_lsh | none": what a value may be besides its type.
