@@ -40,6 +40,8 @@ class Attention {
   [[nodiscard]] const Backend& backend() const { return *backend_; }
   /// All settings, defaults included.
   [[nodiscard]] const Parameters& parameters() const { return call_.parameters; }
+  /// What calls besides the problem depend on, for the measures.
+  [[nodiscard]] const Call& call() const { return call_; }
 
   /// Error(input): shapes that do not fit, or a tensor with a NaN or infinity. Error(usage): settings that
   /// cannot go with these shapes.

@@ -147,9 +147,7 @@ Run::Run(const Request& request, Array query, Array key, Array value)
       key_(std::move(key)),
       value_(std::move(value)),
       attention_(attention_of(request)),
-      problem_(problem_of(request, query_, key_, value_)),
-      seed_(request.seed),
-      trial_(request.trial) {
+      problem_(problem_of(request, query_, key_, value_)) {
   refuse_ineffective(request, attention_);
 }
 
@@ -203,14 +201,11 @@ py::tuple Run::backward(const Array& dout) const {
 py::list Run::measure(const std::vector<std::string>& wanted, const py::dict& settings) {
   const std::vector<Measuring> measurings = plan_measuring(wanted, settings);
   forward();
-  Call call;
-  call.parameters = attention_.parameters();
-  call.seed = seed_;
-  call.trial = trial_;
+  const Call& call = attention_.call();
   std::vector<std::vector<FigureRow>> answers;
   compute([&] {
     answers.clear();
-    ExactQuantities exact(problem_, attention_.backend().engine(), seed_, trial_);
+    ExactQuantities exact(problem_, attention_.backend().engine(), call.seed, call.trial);
     MeasureContext context(attention_.backend(), call, state_, exact);
     for (const Measuring& measuring : measurings)
       answers.push_back(measuring.measure->compute(context, measuring.parameters));

@@ -56,8 +56,6 @@ class Run {
   Array value_;
   Attention attention_;
   AttentionProblem problem_;
-  uint64_t seed_;
-  uint32_t trial_;
   ForwardState state_;
 };
 
