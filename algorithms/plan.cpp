@@ -58,6 +58,12 @@ int64_t count_entries(const Plan& plan) {
   return entries;
 }
 
+int64_t entries_of_scores(const AttentionProblem& problem, int64_t scores) {
+  const double share =
+      static_cast<double>(problem.head_dim()) / static_cast<double>(problem.head_dim() + problem.value_dim());
+  return std::llround(share * static_cast<double>(scores));
+}
+
 int64_t count_excluded(const Plan& plan) {
   int64_t count = 0;
   for_each_group(plan, [&](const Pass& pass, const QueryGroup& group) {

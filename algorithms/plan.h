@@ -206,6 +206,9 @@ constexpr double kGuardShare = 1e-6;
 /// row's moments count as d entries, its linear values as half as many, whose FLOPs they cost where d_v = d.
 [[nodiscard]] int64_t count_entries(const Plan& plan);
 
+/// Scores without a value product, counted by their share of a whole entry's 2·(d + d_v) FLOPs.
+[[nodiscard]] int64_t entries_of_scores(const AttentionProblem& problem, int64_t scores);
+
 /// Entries that groups leave out by name, over all their rows: with sampled keys, those that the row's mask
 /// already holds.
 [[nodiscard]] int64_t count_excluded(const Plan& plan);

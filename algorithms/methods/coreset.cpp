@@ -27,10 +27,6 @@ std::vector<ParameterSpec> declared_parameters() {
   return specs;
 }
 
-NodeTree tree_of(const AttentionProblem& problem, const Parameters& parameters) {
-  return nodes_of(problem, parameters.integer("min_seq_len"), parameters.integer("sink_keys"));
-}
-
 class CoresetMethod final : public DescribedMethod {
  public:
   CoresetMethod()
@@ -57,7 +53,7 @@ class CoresetMethod final : public DescribedMethod {
   [[nodiscard]] double estimated_entries(const AttentionProblem& shapes,
                                          const Parameters& parameters) const override {
     const auto size = static_cast<double>(parameters.integer("coreset_size"));
-    return estimate_node_entries(shapes, tree_of(shapes, parameters), [size](const AttentionNode& node) {
+    return estimate_node_entries(shapes, node_tree(shapes, parameters), [size](const AttentionNode& node) {
       return std::min(size, static_cast<double>(node.key_count()));
     });
   }
@@ -75,7 +71,7 @@ class CoresetMethod final : public DescribedMethod {
   [[nodiscard]] PlannedCall plan(const BoundProblem& bound, const Call& call) const override {
     const Stopwatch watch;
     const AttentionProblem& problem = bound.problem();
-    const NodeTree tree = tree_of(problem, call.parameters);
+    const NodeTree tree = node_tree(problem, call.parameters);
     const std::vector<HeadNode> nodes = approximated_nodes(tree, problem.heads());
     std::vector<std::vector<Pass>> passes(nodes.size());
     for_each_node(nodes, [&](size_t i) { passes[i].push_back(pass_of(problem, nodes[i], call)); });

@@ -104,6 +104,15 @@ Pass unmasked_by_rows(const AttentionProblem& problem, const HeadNode& place, co
   return pass.take();
 }
 
+/// "sample, thinned or none": those with which rows of one mask group may hold different keys.
+std::string residuals_of_differing_rows() {
+  std::string names;
+  for (const Residual* residual : all_residuals())
+    if (residual->rows_may_differ() && residual->stands_for_keys())
+      names += (names.empty() ? "" : ", ") + residual->name();
+  return names + " or " + residual_none().name();
+}
+
 /// The node's mask, with its window.
 NodeMask take_mask(MaskPlanner& planner, const AttentionProblem& problem, const std::vector<HeadNode>& nodes,
                    size_t i, int64_t window) {
@@ -144,6 +153,10 @@ ParameterSpec min_seq_len_parameter() {
       .only_with("causal", {true});
 }
 
+NodeTree node_tree(const AttentionProblem& problem, const Parameters& parameters) {
+  return nodes_of(problem, parameters.integer("min_seq_len"), parameters.integer("sink_keys"));
+}
+
 std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*>& residuals) {
   std::vector<ParameterSpec> specs = {
       integer_parameter(
@@ -164,8 +177,6 @@ std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*
 SparseChoice::SparseChoice(const Parameters& parameters)
     : mask(find_mask(parameters.text("mask"))),
       residual(&residual_none()),
-      min_seq_len(parameters.integer("min_seq_len")),
-      sink_keys(parameters.integer("sink_keys")),
       window(parameters.integer("window")) {
   if (!parameters.has("residual")) return;
   sample_size = parameters.integer("sample_size");
@@ -182,8 +193,8 @@ std::string check_sparse(const AttentionProblem& shapes, const Parameters& param
   if (std::string wrong = check_sinks(shapes, parameters); !wrong.empty()) return wrong;
   if (choice.is_union(parameters) && !choice.residual->rows_may_differ())
     return std::string(choice.window > 0 ? "window" : "hash_rounds") +
-           " goes with residual: sample, clt_sample " +
-           "or none, because a row's own keys cannot be taken out of a mean; but residual is " +
+           " goes with residual: " + residuals_of_differing_rows() +
+           ", because a row's own keys cannot be taken out of a mean; but residual is " +
            choice.residual->name();
   if (choice.sample_size > key_count && choice.residual->counts_keys())
     return "sample_size must be at most the number of keys, " + std::to_string(key_count) + ", but is " +
@@ -236,7 +247,7 @@ Plan NodeMasks::unmasked(const AttentionProblem& problem) const {
 std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, const Call& call,
                                                  PlanningSeconds* seconds) {
   const SparseChoice choice(call.parameters);
-  NodeTree tree = choice.tree(bound.problem());
+  NodeTree tree = node_tree(bound.problem(), call.parameters);
   std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
   const auto planner =
       choice.mask->plan({bound, call, nodes, choice.residual->needs_ranks() || choice.window > 0, seconds});
@@ -250,7 +261,7 @@ std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, cons
 
 PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   const SparseChoice choice(call.parameters);
-  NodeTree tree = choice.tree(bound.problem());
+  NodeTree tree = node_tree(bound.problem(), call.parameters);
   std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
   PlanningSeconds seconds;
   const auto mask_planner =
@@ -326,7 +337,7 @@ double estimate_node_entries(const AttentionProblem& shapes, const NodeTree& tre
 
 double estimate_sparse_entries(const AttentionProblem& shapes, const Parameters& parameters) {
   const SparseChoice choice(parameters);
-  return estimate_node_entries(shapes, choice.tree(shapes), [&](const AttentionNode& node) {
+  return estimate_node_entries(shapes, node_tree(shapes, parameters), [&](const AttentionNode& node) {
     const double masked = masked_keys(node, choice, parameters);
     return masked + choice.residual->entries(node, masked, choice.sample_size, shapes.head_dim());
   });

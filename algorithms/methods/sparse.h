@@ -24,6 +24,8 @@ namespace hyperattn {
 [[nodiscard]] std::vector<ParameterSpec> mask_parameters(const std::vector<const Mask*>& masks);
 /// `min_seq_len`, of every method that uses the causal recursion.
 [[nodiscard]] ParameterSpec min_seq_len_parameter();
+/// The nodes that `min_seq_len` and `sink_keys` ask for.
+[[nodiscard]] NodeTree node_tree(const AttentionProblem& problem, const Parameters& parameters);
 /// `sample_size`, `residual` with the given choices, and the parameters of each residual.
 [[nodiscard]] std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*>& residuals);
 
@@ -33,16 +35,11 @@ struct SparseChoice {
   const Mask* mask = nullptr;
   const Residual* residual = nullptr;
   int64_t sample_size = 0;
-  int64_t min_seq_len = 0;
-  int64_t sink_keys = 0;
   int64_t window = 0;
 
   /// Whether a node's masks have further ones.
   [[nodiscard]] bool is_union(const Parameters& parameters) const {
     return window > 0 || mask->is_union(parameters);
-  }
-  [[nodiscard]] NodeTree tree(const AttentionProblem& problem) const {
-    return nodes_of(problem, min_seq_len, sink_keys);
   }
 
   explicit SparseChoice(const Parameters& parameters);

@@ -50,10 +50,6 @@ bool is_streaming(const Parameters& parameters) {
   return parameters.boolean("streaming");
 }
 
-NodeTree tree_of(const AttentionProblem& problem, const Parameters& parameters) {
-  return nodes_of(problem, parameters.integer("min_seq_len"), parameters.integer("sink_keys"));
-}
-
 /// Blocks of key positions.
 std::vector<CausalLeaf> stream_blocks(const AttentionProblem& problem, int64_t block) {
   std::vector<CausalLeaf> blocks;
@@ -100,7 +96,7 @@ class ThinnedMethod final : public DescribedMethod {
   [[nodiscard]] double estimated_entries(const AttentionProblem& shapes,
                                          const Parameters& parameters) const override {
     if (is_streaming(parameters)) return streaming_entries(shapes, parameters);
-    return estimate_node_entries(shapes, tree_of(shapes, parameters), [&](const AttentionNode& node) {
+    return estimate_node_entries(shapes, node_tree(shapes, parameters), [&](const AttentionNode& node) {
       return static_cast<double>(kept_keys(node.key_count(), parameters.integer("compress_g")));
     });
   }
@@ -139,7 +135,7 @@ class ThinnedMethod final : public DescribedMethod {
   }
 
   static Plan node_plan(const AttentionProblem& problem, const Call& call) {
-    const NodeTree tree = tree_of(problem, call.parameters);
+    const NodeTree tree = node_tree(problem, call.parameters);
     const std::vector<HeadNode> nodes = approximated_nodes(tree, problem.heads());
     std::vector<std::vector<Pass>> passes(nodes.size());
     for_each_node(nodes, [&](size_t i) { passes[i].push_back(node_pass(problem, nodes[i], call)); });

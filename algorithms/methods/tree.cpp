@@ -27,17 +27,13 @@ struct TreeChoice {
   std::string tail;
   bool spread;
   std::string order;
-  int64_t min_seq_len;
-  int64_t sink_keys;
 
   explicit TreeChoice(const Parameters& parameters)
       : sizes(parameters.integers("levels")),
         beams(parameters.integers("beams")),
         tail(parameters.text("tail")),
         spread(parameters.text("gate") == "mean_spread"),
-        order(parameters.text("order")),
-        min_seq_len(parameters.integer("min_seq_len")),
-        sink_keys(parameters.integer("sink_keys")) {}
+        order(parameters.text("order")) {}
 
   [[nodiscard]] bool is_corrected() const { return tail == "corrected"; }
   [[nodiscard]] bool has_tail() const { return tail != "none"; }
@@ -57,23 +53,19 @@ std::vector<ParameterSpec> declared_parameters() {
       choice_parameter("order", {"tree", "position", "kmeans"}, "which keys make a segment");
   order.choice_meanings = {"those of a balanced tree of halvings", "neighbours in the sequence",
                            "k-means clusters, of unequal size; one level"};
-  return {
-      integer_list_parameter("levels",
-                             "keys of a segment, from the largest to those that are computed exactly")
-          .between(1, kMostKeys)
-          .by_default(IntegerList{1024, 128, 16}),
-      integer_list_parameter(
-          "beams", "segments that a row opens, by level (order: kmeans: times levels, a number of keys)")
-          .between(1, kMostKeys)
-          .by_default(IntegerList{8, 16, 16}),
-      tail,
-      gate,
-      order,
-      integer_parameter("min_seq_len", "segments of at most this many rows are exact leaves of the recursion")
-          .between(1, kMostKeys)
-          .by_default(2048)
-          .only_with("causal", {true}),
-      sink_parameter()};
+  return {integer_list_parameter("levels",
+                                 "keys of a segment, from the largest to those that are computed exactly")
+              .between(1, kMostKeys)
+              .by_default(IntegerList{1024, 128, 16}),
+          integer_list_parameter(
+              "beams", "segments that a row opens, by level (order: kmeans: times levels, a number of keys)")
+              .between(1, kMostKeys)
+              .by_default(IntegerList{8, 16, 16}),
+          tail,
+          gate,
+          order,
+          min_seq_len_parameter(),
+          sink_parameter()};
 }
 
 /// The order of a node's keys, and the means of its segments by level.
@@ -378,30 +370,19 @@ class TreeMethod final : public DescribedMethod {
   [[nodiscard]] double estimated_entries(const AttentionProblem& shapes,
                                          const Parameters& parameters) const override {
     const TreeChoice choice(parameters);
-    const NodeTree tree = nodes_of(shapes, choice.min_seq_len, choice.sink_keys);
-    double entries = 0;
-    for (const CausalLeaf& leaf : tree.leaves) {
-      const auto rows = static_cast<double>(leaf.end - leaf.begin);
-      entries += rows * (rows + 1) / 2;
-    }
-    for (const auto& level : tree.sinks)
-      for (const AttentionNode& node : level)
-        entries += static_cast<double>(node.query_count() * node.key_count());
-    for (const auto& level : tree.levels)
-      for (const AttentionNode& node : level)
-        entries +=
-            static_cast<double>(node.query_count()) *
-            (node.exact ? static_cast<double>(node.key_count()) : row_entries(node.key_count(), choice));
-    return entries * static_cast<double>(shapes.heads());
+    return estimate_node_entries(shapes, node_tree(shapes, parameters), [&](const AttentionNode& node) {
+      return row_entries(node.key_count(), choice);
+    });
   }
   [[nodiscard]] double estimated_bytes(const AttentionProblem& shapes,
                                        const Parameters& parameters) const override {
     const TreeChoice choice(parameters);
     double visits = 0;
     for (const int64_t beam : choice.beams) visits += 2 * static_cast<double>(beam);
-    const double levels = shapes.causal ? 1 + std::log2(1 + static_cast<double>(shapes.key_count()) /
-                                                                static_cast<double>(choice.min_seq_len))
-                                        : 1;
+    const double levels = shapes.causal
+                              ? 1 + std::log2(1 + static_cast<double>(shapes.key_count()) /
+                                                      static_cast<double>(parameters.integer("min_seq_len")))
+                              : 1;
     const double row = levels * visits * (sizeof(RowEntry) + sizeof(int32_t));
     const double key = 4 * static_cast<double>(shapes.head_dim() + shapes.value_dim()) /
                        static_cast<double>(choice.sizes.back());
@@ -420,7 +401,7 @@ class TreeMethod final : public DescribedMethod {
  private:
   static PlannedCall plan_nodes(const BoundProblem& bound, const Call& call, bool whole) {
     const TreeChoice choice(call.parameters);
-    NodeTree tree = nodes_of(bound.problem(), choice.min_seq_len, choice.sink_keys);
+    NodeTree tree = node_tree(bound.problem(), call.parameters);
     std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
     std::vector<std::vector<Pass>> passes(nodes.size());
     std::vector<KeyTree> keys(nodes.size());

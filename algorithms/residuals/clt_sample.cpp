@@ -255,11 +255,7 @@ class CltPlanner final : public ResidualPlanner {
       all.cut_rows += one.cut_rows;
       all.scores += one.scores;
     }
-    const AttentionProblem& problem = request_.bound.problem();
-    // Scores without a value product count by their share of a whole entry's 2·(d + d_v) FLOPs.
-    const double share = static_cast<double>(problem.head_dim()) /
-                         static_cast<double>(problem.head_dim() + problem.value_dim());
-    notes.entries += std::llround(share * static_cast<double>(all.scores));
+    notes.entries += entries_of_scores(request_.bound.problem(), all.scores);
     if (all.rows == 0) return;
     notes.drawn_keys = static_cast<double>(all.drawn) / static_cast<double>(all.rows);
     notes.ceiling_share = static_cast<double>(all.cut_rows) / static_cast<double>(all.rows);

@@ -149,7 +149,7 @@ double theory_entries(const AttentionProblem& shapes, const Parameters& paramete
 Plan value_sample_plan(const BoundProblem& bound, const Call& call) {
   const AttentionProblem& problem = bound.problem();
   const SparseChoice choice(call.parameters);
-  const NodeTree tree = choice.tree(problem);
+  const NodeTree tree = node_tree(problem, call.parameters);
   const std::vector<HeadNode> nodes = approximated_nodes(tree, problem.heads());
   std::vector<std::vector<double>> norms;
   for (int64_t head = 0; head < problem.key_heads(); ++head)
@@ -182,15 +182,12 @@ PlannedCall plan_theory(const BoundProblem& bound, const Call& call) {
   book_planning(seconds, planned.notes);
   watch.restart();
   Denominators denominators =
-      denominators_of(bound, choice.tree(problem), std::move(nodes), approx_options(call.parameters));
+      denominators_of(bound, masks->tree(), std::move(nodes), approx_options(call.parameters));
   planned.notes.stage_seconds[stage_name(Stage::approx_d)] += watch.seconds();
   planned.masks = masks;
   planned.denominators = given_denominators(problem, *planned.plan, std::move(denominators.log_values));
   const ApproxDResult& totals = denominators.totals;
-  // Scores without a value product count by their share of a whole entry's 2·(d + d_v) FLOPs.
-  const double score_share =
-      static_cast<double>(problem.head_dim()) / static_cast<double>(problem.head_dim() + problem.value_dim());
-  planned.notes.entries = std::llround(score_share * static_cast<double>(totals.entries));
+  planned.notes.entries = entries_of_scores(problem, totals.entries);
   planned.notes.collisions = totals.collisions;
   planned.notes.clipped_share = share(totals.clipped_entries, totals.sampled_entries);
   planned.notes.floored_share = share(totals.floored_rows, totals.rows);
