@@ -56,6 +56,19 @@ __device__ __forceinline__ void find_rows(const FlatTile& tile, const FlatPass& 
     rows[i] = i < tile.count ? pass.row_base + row_of(pass.queries, tile.begin + i, integers) : -1;
 }
 
+/// A slot is a rank of a list, or (where it is not `there`) no key.
+template <int K>
+__device__ __forceinline__ void describe_slot(const PlanArrays& plan, const FlatList& list, int64_t rank,
+                                              bool there, int slot, ChunkShared<K>& chunk) {
+  const RankWeights weights = there ? weights_of(list, rank, plan.numbers) : RankWeights{};
+  chunk.rank[slot] = static_cast<int32_t>(rank);
+  chunk.bias[slot] = there ? weights.bias : minus_infinity();
+  chunk.numerator[slot] = weights.numerator;
+  chunk.denominator[slot] = weights.denominator;
+  chunk.factor[slot] = weights.factor;
+  chunk.row[slot] = there ? list.source_row + row_of(list.order, rank, plan.integers) : -1;
+}
+
 /// Slots [0, K) are ranks begin, begin + 1, … below end, but for the excluded.
 template <int K>
 __device__ __forceinline__ void describe_visit(const PlanArrays& plan, const FlatVisit& visit,
@@ -65,13 +78,7 @@ __device__ __forceinline__ void describe_visit(const PlanArrays& plan, const Fla
     const int64_t rank = begin + slot;
     const bool there = rank < end && !is_among(plan.integers, visit.excluded_begin, visit.excluded_end,
                                                static_cast<int32_t>(rank));
-    const RankWeights weights = there ? weights_of(list, rank, plan.numbers) : RankWeights{};
-    chunk.rank[slot] = static_cast<int32_t>(rank);
-    chunk.bias[slot] = there ? weights.bias : minus_infinity();
-    chunk.numerator[slot] = weights.numerator;
-    chunk.denominator[slot] = weights.denominator;
-    chunk.factor[slot] = weights.factor;
-    chunk.row[slot] = there ? list.source_row + row_of(list.order, rank, plan.integers) : -1;
+    describe_slot(plan, list, rank, there, slot, chunk);
   }
 }
 
@@ -84,13 +91,7 @@ __device__ __forceinline__ void describe_segments(const PlanArrays& plan, const 
     const int segment = first + slot / 16;
     const int64_t rank = pack.begin[segment] + slot % 16;
     const bool there = rank < pack.end[segment];
-    const RankWeights weights = there ? weights_of(list, rank, plan.numbers) : RankWeights{};
-    chunk.rank[slot] = static_cast<int32_t>(rank);
-    chunk.bias[slot] = there ? weights.bias : minus_infinity();
-    chunk.numerator[slot] = weights.numerator;
-    chunk.denominator[slot] = weights.denominator;
-    chunk.factor[slot] = weights.factor;
-    chunk.row[slot] = there ? list.source_row + row_of(list.order, rank, plan.integers) : -1;
+    describe_slot(plan, list, rank, there, slot, chunk);
   }
   for (int i = static_cast<int>(threadIdx.x); i < kSegments * kTileRows; i += kThreads)
     chunk.seen[i / kTileRows][i % kTileRows] = 0;
