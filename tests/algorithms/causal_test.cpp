@@ -9,6 +9,7 @@
 #include "algorithms/engines/reference/reference_plan.h"
 #include "core/eigen.h"
 #include "plan_checks.h"
+#include "variants.h"
 
 namespace hyperattn::testing {
 namespace {
@@ -155,17 +156,6 @@ int64_t changed_rows_before(const Tensor<float>& a, const Tensor<float>& b, int6
       changed += same ? 0 : 1;
     }
   return changed;
-}
-
-struct Variant {
-  std::string backend;
-  Settings settings;
-};
-
-std::string to_string(const Variant& variant) {
-  std::string text = variant.backend;
-  for (const auto& [name, value] : variant.settings) text += " " + name + "=" + hyperattn::to_string(value);
-  return text;
 }
 
 // Every backend, and of hyper every value of every option that plans otherwise.

@@ -336,16 +336,7 @@ TEST_CASE("clt_sample: runs as the plan in double says, gradients too, and the s
             settings_of({0.15, 0.1, 10, 70, {{"clt_budget", text(budget)}, {"mask", text(mask)}}});
         INFO(to_string(size) << ", " << budget << ", " << mask);
         const ForwardState state = run_backend("hyper", p.problem, settings);
-        const DoubleResult expected = run_plan_in_double(p.problem, *state.planned.plan);
-        CHECK(largest_difference(state.result.out, expected.out) < 2e-5);
-        CHECK(largest_difference(state.result.lse, expected.lse) < 2e-5);
-        const AttentionGradients seen =
-            backend_named("hyper").backward(p.problem, call_for("hyper", settings), state, p.dout.view());
-        const DoubleGradients wanted =
-            run_plan_backward_in_double(p.problem, *state.planned.plan, expected, p.dout.view());
-        CHECK(largest_difference(seen.dquery, wanted.dquery) < 2e-5 * (1 + largest_entry(wanted.dquery)));
-        CHECK(largest_difference(seen.dkey, wanted.dkey) < 2e-5 * (1 + largest_entry(wanted.dkey)));
-        CHECK(largest_difference(seen.dvalue, wanted.dvalue) < 2e-5 * (1 + largest_entry(wanted.dvalue)));
+        check_run_of_plan("hyper", p, settings, state, 2e-5, 2e-5);
         check_bits_for_any_threads("hyper", p.problem, settings);
       }
 }

@@ -195,16 +195,7 @@ TEST_CASE("hash rounds and windows: run as the plan in double says, gradients to
             settings_of(rounds, window, {{"residual", text(residual)}, {"sample_size", int64_t{40}}});
         INFO(to_string(size) << ", " << residual << ", " << rounds << " rounds, window " << window);
         const ForwardState state = run_backend("hyper", p.problem, settings);
-        const DoubleResult expected = run_plan_in_double(p.problem, *state.planned.plan);
-        CHECK(largest_difference(state.result.out, expected.out) < 2e-5);
-        CHECK(largest_difference(state.result.lse, expected.lse) < 2e-5);
-        const AttentionGradients seen =
-            backend_named("hyper").backward(p.problem, call_for("hyper", settings), state, p.dout.view());
-        const DoubleGradients wanted =
-            run_plan_backward_in_double(p.problem, *state.planned.plan, expected, p.dout.view());
-        CHECK(largest_difference(seen.dquery, wanted.dquery) < 2e-5 * (1 + largest_entry(wanted.dquery)));
-        CHECK(largest_difference(seen.dkey, wanted.dkey) < 2e-5 * (1 + largest_entry(wanted.dkey)));
-        CHECK(largest_difference(seen.dvalue, wanted.dvalue) < 2e-5 * (1 + largest_entry(wanted.dvalue)));
+        check_run_of_plan("hyper", p, settings, state, 2e-5, 2e-5);
         if (rounds == 2) check_bits_for_any_threads("hyper", p.problem, settings);
       }
 }

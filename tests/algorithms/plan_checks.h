@@ -72,6 +72,27 @@ inline Tensor<float> last_rows(const Tensor<float>& tensor, int64_t rows) {
   return last;
 }
 
+/// Checks that a call gave what its plan does in double precision and, where the method has a gradient, that
+/// its gradient is the plan's.
+inline void check_run_of_plan(const std::string& backend, const RandomProblem& p, const Settings& settings,
+                              const ForwardState& state, double tolerance, double gradient_tolerance) {
+  const DoubleResult expected = run_plan_in_double(p.problem, *state.planned.plan);
+  CHECK(largest_difference(state.result.out, expected.out) < tolerance);
+  CHECK(largest_difference(state.result.lse, expected.lse) < tolerance);
+  const Call call = call_for(backend, settings);
+  if (!backend_named(backend).no_gradient(call.parameters).empty()) return;
+  const AttentionGradients seen = backend_named(backend).backward(p.problem, call, state, p.dout.view());
+  const DoubleGradients wanted =
+      run_plan_backward_in_double(p.problem, *state.planned.plan, expected, p.dout.view());
+  const auto check = [&](const char* name, const Tensor<float>& gradient, const Tensor<double>& exact) {
+    INFO("gradient of " << name);
+    CHECK(largest_difference(gradient, exact) < gradient_tolerance * (1 + largest_entry(exact)));
+  };
+  check("queries", seen.dquery, wanted.dquery);
+  check("keys", seen.dkey, wanted.dkey);
+  check("values", seen.dvalue, wanted.dvalue);
+}
+
 inline Plan plan_of(Pass pass) {
   return PlanBuilder().add(std::move(pass)).take();
 }

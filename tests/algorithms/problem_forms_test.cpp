@@ -8,76 +8,10 @@
 #include "algorithms/registry.h"
 #include "core/error.h"
 #include "plan_checks.h"
+#include "variants.h"
 
 namespace hyperattn::testing {
 namespace {
-
-struct Variant {
-  std::string backend;
-  Settings settings;
-};
-
-std::string to_string(const Variant& variant) {
-  std::string text = variant.backend;
-  for (const auto& [name, value] : variant.settings) text += " " + name + "=" + hyperattn::to_string(value);
-  return text;
-}
-
-/// One for each method, mask, residual and estimator.
-std::vector<Variant> variants() {
-  std::vector<Variant> all = {{"exact", {}}, {"dense", {}}, {"reference", {}}};
-  const Settings small = {
-      {"block_size", int64_t{8}}, {"bucket_count", int64_t{8}}, {"min_seq_len", int64_t{16}}};
-  const auto add = [&](const std::string& backend, const Settings& more) {
-    Settings settings = small;
-    settings.insert(settings.end(), more.begin(), more.end());
-    if (backend == "hyper") settings.emplace_back("sample_size", int64_t{6});
-    all.push_back({backend, std::move(settings)});
-  };
-  add("lsh", {});
-  add("lsh", {{"blocks", std::string("banded")}});
-  add("lsh", {{"mask", std::string("band")}, {"band_width", int64_t{5}}});
-  for (const Residual* residual : all_residuals()) add("hyper", {{"residual", residual->name()}});
-  add("hyper", {{"mask", std::string("none")}, {"sampling", std::string("value_norm")}});
-  add("hyper", {{"buckets", std::string("kmeans")},
-                {"query_blocks", std::string("by_bucket")},
-                {"residual", std::string("calibrated_centroids")}});
-  add("hyper", {{"estimator", std::string("theory")}});
-  for (const char* tail : {"none", "plain", "corrected"})
-    all.push_back({"tree",
-                   {{"levels", IntegerList{16, 4}},
-                    {"beams", IntegerList{2, 3}},
-                    {"min_seq_len", int64_t{16}},
-                    {"tail", std::string(tail)}}});
-  add("lsh", {{"sink_keys", int64_t{5}}});
-  add("lsh", {{"window", int64_t{6}}, {"sink_keys", int64_t{3}}});
-  add("lsh", {{"hash_rounds", int64_t{3}}});
-  add("hyper", {{"window", int64_t{6}}, {"hash_rounds", int64_t{2}}});
-  add("hyper", {{"window", int64_t{6}}, {"residual", std::string("clt_sample")}});
-  add("hyper", {{"window", int64_t{6}}, {"hash_rounds", int64_t{2}}, {"residual", std::string("thinned")}});
-  all.push_back({"tree",
-                 {{"levels", IntegerList{16, 4}},
-                  {"beams", IntegerList{2, 3}},
-                  {"min_seq_len", int64_t{16}},
-                  {"sink_keys", int64_t{5}}}});
-  add("hyper", {{"sink_keys", int64_t{5}}});
-  add("hyper", {{"sink_keys", int64_t{20}}, {"residual", std::string("centroids")}});
-  const std::pair<std::string, ParameterValue> leaves = {"min_seq_len", int64_t{16}};
-  for (const std::string pivots : {"rpcholesky", "uniform", "per_bin"})
-    all.push_back(
-        {"coreset", {leaves, {"coreset_size", int64_t{6}}, {"bins", int64_t{2}}, {"pivots", pivots}}});
-  all.push_back({"coreset", {leaves, {"coreset_size", int64_t{6}}, {"sink_keys", int64_t{5}}}});
-  all.push_back({"thinned", {leaves, {"compress_g", int64_t{0}}}});
-  all.push_back({"thinned", {leaves, {"compress_g", int64_t{0}}, {"sink_keys", int64_t{5}}}});
-  all.push_back({"thinned",
-                 {{"streaming", true},
-                  {"stream_block", int64_t{8}},
-                  {"cache_size", int64_t{10}},
-                  {"sink_keys", int64_t{5}}}});
-  all.push_back(
-      {"thinned", {{"streaming", true}, {"stream_block", int64_t{8}}, {"cache_size", int64_t{10}}}});
-  return all;
-}
 
 bool is_exact(const Variant& variant) {
   return backend_named(variant.backend).method().name() == "exact";
@@ -144,21 +78,7 @@ TEST_CASE(
         CHECK(largest_difference(state.result.lse, exact.lse) < 2e-6);
       }
       if (state.planned.denominators != nullptr) continue;
-      const DoubleResult planned = run_plan_in_double(p.problem, *state.planned.plan);
-      CHECK(largest_difference(state.result.out, planned.out) < 2e-5);
-      CHECK(largest_difference(state.result.lse, planned.lse) < 2e-5);
-      if (!backend_named(variant.backend)
-               .no_gradient(call_for(variant.backend, variant.settings).parameters)
-               .empty())
-        continue;
-      const Call call = call_for(variant.backend, variant.settings);
-      const AttentionGradients seen =
-          backend_named(variant.backend).backward(p.problem, call, state, p.dout.view());
-      const DoubleGradients expected =
-          run_plan_backward_in_double(p.problem, *state.planned.plan, planned, p.dout.view());
-      CHECK(largest_difference(seen.dquery, expected.dquery) < 2e-5 * (1 + largest_entry(expected.dquery)));
-      CHECK(largest_difference(seen.dkey, expected.dkey) < 2e-5 * (1 + largest_entry(expected.dkey)));
-      CHECK(largest_difference(seen.dvalue, expected.dvalue) < 2e-5 * (1 + largest_entry(expected.dvalue)));
+      check_run_of_plan(variant.backend, p, variant.settings, state, 2e-5, 2e-5);
     }
   }
 }

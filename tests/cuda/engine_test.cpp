@@ -11,6 +11,7 @@
 #include "plain_attention.h"
 #include "tests/algorithms/plan_checks.h"
 #include "tests/algorithms/random_plans.h"
+#include "tests/algorithms/variants.h"
 
 namespace hyperattn::testing {
 namespace {
@@ -184,38 +185,8 @@ TEST_CASE("cuda: generated plans, forward and backward, in every precision", "[c
     }
 }
 
-struct Variant {
-  std::string backend;
-  Settings settings;
-};
-
-std::string to_string(const Variant& variant) {
-  std::string text = variant.backend;
-  for (const auto& [name, value] : variant.settings) text += " " + name + "=" + hyperattn::to_string(value);
-  return text;
-}
-
-/// One for each method, mask and residual.
-std::vector<Variant> variants() {
-  std::vector<Variant> all = {{"exact", {}}};
-  const Settings small = {
-      {"block_size", int64_t{64}}, {"bucket_count", int64_t{8}}, {"min_seq_len", int64_t{128}}};
-  const auto add = [&](const std::string& backend, const Settings& more) {
-    Settings settings = small;
-    settings.insert(settings.end(), more.begin(), more.end());
-    if (backend == "hyper") settings.emplace_back("sample_size", int64_t{48});
-    all.push_back({backend, std::move(settings)});
-  };
-  add("lsh", {});
-  add("lsh", {{"blocks", std::string("banded")}});
-  add("lsh", {{"mask", std::string("band")}, {"band_width", int64_t{5}}});
-  for (const Residual* residual : all_residuals()) add("hyper", {{"residual", residual->name()}});
-  add("hyper", {{"mask", std::string("none")}, {"sampling", std::string("value_norm")}});
-  add("hyper", {{"buckets", std::string("kmeans")},
-                {"query_blocks", std::string("by_bucket")},
-                {"residual", std::string("calibrated_centroids")}});
-  return all;
-}
+/// Sizes that fill the kernels' tiles and end in broken ones.
+const VariantSizes kVariantSizes{64, 128, 48, 80, {64, 16}, {2, 4}};
 
 TEST_CASE("cuda: the plan of every method and option, in every form of the problem", "[cuda]") {
   if (skipped()) return;
@@ -227,7 +198,7 @@ TEST_CASE("cuda: the plan of every method and option, in every form of the probl
     Tally tally;
     for (const ProblemSize& size : sizes) {
       const RoundedProblem p(size, precision);
-      for (const Variant& variant : variants()) {
+      for (const Variant& variant : variants(kVariantSizes)) {
         const Backend& backend = backend_named(variant.backend);
         const Call call = call_for(variant.backend, variant.settings);
         if (!backend.check(p.problem, call.parameters).empty()) continue;
@@ -329,7 +300,7 @@ TEST_CASE("cuda: hash and sort on the card give the host's order, and methods th
             CHECK((seen[r].ranks == expected[r].ranks));
           }
         }
-      for (const Variant& variant : variants()) {
+      for (const Variant& variant : variants(kVariantSizes)) {
         const Backend& backend = backend_named(variant.backend);
         const Call call = call_for(variant.backend, variant.settings);
         if (!backend.check(p.problem, call.parameters).empty()) continue;
