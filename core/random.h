@@ -28,6 +28,7 @@ enum class Purpose : uint32_t {
   base_sample,
   pivot,
   thinning,
+  prescore,
 };
 
 /// The random numbers of one (seed, purpose, trial, head, node). Cheap to copy; all members are const and

@@ -18,6 +18,7 @@ class BandMask final : public DescribedMask {
                   .between(0, std::numeric_limits<int32_t>::max())
                   .by_default(128)}}) {}
 
+  [[nodiscard]] bool names_keys() const override { return true; }
   [[nodiscard]] double keys(const AttentionNode& node, const Parameters& parameters) const override {
     return band_keys(static_cast<double>(node.key_count()), node.level,
                      static_cast<double>(parameters.integer("band_width")));

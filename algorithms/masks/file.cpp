@@ -19,6 +19,7 @@ class CallersMask final : public DescribedMask {
   [[nodiscard]] std::string check(const Parameters& parameters) const override {
     return parameters.has(kMaskPath) ? "" : "mask: file needs mask_path, the HDF5 file that holds the mask";
   }
+  [[nodiscard]] bool names_keys() const override { return true; }
   [[nodiscard]] bool is_callers(const Parameters&) const override { return true; }
 
   /// As many as a block has: what the file holds is not known before it is read.

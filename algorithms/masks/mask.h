@@ -57,6 +57,8 @@ class Mask {
   [[nodiscard]] virtual std::string check(const Parameters&) const { return {}; }
   /// Whether a row's mask is a whole number of blocks of ranks, so that runs of keys lie in or out of it.
   [[nodiscard]] virtual bool whole_blocks(const Parameters&) const { return false; }
+  /// Whether it names keys by their places in the sequence, so that all of them must be there.
+  [[nodiscard]] virtual bool names_keys() const { return false; }
   /// Whether masks have further ones, so that rows of a group differ (NodeMask::further).
   [[nodiscard]] virtual bool is_union(const Parameters&) const { return false; }
   /// Whether a row's mask depends on nothing but this row and the keys.

@@ -1,3 +1,4 @@
+#include "algorithms/methods/prescore.h"
 #include "algorithms/methods/sparse.h"
 #include "algorithms/registry.h"
 #include "algorithms/residuals/theory.h"
@@ -12,6 +13,7 @@ std::vector<ParameterSpec> declared_parameters() {
   specs.push_back(choice_parameter("estimator", {"residual", "theory"},
                                    "mask plus weighted sample, or the paper's Algorithms 2 and 3"));
   for (const ParameterSpec& spec : theory_parameters()) specs.push_back(spec);
+  for (const ParameterSpec& spec : prescore_parameters()) specs.push_back(spec);
   return specs;
 }
 

@@ -3,13 +3,17 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "algorithms/masks/band.h"
 #include "algorithms/masks/mask_union.h"
+#include "algorithms/masks/query_blocks.h"
+#include "algorithms/methods/prescore.h"
 #include "algorithms/nodes/node_work.h"
 #include "algorithms/registry.h"
 #include "algorithms/row_choices.h"
+#include "core/error.h"
 #include "core/timing.h"
 
 namespace hyperattn {
@@ -121,6 +125,33 @@ NodeMask take_mask(MaskPlanner& planner, const AttentionProblem& problem, const 
   return mask;
 }
 
+/// What does not go with prescore, or nothing.
+std::string check_prescored(const AttentionProblem& shapes, const SparseChoice& choice,
+                            const Parameters& parameters) {
+  if (choice.mask->names_keys())
+    return "prescore needs mask: sort_lsh or none, because other masks name keys that it may drop, but mask "
+           "is " +
+           choice.mask->name();
+  if (choice.window > 0)
+    return "prescore may drop the keys of a window; set window: 0 or prescore: none, but window is " +
+           std::to_string(choice.window);
+  if (shapes.causal && rows_keep_to_their_buckets(parameters) && choice.residual->needs_whole_blocks())
+    return "prescore leaves no earlier queries at its keys for residual: " + choice.residual->name() +
+           " with query_blocks: by_bucket in a causal problem; choose residual: " +
+           residuals_of_differing_rows() + ", or query_blocks: by_rank";
+  return {};
+}
+
+/// The keys that a call keeps, if it does not keep all.
+std::optional<KeptKeys> kept_keys(const BoundProblem& bound, const Call& call,
+                                  const std::vector<HeadNode>& nodes) {
+  if (!is_prescored(call.parameters) || nodes.empty()) return {};
+  if (call.replay != nullptr)
+    fail_usage("a replay holds choices among all keys and goes with prescore: none, but prescore is " +
+               call.parameters.text("prescore"));
+  return std::optional<KeptKeys>(std::in_place, bound, call, nodes);
+}
+
 }  // namespace
 
 ParameterSpec sink_parameter() {
@@ -177,7 +208,8 @@ std::vector<ParameterSpec> residual_parameters(const std::vector<const Residual*
 SparseChoice::SparseChoice(const Parameters& parameters)
     : mask(find_mask(parameters.text("mask"))),
       residual(&residual_none()),
-      window(parameters.integer("window")) {
+      window(parameters.integer("window")),
+      kept_keys(is_prescored(parameters) ? parameters.integer("prescore_keys") : 0) {
   if (!parameters.has("residual")) return;
   sample_size = parameters.integer("sample_size");
   if (sample_size > 0) residual = find_residual(parameters.text("residual"));
@@ -191,6 +223,8 @@ std::string check_sparse(const AttentionProblem& shapes, const Parameters& param
   if (std::string wrong = choice.mask->check(parameters); !wrong.empty()) return wrong;
   if (std::string wrong = choice.residual->check(parameters); !wrong.empty()) return wrong;
   if (std::string wrong = check_sinks(shapes, parameters); !wrong.empty()) return wrong;
+  if (choice.kept_keys > 0)
+    if (std::string wrong = check_prescored(shapes, choice, parameters); !wrong.empty()) return wrong;
   if (choice.is_union(parameters) && !choice.residual->rows_may_differ())
     return std::string(choice.window > 0 ? "window" : "hash_rounds") +
            " goes with residual: " + residuals_of_differing_rows() +
@@ -249,12 +283,17 @@ std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, cons
   const SparseChoice choice(call.parameters);
   NodeTree tree = node_tree(bound.problem(), call.parameters);
   std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
+  const std::optional<KeptKeys> kept = kept_keys(bound, call, nodes);
+  const BoundProblem& own = kept ? kept->bound() : bound;
+  const std::vector<HeadNode>& own_nodes = kept ? kept->nodes() : nodes;
   const auto planner =
-      choice.mask->plan({bound, call, nodes, choice.residual->needs_ranks() || choice.window > 0, seconds});
+      choice.mask->plan({own, call, own_nodes, choice.residual->needs_ranks() || choice.window > 0, seconds});
   const Stopwatch watch;
   std::vector<NodeMask> masks(nodes.size());
-  for_each_node(nodes,
-                [&](size_t i) { masks[i] = take_mask(*planner, bound.problem(), nodes, i, choice.window); });
+  for_each_node(nodes, [&](size_t i) {
+    masks[i] = take_mask(*planner, own.problem(), own_nodes, i, choice.window);
+    if (kept) masks[i] = kept->renamed(i, std::move(masks[i]));
+  });
   if (seconds != nullptr) seconds->sort += watch.seconds();
   return std::make_shared<const NodeMasks>(std::move(tree), std::move(nodes), std::move(masks));
 }
@@ -264,19 +303,28 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   NodeTree tree = node_tree(bound.problem(), call.parameters);
   std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
   PlanningSeconds seconds;
-  const auto mask_planner =
-      choice.mask->plan({bound, call, nodes, choice.residual->needs_ranks() || choice.window > 0, &seconds});
-  const auto residual_planner = plan_residual(bound, call, choice, nodes, seconds);
-  const Stopwatch watch;
+  Stopwatch watch;
+  const std::optional<KeptKeys> kept = kept_keys(bound, call, nodes);
+  if (kept) seconds.draw += watch.seconds();
+  const BoundProblem& own = kept ? kept->bound() : bound;
+  const std::vector<HeadNode>& own_nodes = kept ? kept->nodes() : nodes;
+  const auto mask_planner = choice.mask->plan(
+      {own, call, own_nodes, choice.residual->needs_ranks() || choice.window > 0, &seconds});
+  const auto residual_planner = plan_residual(own, call, choice, own_nodes, seconds);
+  watch.restart();
   std::vector<NodeMask> masks(nodes.size());
   std::vector<std::vector<Pass>> passes(nodes.size());
   std::vector<PlanningSeconds> spent(nodes.size());
   for_each_node(nodes, [&](size_t i) {
     Stopwatch part;
-    masks[i] = take_mask(*mask_planner, bound.problem(), nodes, i, choice.window);
+    masks[i] = take_mask(*mask_planner, own.problem(), own_nodes, i, choice.window);
     spent[i].sort = part.seconds();
     part.restart();
     passes[i] = residual_planner->passes(i, masks[i]);
+    if (kept) {
+      for (Pass& pass : passes[i]) pass = kept->renamed(i, std::move(pass));
+      masks[i] = kept->renamed(i, std::move(masks[i]));
+    }
     spent[i].draw = part.seconds();
   });
   PlannedCall planned;
@@ -337,7 +385,8 @@ double estimate_node_entries(const AttentionProblem& shapes, const NodeTree& tre
 
 double estimate_sparse_entries(const AttentionProblem& shapes, const Parameters& parameters) {
   const SparseChoice choice(parameters);
-  return estimate_node_entries(shapes, node_tree(shapes, parameters), [&](const AttentionNode& node) {
+  return estimate_node_entries(shapes, node_tree(shapes, parameters), [&](AttentionNode node) {
+    if (choice.kept_keys > 0) node.key_end = std::min(node.key_end, node.key_begin + choice.kept_keys);
     const double masked = masked_keys(node, choice, parameters);
     return masked + choice.residual->entries(node, masked, choice.sample_size, shapes.head_dim());
   });
@@ -345,8 +394,15 @@ double estimate_sparse_entries(const AttentionProblem& shapes, const Parameters&
 
 double estimate_sparse_bytes(const AttentionProblem& shapes, const Parameters& parameters) {
   const SparseChoice choice(parameters);
-  return static_cast<double>(shapes.heads()) * choice.mask->bytes(static_cast<double>(shapes.query_count()),
-                                                                  static_cast<double>(shapes.key_count()));
+  double kept = 0;
+  if (choice.kept_keys > 0)
+    for (const auto& level : node_tree(shapes, parameters).levels)
+      for (const AttentionNode& node : level)
+        kept += node.exact ? 0 : static_cast<double>(std::min(choice.kept_keys, node.key_count()));
+  const auto width = static_cast<double>(shapes.head_dim() + shapes.value_dim());
+  return static_cast<double>(shapes.heads()) *
+         (kept * width * sizeof(float) + choice.mask->bytes(static_cast<double>(shapes.query_count()),
+                                                            static_cast<double>(shapes.key_count())));
 }
 
 void share_out(double wall, const std::vector<PlanningSeconds>& spent, PlanningSeconds& seconds) {

@@ -36,6 +36,7 @@ struct SparseChoice {
   const Residual* residual = nullptr;
   int64_t sample_size = 0;
   int64_t window = 0;
+  int64_t kept_keys = 0;  ///< of a node, by prescore; 0: all
 
   /// Whether a node's masks have further ones.
   [[nodiscard]] bool is_union(const Parameters& parameters) const {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "algorithms/methods/prescore.h"
 #include "algorithms/methods/sparse.h"
 #include "algorithms/nodes/node_work.h"
 #include "algorithms/plan_walk.h"
@@ -130,6 +131,8 @@ std::string check_theory(const Parameters& parameters) {
   if (window || find_mask(parameters.text("mask"))->is_union(parameters))
     return "estimator: theory knows one mask for all rows of a block; set " +
            std::string(window ? "window: 0" : "hash_rounds: 1") + " or choose estimator: residual";
+  if (is_prescored(parameters))
+    return "estimator: theory estimates from all keys; set prescore: none or choose estimator: residual";
   const ApproxDOptions approx = approx_options(parameters);
   if (parameters.integer("sample_size") == 0)
     return "sample_size must be at least 1 with estimator: theory, but is 0";

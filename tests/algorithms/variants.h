@@ -78,6 +78,10 @@ inline std::vector<Variant> variants(const VariantSizes& sizes = {}) {
   hyper({window, {"hash_rounds", int64_t{2}}});
   hyper({window, {"residual", Text("clt_sample")}});
   hyper({window, {"hash_rounds", int64_t{2}}, {"residual", Text("thinned")}});
+  for (const char* kind : {"leverage", "kmeans_distance", "kmeans_centre"})
+    hyper({{"prescore", Text(kind)},
+           {"prescore_keys", 2 * sizes.sample_size},
+           {"residual", Text(kind == Text("leverage") ? "centroids" : "sample")}});
   tree({sinks});
   hyper({sinks});
   hyper({{"sink_keys", int64_t{20}}, {"residual", Text("centroids")}});

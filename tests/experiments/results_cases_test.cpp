@@ -86,6 +86,7 @@ TEST_CASE("every parameter column tells two cases apart", "[results]") {
           if (column.name == of_nystrom) row.set_text("residual", "nystrom");
         if (column.name == "tau") row.set_text("temperature", "given");
         if (column.name == "thinning_delta") row.set_text("residual", "thinned");
+        if (column.name == "prescore_keys") row.set_text("prescore", "leverage");
         if (column.name.rfind("approx_", 0) == 0 || column.name == "clip_constant")
           row.set_text("estimator", "theory");
         set(value)(row);
