@@ -7,6 +7,7 @@
 
 import hyperattn_results as hr
 import numpy as np
+import pandas as pd
 import plot_style as style
 
 
@@ -20,19 +21,19 @@ def frontier(points):
     return kept
 
 
-def budget(row):
-    """Keys per query beside hashing: the block and the sample."""
-    return sum(row[column] for column in ("block_size", "sample_size") if column in row and row[column] > 0)
+def with_budgets(cases):
+    """The cases with the entries that each computes for a query row."""
+    entries = cases["entries"] if "entries" in cases else pd.Series(np.nan, index=cases.index)
+    return cases.assign(budget=(entries / (cases["seq_len"] * cases["heads"] * cases["batch"])).where(entries > 0))
 
 
 def draw_panel(axes, cases, exact, styles, figure):
     """One point per case (medians over trials), the frontier, and a line at the exact time."""
     labels = {}
-    budgets = cases.apply(budget, axis=1)
-    smallest = max(1, budgets[budgets > 0].min()) if (budgets > 0).any() else 1
+    smallest = cases["budget"].min()
     for (backend, method), rows in cases.groupby(["backend", "series"], sort=False):
         look = styles[(backend, method)]
-        sizes = 22 * np.sqrt(np.maximum(budgets.loc[rows.index], smallest) / smallest)
+        sizes = 22 * np.sqrt((rows["budget"] / smallest).fillna(1))
         points = axes.scatter(
             rows["seconds"], rows[figure], s=sizes, color=[look["color"]], marker=look["marker"], alpha=0.85, linewidth=0, zorder=3
         )
@@ -121,20 +122,21 @@ def with_names(trials):
 def picture_of(results, trials, panels, figure, time_name, title):
     trials = trials.loc[[index for _, rows in panels for index in rows.index]]
     problems = hr.problem_varying(trials)
-    trials, choices = with_names(trials)
+    trials, choices = with_names(with_budgets(trials))
     styles = style.method_styles(zip(trials["backend"], trials["series"]))
 
     picture, axes = style.panel_grid(len(panels))
     labels = {}
     for one, (_, rows) in zip(axes, panels):
         rows = trials[trials.index.isin(rows.index)]
-        keep = ["backend", "series", "tip", "block_size", "sample_size"]
+        keep = ["backend", "series", "tip", "budget"]
         cases = rows.groupby(["file", "case_id"], sort=False).agg({**{key: "first" for key in keep}, "seconds": "median", figure: "median"}).reset_index()
         labels.update(draw_panel(one, cases, rows["baseline_seconds"].dropna().median(), styles, figure))
         one.set_xlabel(time_name)
     style.set_titles(axes, [head for head, _ in panels])
     style.label_rows(axes, style.figure_name(figure))
-    note = "A point per case: medians over trials; larger markers have a larger b + m. Dashed: cases that no other beats in both error and time."
+    sizes = "; larger markers compute more entries a row" if trials["budget"].notna().any() else ""
+    note = f"A point per case: medians over trials{sizes}. Dashed: cases that no other beats in both error and time."
     style.finish(
         picture,
         title or ("Loss against time" if figure in LOSS_FIGURES.values() else "Error against time"),

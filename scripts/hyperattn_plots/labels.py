@@ -39,6 +39,11 @@ WORDS = {
     "condition_number": "κ",
     "spectrum": "spectrum",
 }
+# Settings that make a backend what others published, by the name that they go by.
+NAMED_SETTINGS = {
+    "tree after MoBA": {"backend": "tree", "order": "position", "gate": "mean", "tail": "none"},
+    "tree after multipole attention": {"backend": "tree", "order": "kmeans", "gate": "mean", "tail": "plain"},
+}
 # Values of shapes that captions leave out.
 USUAL_SHAPES = {"heads": 1, "batch": 1}
 
@@ -165,12 +170,23 @@ def whole(value):
     return value
 
 
+def named_settings(row, columns):
+    """(name, its columns): what a row's settings are known as where the columns hold them all; else its backend."""
+    for name, settings in NAMED_SETTINGS.items():
+        if all(row.get(column) == value and column in [*columns, "backend"] for column, value in settings.items()):
+            return name, list(settings)
+    return str(row["backend"]), []
+
+
 def label_of(row, columns):
-    """'hyper, 64 buckets, m = 256': the backend of a row with those parameters that apply to it; of the method's
-    choices only those that are not the default."""
-    parts = [str(row["backend"])]
+    """'hyper, 64 buckets, m = 256': the backend of a row, or what its settings are known as, with those parameters that
+    apply to it; of the method's choices only those that are not the default."""
+    name, said = named_settings(row, columns)
+    parts = [name]
     for column in columns:
         value = row.get(column)
+        if column in said:
+            continue
         if is_absent(value) or (DECLARED.is_choice(column) and whole(value) == DECLARED.default_of(column)):
             continue
         parts.append(short(column, whole(value)))

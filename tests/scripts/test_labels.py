@@ -108,6 +108,14 @@ class Telling(ScriptTest):
             self.assert_told_apart(results)
             self.assertEqual(hr.varying(results.trials), ["sharpness"])
 
+    def test_settings_after_others_go_by_a_name(self):
+        columns = ["levels", "order", "gate", "tail"]
+        after = {"backend": "tree", "levels": "[64]", "order": "position", "gate": "mean", "tail": "none"}
+        self.assertEqual(hr.label_of(after, columns), "tree after MoBA, levels = [64]")
+        self.assertEqual(hr.label_of({**after, "order": "kmeans", "tail": "plain"}, columns[1:]), "tree after multipole attention")
+        self.assertEqual(hr.label_of(after, ["order", "gate"]), "tree, order = position, gate = mean", "a column is missing")
+        self.assertEqual(hr.label_of({**after, "backend": "other"}, ["tail"]), "other, tail = none")
+
     def test_cases_that_no_parameter_tells_apart_have_their_ids(self):
         results = self.load_rows("message", ("x", "y"))
         trials = hr.finished([results]).assign(input=hr.input_names)
