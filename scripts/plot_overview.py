@@ -49,6 +49,17 @@ def panels_of(trials, figure, name):
     return panels, others
 
 
+def headline(rows, figure, problem):
+    """What the first panel shows, in a sentence: by how much one backend errs less than the others. Each is taken at its
+    best case, by the median over trials; where two are as good as one, there is nothing to say."""
+    best = rows.groupby(["backend", "file", "case_id"])[figure].median().groupby("backend").min().sort_values()
+    best = best[best > 0]
+    if len(best) < 2 or best.iloc[1] < 1.1 * best.iloc[0]:
+        return "Approximate attention: error and speed"
+    times = [f"{error / best.iloc[0]:.1f} times less than {name}" for name, error in best.iloc[1:].items()]
+    return f"On {problem}, {best.index[0]} errs {', '.join(times[:-1])}{' and ' if times[:-1] else ''}{times[-1]}{', each at its best' if times[:-1] else ''}"
+
+
 def pictures(results, wanted_input=None, title=None):
     """Yields (name, figure). Raises ResultsError where there is nothing to plot."""
     trials = hr.finished(results).assign(input=hr.input_names)
@@ -60,7 +71,9 @@ def pictures(results, wanted_input=None, title=None):
     buckets = hr.distinct(trials, "bucket_count")
     if len(buckets) > 1:
         trials = trials[(trials["bucket_count"] == buckets[-1]) | ~hr.applies(trials["bucket_count"])]
-    panels, others = panels_of(trials, figure, choose_input(trials, wanted_input))
+    name = choose_input(trials, wanted_input)
+    panels, others = panels_of(trials, figure, name)
+    title = title or headline(panels[0][0], figure, name)
 
     picture, axes = style.panel_grid(len(panels))
     labels = {}
@@ -78,7 +91,7 @@ def pictures(results, wanted_input=None, title=None):
     if others:
         note += f" One problem of each input; {others} more {'is' if others == 1 else 'are'} left out."
     caption = hr.caption(shown, results, note, skip=("seq_len", "key_len", "sample_size", "heads"))
-    style.finish(picture, title or "Approximate attention: error and speed", caption, style.legend_handles(labels))
+    style.finish(picture, title, caption, style.legend_handles(labels))
     yield "overview", picture
 
 
