@@ -1,6 +1,6 @@
 // The routing tree: each query row walks a balanced tree of the keys with a beam, computes a few short runs
 // of keys exactly, and takes every segment that it left aside as one mean key with a mean value, in the same
-// softmax (docs/estimators.md). Nothing is random, and a row depends on nothing after it.
+// softmax (docs/methods.md). Nothing is random, and a row depends on nothing after it.
 #include <algorithm>
 #include <array>
 #include <cmath>
