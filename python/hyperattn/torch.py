@@ -17,6 +17,7 @@ from .errors import InputError, UsageError
 __all__ = ["attention"]
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_ON_A_CARD = ("cuda", "cudnn")  # engines, of which the second is a method's name, too
 
 
 def _check_tensor(name, tensor):
@@ -26,20 +27,31 @@ def _check_tensor(name, tensor):
         raise InputError(f"{name} must hold {TYPES}, but holds {str(tensor.dtype).partition('.')[2]}")
     if tensor.layout != torch.strided:
         raise InputError(f"{name} must be a dense tensor, but has the layout {tensor.layout}")
-    if tensor.device.type != "cpu":
-        raise InputError(f"{name} is on {tensor.device}, but the engines of this build compute on tensors of the CPU")
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise InputError(f"{name} is on {tensor.device}, but must be on the CPU or a CUDA device")
+
+
+def _check_devices(q, k, v, method, engine):
+    for name, tensor in (("k", k), ("v", v)):
+        if tensor.device != q.device:
+            raise InputError(f"q, k and v must be on one device, but q is on {q.device} and {name} on {tensor.device}")
+    if q.device.type == "cuda" and engine not in _ON_A_CARD and method not in _ON_A_CARD:
+        raise InputError(
+            f"q is on {q.device}, but engine {engine or 'cpu'!r} computes on the CPU; say engine=\"cuda\", or move the "
+            "tensors by .cpu()"
+        )
 
 
 def _floats(name, tensor):
-    """float32 and row-major, as a NumPy array with four axes: the tensor's own memory where it is such."""
-    floats = tensor.detach().to(torch.float32).contiguous()
+    """float32 and row-major, as a NumPy array with four axes: the tensor's own memory where it is such on the CPU."""
+    floats = tensor.detach().to("cpu", torch.float32).contiguous()
     if tensor.dtype == torch.float64 and not torch.isfinite(floats).all() and torch.isfinite(tensor).all():
         raise InputError(f"{name} holds a value beyond the range of float32 (3.4e38), in which attention is computed")
     return four_axes(floats.numpy())
 
 
 def _reads_in_place(tensor):
-    return tensor.dtype == torch.float32 and tensor.is_contiguous()
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous()
 
 
 def _prepare(q, k, v, call):
@@ -48,16 +60,17 @@ def _prepare(q, k, v, call):
 
 
 def _forward(run, q, v):
-    """out in v's type, and lse in float32."""
+    """out in v's type, and lse in float32, on v's device."""
     run.forward()
     leading = q.shape[:-2]
     out, lse = torch.from_numpy(run.out()), torch.from_numpy(run.lse())
-    return out.reshape(leading + out.shape[2:]).to(v.dtype), lse.reshape(leading + lse.shape[2:])
+    return out.reshape(leading + out.shape[2:]).to(v), lse.reshape(leading + lse.shape[2:]).to(v.device)
 
 
 def _backward(run, dout, shapes, types):
     gradients = run.backward(_floats("dout", dout))
-    return tuple(torch.from_numpy(array).reshape(shape).to(dtype) for array, shape, dtype in zip(gradients, shapes, types))
+    pieces = zip(gradients, shapes, types)
+    return tuple(torch.from_numpy(array).reshape(shape).to(dout.device, dtype) for array, shape, dtype in pieces)
 
 
 def _constant_result(function):
@@ -168,19 +181,22 @@ def attention(
 ) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]:
     """softmax(scale · q kᵀ) v, exactly or approximately, with a gradient for autograd.
 
-    q: (n_q, d), (heads, n_q, d) or (batch, heads, n_q, d); float16, bfloat16, float32 or float64, on the CPU
+    q: (n_q, d), (heads, n_q, d) or (batch, heads, n_q, d); float16, bfloat16, float32 or float64, on the CPU or, with
+        engine="cuda", on a CUDA device
     k, v: (…, n_k, d) and (…, n_k, d_v), with as many axes as q; fewer heads for grouped queries
     return_lse: also return the natural logarithm of each row's sum of exponentials, float32, (…, n_q), without a
         gradient
     other arguments: as of `hyperattn.attention`
 
     Returns out, (…, n_q, d_v), in v's type; everything is computed in single precision. Tensors that are float32 and
-    contiguous are not copied. The gradient is that of the method's own forward with its random choices held fixed;
-    UsageError where a tensor requires one and the method has none. Gradients of gradients are refused.
+    contiguous on the CPU are not copied; those of a CUDA device go through the host's memory. The gradient is that of
+    the method's own forward with its random choices held fixed; UsageError where a tensor requires one and the method
+    has none. Gradients of gradients are refused.
     """
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         _check_tensor(name, tensor)
     check_ranks(q, k, v)
+    _check_devices(q, k, v, method, engine)
     call = (method, causal, seed, engine, scale, window, trial, settings)
     out, lse = (_compiled if _is_compiling() else _eager)(q, k, v, call)
     return (out, lse) if return_lse else out

@@ -28,6 +28,11 @@ CALLS = [
     ("hyper", SMALL),
     ("hyper", {**SMALL, "residual": "centroids", "centre_keys": True}),
     ("hyper", {**SMALL, "residual": "moments"}),
+    ("tree", {"levels": [32, 8], "beams": [2, 3]}),
+    ("tree", {"levels": [32, 8], "beams": [2, 3], "tail": "plain"}),
+    ("coreset", {"coreset_size": 20}),
+    ("thinned", {"streaming": True, "stream_block": 16, "cache_size": 32}),
+    ("thinned", {"compress_g": 1}),
 ]
 
 
@@ -51,7 +56,8 @@ class Bits(unittest.TestCase):
         for method, settings in CALLS:
             for causal in (False, True):
                 with self.subTest(method=method, settings=settings, causal=causal):
-                    options = {**settings, "min_seq_len": 32} if causal and method in ("lsh", "hyper") else settings
+                    recursive = "min_seq_len" in hyperattn.describe(method).index and not settings.get("streaming")
+                    options = {**settings, "min_seq_len": 32} if causal and recursive else settings
                     backward = method not in without and options.get("residual") != "moments"
                     written = self.attended({"q": q, "k": k, "v": v, "dout": dout}, method, options, causal, backward)
                     result = hyperattn.attention(q, k, v, method, causal, 7, trial=2, **options)

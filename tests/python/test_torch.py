@@ -181,7 +181,7 @@ class Refusals(TorchTest):
             (v.numpy(), "v must be a torch.Tensor, but is a ndarray"),
             (v.long(), "v must hold .* but holds int64"),
             (v.to_sparse(), "v must be a dense tensor, but has the layout torch.sparse_coo"),
-            (v.to("meta"), "v is on meta, but"),
+            (v.to("meta"), "v is on meta, but must be on the CPU or a CUDA device"),
             (v[None], r"same number of axes, but q has the shape \(64, 16\) and v \(1, 64, 16\)"),
             (torch.full((64, 16), float("nan")), "v holds a non-finite value"),
             (torch.full((64, 16), 1e39, dtype=torch.float64), "v holds a value beyond the range of float32"),
@@ -195,6 +195,35 @@ class Refusals(TorchTest):
         q, k, v = tensors((64, 16), (64, 16), (64, 16))
         with self.assertRaisesRegex(hyperattn.InputError, "q is a torch.Tensor, for which there is hyperattn.torch.attention"):
             hyperattn.attention(q, k, v)
+
+
+@unittest.skipUnless(torch is not None and torch.cuda.is_available() and hyperattn.engines().loc["cuda", "available"],
+                     "needs a CUDA device, and PyTorch and this package built for it")
+class Cuda(TorchTest):
+    def test_the_bits_of_the_same_call_on_the_cpu_s_tensors(self):
+        for options in (SMALL, {**SMALL, "causal": True, "min_seq_len": 16, "precision": "fp32"}):
+            for dtype in (torch.float32, torch.bfloat16):
+                there, here = ([tensor.to(device, dtype).requires_grad_() for tensor in tensors(*SHAPES)] for device in ("cuda", "cpu"))
+                out, expected = (hyperattn.torch.attention(*each, engine="cuda", **options) for each in (there, here))
+                self.assertEqual((out.device.type, out.dtype), ("cuda", dtype))
+                self.assertTrue(torch.equal(out.cpu(), expected))
+                out.square().sum().backward()
+                expected.square().sum().backward()
+                for a, b in zip(there, here):
+                    self.assertEqual(a.grad.device.type, "cuda")
+                    torch.testing.assert_close(a.grad.cpu(), b.grad, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+
+    def test_near_the_engine_of_the_cpu(self):
+        given = tensors(*SHAPES)
+        seen = hyperattn.torch.attention(*(tensor.cuda() for tensor in given), engine="cuda", precision="fp32", **SMALL).cpu()
+        torch.testing.assert_close(seen, hyperattn.torch.attention(*given, **SMALL), atol=1e-4, rtol=1e-4)
+
+    def test_other_engines_and_mixed_devices_are_refused(self):
+        q, k, v = (tensor.cuda() for tensor in tensors(*SHAPES))
+        with self.assertRaisesRegex(hyperattn.InputError, "q is on cuda:0, but engine 'cpu' computes on the CPU"):
+            hyperattn.torch.attention(q, k, v, **SMALL)
+        with self.assertRaisesRegex(hyperattn.InputError, "q is on cuda:0 and v on cpu"):
+            hyperattn.torch.attention(q, k, v.cpu(), engine="cuda", **SMALL)
 
 
 @unittest.skipUnless(hasattr(getattr(torch, "library", None), "custom_op"), "needs PyTorch 2.4")
