@@ -103,10 +103,10 @@ class ThinnedMethod final : public DescribedMethod {
   [[nodiscard]] double estimated_bytes(const AttentionProblem& shapes,
                                        const Parameters& parameters) const override {
     if (!is_streaming(parameters)) return 0;
-    const double blocks =
-        static_cast<double>(shapes.key_count()) / static_cast<double>(parameters.integer("stream_block"));
-    return static_cast<double>(shapes.heads()) * blocks *
-           static_cast<double>(parameters.integer("cache_size")) * 3 * sizeof(float);
+    const auto keys = static_cast<double>(shapes.key_count());
+    const double blocks = std::ceil(keys / static_cast<double>(parameters.integer("stream_block")));
+    const double cache = std::min(keys, static_cast<double>(parameters.integer("cache_size")));
+    return static_cast<double>(shapes.heads()) * blocks * cache * 3 * sizeof(float);
   }
 
   [[nodiscard]] PlannedCall plan(const BoundProblem& bound, const Call& call) const override {

@@ -378,7 +378,8 @@ class TreeMethod final : public DescribedMethod {
                                        const Parameters& parameters) const override {
     const TreeChoice choice(parameters);
     double visits = 0;
-    for (const int64_t beam : choice.beams) visits += 2 * static_cast<double>(beam);
+    for (const int64_t beam : choice.beams)
+      visits += 2 * static_cast<double>(std::min(beam, shapes.key_count()));
     const double levels = shapes.causal
                               ? 1 + std::log2(1 + static_cast<double>(shapes.key_count()) /
                                                       static_cast<double>(parameters.integer("min_seq_len")))

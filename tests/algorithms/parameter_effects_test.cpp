@@ -6,6 +6,7 @@
 
 #include "algorithms/masks/heavy_mask.h"
 #include "plan_checks.h"
+#include "variants.h"
 
 namespace hyperattn::testing {
 namespace {
@@ -156,6 +157,28 @@ TEST_CASE("conditions name declared parameters and values that these can have") 
             CHECK(check_parameter(*other, value).empty());
           }
         }
+    }
+  }
+}
+
+TEST_CASE("sizes beyond the problem's take no memory beyond its own") {
+  constexpr int64_t kLargest = 2147483647;
+  for (const bool causal : {false, true}) {
+    const RandomProblem p({70, 101, 8, 8, 1, 2, causal});
+    for (const Variant& variant : variants()) {
+      const Backend& backend = backend_named(variant.backend);
+      for (const ParameterSpec& spec : backend.parameters()) {
+        Parameters parameters = call_for(variant.backend, variant.settings).parameters;
+        if (spec.type == ParameterType::integer)
+          parameters.set(spec.name, kLargest);
+        else if (spec.type == ParameterType::integer_list)
+          parameters.set(spec.name, IntegerList(parameters.integers(spec.name).size(), kLargest));
+        else
+          continue;
+        if (!backend.check(p.problem, parameters).empty()) continue;  // refused as too large
+        INFO(to_string(variant) << ", " << spec.name << (causal ? ", causal" : ""));
+        CHECK(backend.estimated_bytes(p.problem, parameters) < 64e6);
+      }
     }
   }
 }
