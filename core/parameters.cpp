@@ -50,17 +50,17 @@ std::string range_text(const ParameterSpec& spec) {
   return "at most " + limit_text(spec.maximum);
 }
 
-std::string check_range(const ParameterSpec& spec, double value) {
+/// `shown`: the value as its type writes it.
+std::string check_range(const ParameterSpec& spec, double value, const std::string& shown) {
   if (std::isnan(value)) return "must be a number, but is .nan";
-  if (std::isinf(value) && !(spec.allow_infinity && value > 0))
-    return "must be finite, but is " + shortest(value);
+  if (std::isinf(value) && !(spec.allow_infinity && value > 0)) return "must be finite, but is " + shown;
   if (value < spec.minimum || (value > spec.maximum && !std::isinf(value)))
-    return "must be " + range_text(spec) + ", but is " + shortest(value);
+    return "must be " + range_text(spec) + ", but is " + shown;
   return {};
 }
 
 std::string check_integer(const ParameterSpec& spec, int64_t value) {
-  std::string problem = check_range(spec, static_cast<double>(value));
+  std::string problem = check_range(spec, static_cast<double>(value), std::to_string(value));
   if (problem.empty() && spec.power_of_two && (value <= 0 || (value & (value - 1)) != 0))
     problem = "must be a power of two, but is " + std::to_string(value);
   return problem;
@@ -270,10 +270,12 @@ std::string check_parameter(const ParameterSpec& spec, const ParameterValue& val
   std::string wrong_type = std::string("must be ") + type_name(spec.type) + ", but is " + to_string(value);
   if (const auto* integer = std::get_if<int64_t>(&value)) {
     if (spec.type == ParameterType::integer) return check_integer(spec, *integer);
-    return spec.type == ParameterType::number ? check_range(spec, static_cast<double>(*integer)) : wrong_type;
+    return spec.type == ParameterType::number
+               ? check_range(spec, static_cast<double>(*integer), std::to_string(*integer))
+               : wrong_type;
   }
   if (const auto* number = std::get_if<double>(&value))
-    return spec.type == ParameterType::number ? check_range(spec, *number) : wrong_type;
+    return spec.type == ParameterType::number ? check_range(spec, *number, shortest(*number)) : wrong_type;
   if (const auto* text = std::get_if<std::string>(&value)) {
     const bool takes_words = spec.type == ParameterType::text || spec.type == ParameterType::choice ||
                              ((spec.type == ParameterType::number || spec.type == ParameterType::integer) &&
@@ -283,7 +285,9 @@ std::string check_parameter(const ParameterSpec& spec, const ParameterValue& val
   if (std::holds_alternative<bool>(value)) return spec.type == ParameterType::boolean ? "" : wrong_type;
   if (spec.type != ParameterType::integer_list) return wrong_type;
   for (int64_t item : std::get<IntegerList>(value))
-    if (std::string problem = check_range(spec, static_cast<double>(item)); !problem.empty()) return problem;
+    if (std::string problem = check_range(spec, static_cast<double>(item), std::to_string(item));
+        !problem.empty())
+      return problem;
   return {};
 }
 

@@ -53,6 +53,11 @@ TEST_CASE("A whole number is decimal digits and nothing else", "[config]") {
   for (const std::string wrong :
        {"2.5", "1e3", "0x10", "9223372036854775808", "'4'", "four", "true", "+-4", "4 5"})
     CHECK_THAT(one(wrong, kInteger), Catch::Contains("t.yaml:1: p must be a whole number, but is"));
+  ParameterSpec size = kInteger;
+  size.minimum = 1;
+  size.maximum = 2147483647;
+  for (const std::string beyond : {"9223372036854775807", "10000000000", "-1000000"})
+    CHECK_THAT(one(beyond, size), Catch::Contains("between 1 and 2147483647, but is " + beyond));
   CHECK_THAT(one("[1, 2]", kInteger), Catch::Contains("but is a list (several values go into sweep)"));
   CHECK_THAT(one("", kInteger), Catch::Contains("p must be a whole number, but is empty"));
 }
