@@ -60,7 +60,8 @@ BackendArguments read_backend_arguments(const std::string& command, const std::v
 
   EntryDraft draft;
   draft.name = result.backend->name();
-  draft.specs = result.backend->parameters();
+  draft.registry = &registry;
+  draft.specs = registry.offered(result.backend->parameters());
   draft.specs.insert(draft.specs.end(), of_call.begin(), of_call.end());
   draft.parameters = default_parameters(draft.specs);
   read_parameters(map, {"backend", "seed"}, draft, problems);

@@ -20,8 +20,8 @@ struct BackendArguments {
 
 /// `backend=NAME` is required; other keys are the backend's parameters, those of `of_call`, and seed.
 /// `prescribed` are arguments that the user did not write: they may be without an effect. A command without
-/// a parameter `causal` has no causal problems. Throws one Error(usage) that lists every problem and names
-/// the command.
+/// a parameter `causal` has no causal problems. What the registry is without is refused by name. Throws one
+/// Error(usage) that lists every problem and names the command.
 [[nodiscard]] BackendArguments read_backend_arguments(const std::string& command,
                                                       const std::vector<std::string>& arguments,
                                                       const std::vector<ParameterSpec>& of_call,

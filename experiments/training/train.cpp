@@ -19,6 +19,18 @@ ParameterSpec count(const char* name, int64_t by_default, double most, const cha
   return integer_parameter(name, meaning).between(1, most).by_default(by_default);
 }
 
+/// All but masks of files: the layer's problems are made here, and no file has masks of them.
+const Registry& training_registry() {
+  static const Registry registry = [] {
+    Registry made;
+    made.backends = all_backends();
+    made.without = {{"mask_path", "a trained layer has no mask file"}};
+    made.without_choices = {{"mask", {"file"}}};
+    return made;
+  }();
+  return registry;
+}
+
 RetrievalTask read_task(const BackendArguments& arguments) {
   RetrievalTask task;
   task.length = arguments.of_call.integer("seq_len");
@@ -84,7 +96,7 @@ const std::vector<ParameterSpec>& training_parameters() {
 
 void train(const TrainOptions& options) {
   const BackendArguments arguments =
-      read_backend_arguments("train", options.arguments, training_parameters());
+      read_backend_arguments("train", options.arguments, training_parameters(), training_registry());
   const RetrievalTask task = read_task(arguments);
   check_task(arguments, task);
   TrainingOptions training;

@@ -35,6 +35,8 @@ class Train(CliTest):
         self.assert_outcome(self.train(backend="dense"), 2, "dense", "no backward pass")
         self.assert_outcome(self.train("sample_size=1000"), 2, "sample_size", "1000", "512")
         self.assert_outcome(self.train("clases=4"), 2, "clases", "classes")
+        self.assert_outcome(self.train("mask=file", "mask_path=m.h5"), 2, "mask must be one of sort_lsh, none, band, but is 'file'",
+                            "mask_path can't be set here: a trained layer has no mask file")
         self.assert_outcome(self.train("steps=0"), 2, "steps", "between 1")
         self.assert_outcome(self.train("classes=600"), 2, "classes", "512", "600")
         self.assert_outcome(self.train(*SMALL, "learning_rate=1e38"), 2, "diverged", "learning_rate than 1e+38 may help")
