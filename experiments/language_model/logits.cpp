@@ -18,6 +18,7 @@ namespace hyperattn {
 namespace {
 
 // A backend that takes any length, for a call that replaces no layer.
+constexpr const char* kDefaultBackend = "exact";
 constexpr const char* kDefaultConfig = "name: logits\ninputs: {source: language_model}\nbackends: exact\n";
 
 int64_t parse_place(const std::string& text, const std::string& all, int64_t limit, int64_t n) {
@@ -54,7 +55,12 @@ const ModelCase& only_case(const ExperimentConfig& config, const Grid& grid,
     fail_usage("lm --logits writes the first window only, so windows must be 1, but is " +
                std::to_string(parameters.integer("windows")));
   const PointCases& cases = points.front();
-  if (!parameters.has("replaced")) return cases.front();
+  if (!parameters.has("replaced")) {
+    if (const std::string& backend = grid.cases.front().backend->name(); backend != kDefaultBackend)
+      fail_usage("lm --logits replaces no layer where replaced is missing, so backend '" + backend +
+                 "' has no effect; add the number of layers, such as replaced=[2]");
+    return cases.front();
+  }
   if (parameters.integers("replaced").size() != 1)
     fail_usage("lm --logits takes one number of replaced layers, such as replaced=[2]");
   return cases.back();

@@ -98,6 +98,7 @@ TEST_CASE("logits: misuse is refused with the exit code of its kind, and nothing
   CHECK(tiny.logits("out.h5", {"replaced=[1, 2]"}) == 2);
   CHECK(tiny.logits("out.h5", {"backends=[exact, dense]"}) == 2);
   CHECK(tiny.logits("out.h5", {"trials=2"}) == 2);
+  CHECK(tiny.logits("out.h5", {"backends=dense"}) == 2);  // which replaces nothing
   CHECK(tiny.logits("out.h5", {"--resume"}) == 2);
   CHECK(tiny.logits("out.h5", {"-o", "other.h5"}) == 2);
   CHECK(tiny.logits("out.h5", {"--positions", "12"}) == 2);
