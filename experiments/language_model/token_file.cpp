@@ -18,6 +18,7 @@ using nlohmann::json;
 
 constexpr std::string_view kNumpyMagic = "\x93NUMPY";
 constexpr std::string_view kZipMagic = "PK\x03\x04";
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // of UTF-8, as editors on Windows write it
 
 bool is_space(char c) {
   return c == ' ' || c == '\n' || c == '\t' || c == '\r';
@@ -111,7 +112,7 @@ const json& list_of(const json& document, const Ids& ids) {
   return *list;
 }
 
-void read_json(const std::string& text, Ids& ids) {
+void read_json(std::string_view text, Ids& ids) {
   json document;
   try {
     document = json::parse(text);
@@ -235,13 +236,15 @@ std::vector<int32_t> parse_token_ids(const std::string& bytes, const std::string
   Ids ids(path, vocab_size);
   if (bytes.starts_with(kZipMagic))
     ids.refuse_file("is a zip archive (.npz), which is not read: save the ids alone, with numpy.save");
-  const auto first = std::find_if_not(bytes.begin(), bytes.end(), is_space);
+  std::string_view text = bytes;
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  const auto first = std::find_if_not(text.begin(), text.end(), is_space);
   if (bytes.starts_with(kNumpyMagic))
     read_numpy(bytes, ids);
-  else if (first != bytes.end() && (*first == '[' || *first == '{'))
-    read_json(bytes, ids);
+  else if (first != text.end() && (*first == '[' || *first == '{'))
+    read_json(text, ids);
   else
-    read_text(bytes, ids);
+    read_text(text, ids);
   return ids.take();
 }
 

@@ -51,6 +51,7 @@ TEST_CASE("token ids: text between white space or commas") {
   CHECK(ids_of("1 22\t333\r\n\n4") == List{1, 22, 333, 4});
   CHECK(ids_of("1,22, 333 ,4\n") == List{1, 22, 333, 4});
   CHECK(ids_of("1,2,\n3") == List{1, 2, 3});
+  CHECK(ids_of("\xEF\xBB\xBF 7 8\r\n") == List{7, 8});  // as editors on Windows begin a file
   CHECK_THAT(refusal("1 2\n3 x4"), Contains("line 2") && Contains("'x4'") && Contains("decimal"));
   CHECK_THAT(refusal("1,,2"), Contains("line 1") && Contains("','") && Contains("single commas"));
   CHECK_THAT(refusal(",1"), Contains("line 1"));
@@ -65,6 +66,7 @@ TEST_CASE("token ids: text between white space or commas") {
 TEST_CASE("token ids: JSON, as tokenizers write it") {
   CHECK(ids_of("[1, 22, 333]") == List{1, 22, 333});
   CHECK(ids_of(" \n[[1,2]]") == List{1, 2});
+  CHECK(ids_of("\xEF\xBB\xBF[1, 2]") == List{1, 2});
   CHECK(ids_of(R"({"input_ids": [[3, 4]], "attention_mask": [[1, 1]]})") == List{3, 4});
   CHECK(ids_of(R"({"ids": [5], "tokens": ["a"]})") == List{5});
   CHECK_THAT(refusal("[1, 2"), Contains("not valid JSON"));
