@@ -56,6 +56,8 @@ class OutputsThatAreRead(InputsTest):
         yield f"model/{weights}", lambda out: self.lm("inputs.text=text", "-o", out, "--force")
         yield "text/a", lambda out: self.call("lm", "--capture", out, "model=model", "text=text", "seq_len=16", "--force")
         yield f"model/{weights}", lambda out: self.call("lm", "--capture", out, "model=model", "text=text", "seq_len=16", "--force")
+        for read in ("text/a", "model/config.json", f"model/{weights}"):
+            yield read, lambda out: self.call("lm", "--logits", out, "model=model", "text=text", "seq_len=16", "--force")
         yield "shard.h5", lambda out: self.call("merge", out, "shard.h5", "--force")
 
     def test_refused_by_every_name(self):

@@ -22,6 +22,7 @@ class Outputs(CliTest):
         yield "attend", lambda out: ["attend", "in.h5", "-o", out, "backend=exact", "--force"]
         yield "train", lambda out: ["train", "-o", out, "backend=exact", "steps=2", "seq_len=16", "classes=2", "--force"]
         yield "capture", lambda out: ["lm", "--capture", out, f"model={MODEL}", text, "seq_len=16", "--force"]
+        yield "logits", lambda out: ["lm", "--logits", out, f"model={MODEL}", text, "seq_len=16", "--force"]
         yield "run", lambda out: ["run", "sweep.yaml", "-o", out, "--force"]
         yield "lm", lambda out: ["lm", f"inputs.model={MODEL}", f"inputs.{text}", "inputs.seq_len=16", "inputs.replaced=[0]",
                                  "backends=exact", "-o", out, "--force"]

@@ -17,8 +17,13 @@ METHODS = [
     ["hyper", *SPARSE, "sample_size=24", "sampling=value_norm"],
     ["hyper", *SPARSE, "sample_size=24", "residual=calibrated_centroids", "query_blocks=by_bucket"],
     ["hyper", *SPARSE, "sample_size=24", "residual=moments"],
+    ["hyper", *SPARSE, "sample_size=24", "residual=clt_sample", "base_sample=8"],
+    ["tree", "levels=[16,4]", "beams=[2,3]", "min_seq_len=20"],
+    ["coreset", "coreset_size=10", "min_seq_len=20"],
+    ["thinned", "compress_g=0", "min_seq_len=20"],
+    ["thinned", "streaming=true", "stream_block=8", "cache_size=12"],
 ]
-WITHOUT_GRADIENT = ("dense", "residual=moments")
+WITHOUT_GRADIENT = ("dense", "residual=moments", "tree", "coreset")
 MEASURES = "[spectral_error, diagonal_error, product_error, alpha, kappa, mask_mass, bound]"
 
 
