@@ -36,7 +36,7 @@ class Field(ScriptTest):
         self.assertEqual(set(self.names("planning.yaml").values()), {1})
 
     def test_the_document_has_the_tables_of_the_shipped_results(self):
-        self.assertGreater(len(RESULTS), 0)
+        self.assertEqual(len(RESULTS), 3)
         document = self.directory / "methods.md"
         shipped = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
         document.write_text(shipped, encoding="utf-8")
@@ -46,7 +46,7 @@ class Field(ScriptTest):
 
     def test_pictures(self):
         out = self.directory / "pictures"
-        self.assert_pictures(self.run_script("compare_field.py", *RESULTS, "-o", out), out, ["field_entries", "field_time"])
+        self.assert_pictures(self.run_script("compare_field.py", *RESULTS, "-o", out), out, ["field_entries", "field_time", "field_model"])
 
     def test_refusals(self):
         other = self.write("other", made.sweep(seq_lens=(512,), trials=1))
