@@ -88,6 +88,17 @@ float pack_transposed(const float* const* rows, int64_t count, int64_t depth, in
   return largest;
 }
 
+void pack_segment_columns(const float* const* rows, int64_t count, int64_t depth, float* destination) {
+  const int64_t width = segment_width(count);
+  if (width % tile_kernels().lanes == 0) {
+    pack_transposed(rows, count, depth, width, width, destination);
+    return;
+  }
+  std::fill_n(destination, width * depth, 0.0F);
+  for (int64_t j = 0; j < count; ++j)
+    for (int64_t k = 0; k < depth; ++k) destination[k * width + j] = rows[j][k];
+}
+
 void load_numbers(const std::vector<float>& numbers, int64_t first, int64_t count, int64_t columns,
                   float* target) {
   std::copy_n(numbers.data() + first, count, target);
@@ -155,7 +166,6 @@ void PackedSegments::pack(const AttentionProblem& problem, const TileLayout& lay
   const KeyList& list = *list_;
   const auto [first, last] = segment_of(list, segment);
   const int64_t count = last - first;
-  const int64_t width = segment_width(count);
   float* bias = storage_ + segment * stride_;
   float* keys = bias + 3 * kSegmentKeys;
   float* values = keys + kSegmentKeys * layout.head_dim;
@@ -171,13 +181,7 @@ void PackedSegments::pack(const AttentionProblem& problem, const TileLayout& lay
   if (layout.value_dim > 0)
     for (int64_t j = 0; j < count; ++j)
       prefetch_row(value_row(problem, key_head, list, first + j), layout.value_dim);
-  if (width % tile_kernels().lanes == 0) {
-    pack_transposed(rows.data(), count, layout.head_dim, width, width, keys);
-  } else {
-    std::fill_n(keys, width * layout.head_dim, 0.0F);
-    for (int64_t j = 0; j < count; ++j)
-      for (int64_t k = 0; k < layout.head_dim; ++k) keys[k * width + j] = rows[static_cast<size_t>(j)][k];
-  }
+  pack_segment_columns(rows.data(), count, layout.head_dim, keys);
   for (int64_t j = 0; j < count && layout.value_dim > 0; ++j) {
     const float* source = value_row(problem, key_head, list, first + j);
     const float factor =

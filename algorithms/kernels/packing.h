@@ -83,6 +83,9 @@ void pack_rows(const float* const* rows, int64_t count, int64_t columns, int64_t
 float pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t padded_columns,
                       int64_t panel, float* destination);
 
+/// The same for the 1 to kSegmentKeys rows of a segment, zero up to segment_width(count).
+void pack_segment_columns(const float* const* rows, int64_t count, int64_t depth, float* destination);
+
 /// Copies what a list says of its ranks [first, first + count), and zeros up to `columns`.
 void load_numbers(const std::vector<float>& numbers, int64_t first, int64_t count, int64_t columns,
                   float* target);

@@ -133,6 +133,9 @@ struct TileKernels {
   void (*weighted_softmax)(const SoftmaxArguments&, const WeightArguments&);
   /// Scores, weights and values of a segment; `WeightArguments` by row of the tile and by key.
   void (*attend_segment)(const SegmentArguments&, const WeightArguments&);
+  /// The scores alone, of rows 0 to `rows` − 1 of the tile with segment_width(keys) columns, bit for bit
+  /// those that `attend_segment` weighs: a score of a million that is rounded otherwise is another weight.
+  void (*segment_scores)(const SegmentArguments&, float* scores, int64_t stride);
   void (*gradient)(const GradientArguments&);
   void (*weighted_gradient)(const GradientArguments&, const WeightArguments&);
   /// Returns the largest ‖row‖², which costs little while the panel is in cache.

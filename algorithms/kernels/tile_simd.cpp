@@ -274,7 +274,7 @@ HWY_INLINE void prefetch_batch(const SegmentArguments& s, int64_t first, int64_t
 // chains of their own where there are two. (Loops over registers are flat: g++ unrolls nested ones too late
 // to keep their arrays out of memory.)
 template <class Tag, int Columns, int Rows>
-void segment_scores(const SegmentArguments& s, SegmentBatch& batch) {
+void batch_scores(const SegmentArguments& s, SegmentBatch& batch) {
   const Tag d;
   using V = hn::Vec<Tag>;
   constexpr int kVectorLanes = static_cast<int>(hn::MaxLanes(Tag()));
@@ -317,12 +317,12 @@ void segment_scores(const SegmentArguments& s, SegmentBatch& batch) {
 
 // Picks the instance for the batch's number of rows.
 template <class Tag, int Columns, int Rows>
-HWY_INLINE void segment_scores_of(const SegmentArguments& s, SegmentBatch& batch) {
+HWY_INLINE void batch_scores_of(const SegmentArguments& s, SegmentBatch& batch) {
   if constexpr (Rows > 0) {
     if (batch.count == Rows)
-      segment_scores<Tag, Columns, Rows>(s, batch);
+      batch_scores<Tag, Columns, Rows>(s, batch);
     else
-      segment_scores_of<Tag, Columns, Rows - 1>(s, batch);
+      batch_scores_of<Tag, Columns, Rows - 1>(s, batch);
   }
 }
 
@@ -459,7 +459,7 @@ void attend_in_batches(const SegmentArguments& s, const WeightArguments& w) {
     first += count;
     count = batch_rows(s.rows - first);
     prefetch_batch(s, first, count);
-    segment_scores_of<Tag, Columns, kSegmentRows>(s, batch);
+    batch_scores_of<Tag, Columns, kSegmentRows>(s, batch);
     segment_weights<Tag, Columns, Plain>(s, w, batch);
     for (int64_t column = 0; column < s.value_columns; column += kPanel)
       segment_values_of<kVectors>(s, batch, column);
@@ -480,6 +480,26 @@ void attend_segment(const SegmentArguments& s, const WeightArguments& w) {
     attend_of_width<true>(s, w);
   else
     attend_of_width<false>(s, w);
+}
+
+template <class Tag, int Columns>
+void scores_in_batches(const SegmentArguments& s, float* scores, int64_t stride) {
+  SegmentBatch batch;
+  for (int64_t first = 0; first < s.rows; first += batch.count) {
+    batch.count = std::min<int64_t>(kSegmentRows, s.rows - first);
+    for (int64_t i = 0; i < batch.count; ++i) batch.place[i] = first + i;
+    batch_scores_of<Tag, Columns, kSegmentRows>(s, batch);
+    for (int64_t i = 0; i < batch.count; ++i)
+      std::copy_n(batch.weights + i * kSegmentLanes, Columns, scores + (first + i) * stride);
+  }
+}
+
+void segment_scores(const SegmentArguments& s, float* scores, int64_t stride) {
+  constexpr int kHalf = kSegmentLanes / 2;
+  if (segment_width(s.keys) == kHalf)
+    scores_in_batches<hn::CappedTag<float, kHalf>, kHalf>(s, scores, stride);
+  else
+    scores_in_batches<D, kSegmentLanes>(s, scores, stride);
 }
 
 void gradient(const GradientArguments& g) {
@@ -634,6 +654,7 @@ const TileKernels* kernels() {
                                     softmax,
                                     weighted_softmax,
                                     attend_segment,
+                                    segment_scores,
                                     gradient,
                                     weighted_gradient,
                                     transpose,

@@ -207,5 +207,32 @@ TEST_CASE("scores of a million and more: gradients and transposed products stay 
   }
 }
 
+TEST_CASE("scores of a million and more: in every method a row's weights still add up to 1 in its gradient") {
+  for (const bool causal : {false, true})
+    for (const double size : {1.0, 500.0, 1600.0, 5000.0}) {
+      RandomProblem p({60, 75, 16, 8, 1, 2, causal}, 3, size);
+      for (int64_t i = 0; i < p.key.shape().size(); ++i) p.key.data()[i] *= static_cast<float>(size);
+      for (const Variant& variant : variants()) {
+        const Backend& backend = backend_named(variant.backend);
+        const Call call = call_for(variant.backend, variant.settings);
+        const bool own_denominators =
+            call.parameters.has("estimator") && call.parameters.text("estimator") == "theory";
+        if (!backend.no_gradient(call.parameters).empty() || own_denominators) continue;
+        const ForwardState state = backend.forward(p.problem, call);
+        const AttentionGradients seen = backend.backward(p.problem, call, state, p.dout.view());
+        double worst = 0;
+        for (int64_t head = 0; head < 2; ++head)
+          for (int64_t c = 0; c < 8; ++c) {
+            double missing = 0;
+            for (int64_t i = 0; i < 60; ++i) missing += p.dout.matrix(head).row(i)[c];
+            for (int64_t j = 0; j < 75; ++j) missing -= seen.dvalue.matrix(head).row(j)[c];
+            worst = std::max(worst, std::abs(missing));
+          }
+        INFO(to_string(variant) << ", scores times " << size * size << (causal ? ", causal" : ""));
+        CHECK(worst < 1e-3);
+      }
+    }
+}
+
 }  // namespace
 }  // namespace hyperattn::testing

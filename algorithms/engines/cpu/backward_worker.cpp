@@ -55,7 +55,7 @@ void BackwardWorker::run_visit(const BackwardRun& run, const BackwardTask& task,
     if (pass.triangular && rank >= pass.last_visible(rows.end - 1)) break;
     const Keys keys{&pass, &list, rank, std::min(kBackwardKeys, last_rank - rank)};
     if (pass.triangular && rank + keys.count <= pass.first_visible(rows.begin)) continue;
-    load_keys(run, keys);
+    load_keys(run, keys, false);
     mask_left_out(pass, visit, rank, keys.count, bias_.data());
     for (int64_t position = rows.begin; position < rows.end; position += kBackwardRows) {
       const int64_t count = std::min(kBackwardRows, rows.end - position);
@@ -102,17 +102,13 @@ void BackwardWorker::run_row_visit(const BackwardRun& run, const BackwardTask& t
   if (first == last || range.begin == range.end) return;
   const Keys keys{&pass, &list, range.begin, range.end - range.begin};
   prefetch_segment(run, task, keys);
-  load_keys(run, keys);
+  load_keys(run, keys, true);
   for (; first < last; first += kBackwardRows) {
     const int64_t count = std::min<int64_t>(kBackwardRows, last - first);
     for (int64_t i = 0; i < count; ++i) row_positions_[static_cast<size_t>(i)] = first[i].position;
     load_rows(run, pass, list, count);
     book(Stage::gather);
-    score_rows(run, keys, count);
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t j = 0; j < keys.count; ++j)
-        if ((first[i].skip >> j & 1) != 0)
-          scores_[i * kBackwardKeys + j] = -std::numeric_limits<float>::infinity();
+    score_segment_rows(run, keys, first, count);
     compute(run, keys, count);
     book(list.stage);
     store_rows(run, pass, count);
@@ -136,7 +132,7 @@ void BackwardWorker::prefetch_segment(const BackwardRun& run, const BackwardTask
   }
 }
 
-void BackwardWorker::load_keys(const BackwardRun& run, const Keys& keys) {
+void BackwardWorker::load_keys(const BackwardRun& run, const Keys& keys, bool segment) {
   const TileLayout& layout = run.layout;
   const KeyList& list = *keys.list;
   const int64_t columns = round_up(keys.count, tile_kernels().lanes);
@@ -149,9 +145,12 @@ void BackwardWorker::load_keys(const BackwardRun& run, const Keys& keys) {
   }
   for (int64_t j = 0; j < keys.count; ++j)
     row_pointers_[static_cast<size_t>(j)] = key_row(run.problem, keys.pass->key_head, list, keys.rank + j);
-  pack_transposed(row_pointers_.data(), keys.count, layout.head_dim, columns, layout.panel,
-                  keys_transposed_.data());
-  fill_bias(list, keys.rank, keys.count, columns, bias_.data());
+  if (segment)
+    pack_segment_columns(row_pointers_.data(), keys.count, layout.head_dim, keys_transposed_.data());
+  else
+    pack_transposed(row_pointers_.data(), keys.count, layout.head_dim, columns, layout.panel,
+                    keys_transposed_.data());
+  fill_bias(list, keys.rank, keys.count, segment ? kSegmentKeys : columns, bias_.data());
   if (list.has_factor()) load_numbers(*list.factor.rank, keys.rank, keys.count, columns, rank_factor_.data());
   if (list.signed_weights) {
     load_numbers(list.signed_weights->numerator, keys.rank, keys.count, columns, numerator_.data());
@@ -220,6 +219,22 @@ void BackwardWorker::score_rows(const BackwardRun& run, const Keys& keys, int64_
   score.bias = bias_.data();
   score.mode = Accumulate::bias;
   tile_kernels().multiply(score);
+}
+
+void BackwardWorker::score_segment_rows(const BackwardRun& run, const Keys& keys, const RowEntry* entries,
+                                        int64_t rows) {
+  SegmentArguments segment;
+  segment.rows = rows;
+  segment.keys = keys.count;
+  segment.depth = run.layout.head_dim;
+  segment.key_columns = keys_transposed_.data();
+  segment.bias = bias_.data();
+  segment.queries = queries_.data();
+  tile_kernels().segment_scores(segment, scores_.data(), kBackwardKeys);
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < round_up(keys.count, tile_kernels().lanes); ++j)
+      if (j >= keys.count || (entries[i].skip >> j & 1) != 0)
+        scores_[i * kBackwardKeys + j] = -std::numeric_limits<float>::infinity();
 }
 
 /// Scores become N·e, and ⟨dout_i, v_j⟩ becomes dS.

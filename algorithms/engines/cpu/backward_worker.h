@@ -62,12 +62,15 @@ class BackwardWorker {
   void run_row_visit(const BackwardRun& run, const BackwardTask& task, const RowVisit& visit,
                      const ChunkRange& rows, GatheredGradients* gathered);
   static void prefetch_segment(const BackwardRun& run, const BackwardTask& task, const Keys& keys);
-  void load_keys(const BackwardRun& run, const Keys& keys);
+  /// `segment`: packed as the forward pass packs the segments of row visits.
+  void load_keys(const BackwardRun& run, const Keys& keys, bool segment);
   /// Takes the positions of `row_positions_` into the tile.
   void load_rows(const BackwardRun& run, const Pass& pass, const KeyList& list, int64_t rows);
   const float* panels_of(const TileLayout& layout, const float* tile, int64_t rows, int64_t length,
                          float* panels);
   void score_rows(const BackwardRun& run, const Keys& keys, int64_t rows);
+  /// Of a row visit, by the kernel of its forward pass.
+  void score_segment_rows(const BackwardRun& run, const Keys& keys, const RowEntry* entries, int64_t rows);
   void compute(const BackwardRun& run, const Keys& keys, int64_t rows);
   void weigh(const BackwardRun& run, const KeyList& list, int64_t rows, int64_t columns);
   void store_rows(const BackwardRun& run, const Pass& pass, int64_t rows);
