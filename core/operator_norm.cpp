@@ -1,12 +1,12 @@
 #include "core/operator_norm.h"
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "core/eigen.h"
+#include "core/symmetric_eigen.h"
 
 namespace hyperattn {
 namespace {
@@ -52,11 +52,9 @@ struct RitzPair {
 };
 
 RitzPair leading_ritz_pair(const std::vector<double>& diagonal, const std::vector<double>& off_diagonal) {
-  const auto size = static_cast<int64_t>(diagonal.size());
-  Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver;
-  solver.computeFromTridiagonal(Eigen::Map<const Eigen::VectorXd>(diagonal.data(), size),
-                                Eigen::Map<const Eigen::VectorXd>(off_diagonal.data(), size - 1));
-  return {solver.eigenvalues()[size - 1], std::abs(solver.eigenvectors()(size - 1, size - 1))};
+  const SymmetricEigen eigen = tridiagonal_eigen(diagonal, off_diagonal);
+  const auto last = static_cast<int64_t>(diagonal.size()) - 1;
+  return {eigen.values.back(), std::abs(eigen.vectors(last, last))};
 }
 
 // Lanczos on AᵀA/unit² with full reorthogonalisation, checked after every application.
@@ -122,14 +120,13 @@ OperatorNorm direct_norm(MatrixView<const double> view) {
   if (largest == 0) return {};
   const RowMajorMatrix<double> scaled = matrix / largest;
   const int64_t side = std::min(matrix.rows(), matrix.cols());
-  Eigen::MatrixXd gram = Eigen::MatrixXd::Zero(side, side);
+  RowMajorMatrix<double> gram = RowMajorMatrix<double>::Zero(side, side);
   if (matrix.cols() <= matrix.rows())
     gram.selfadjointView<Eigen::Lower>().rankUpdate(scaled.transpose());
   else
     gram.selfadjointView<Eigen::Lower>().rankUpdate(scaled);
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(gram, Eigen::EigenvaluesOnly);
   OperatorNorm norm;
-  norm.value = largest * std::sqrt(std::max(0.0, eigen.eigenvalues()[side - 1]));
+  norm.value = largest * std::sqrt(std::max(0.0, symmetric_eigenvalues(view_of(gram)).back()));
   return norm;
 }
 

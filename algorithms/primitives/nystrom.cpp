@@ -1,6 +1,6 @@
 #include "algorithms/primitives/nystrom.h"
 
-#include <Eigen/Dense>
+#include <Eigen/Core>
 #include <algorithm>
 #include <cassert>
 #include <cmath>

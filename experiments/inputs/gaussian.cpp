@@ -1,12 +1,12 @@
 // Independent standard normal queries, keys and values: no heavy entries. Optionally with the singular values
 // of Q and K spread geometrically to a wanted ratio.
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 
 #include "core/eigen.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/symmetric_eigen.h"
 #include "experiments/inputs/described_source.h"
 #include "experiments/inputs/generators.h"
 
@@ -45,14 +45,15 @@ Matrix gram(MatrixView<const float> matrix) {
 /// X ← X W, where W keeps the singular vectors of X and its Frobenius norm, and spaces its min(rows, cols)
 /// singular values geometrically with the wanted ratio. O(rows · cols²).
 void shape_spectrum(MatrixView<float> matrix, double ratio) {
-  const Eigen::SelfAdjointEigenSolver<Matrix> solver(gram(matrix));  // eigenvalues in increasing order
+  const Matrix squares = gram(matrix);
+  const SymmetricEigen eigen = symmetric_eigen(view_of(squares));
   const int64_t rank = std::min(matrix.rows, matrix.cols);
   Eigen::VectorXd wanted(rank);
   for (int64_t i = 0; i < rank; ++i)
     wanted[i] = rank == 1 ? 1 : std::pow(ratio, static_cast<double>(i) / static_cast<double>(rank - 1));
-  const Eigen::VectorXd present = solver.eigenvalues().tail(rank).cwiseMax(0).cwiseSqrt();
+  const Eigen::VectorXd present = as_eigen(eigen.values).tail(rank).cwiseMax(0).cwiseSqrt();
   wanted *= present.norm() / wanted.norm();
-  const Matrix directions = solver.eigenvectors().rightCols(rank);
+  const Matrix directions = as_eigen(eigen.vectors).rightCols(rank);
   const Matrix transform = directions * wanted.cwiseQuotient(present).asDiagonal() * directions.transpose();
   parallel_for((matrix.rows + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
     const int64_t begin = task * kRowsPerTask;

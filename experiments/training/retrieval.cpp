@@ -1,6 +1,6 @@
 #include "experiments/training/retrieval.h"
 
-#include <Eigen/Dense>
+#include <Eigen/Core>
 #include <cmath>
 #include <numeric>
 #include <utility>

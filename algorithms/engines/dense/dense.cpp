@@ -1,7 +1,7 @@
 // Unfused attention: score tile, softmax, value product as three separate Eigen steps. It is what one writes
 // in an afternoon, and keeps the fused engine honest as a baseline. Memory is (rows of a tile) · n_k for each
 // thread, never n_q · n_k.
-#include <Eigen/Dense>
+#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <limits>
