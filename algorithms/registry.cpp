@@ -32,7 +32,8 @@
   ENTRY(cpu)                     \
   ENTRY(reference)               \
   ENTRY(dense)                   \
-  ENTRY(cuda)
+  ENTRY(cuda)                    \
+  ENTRY(cudnn)
 
 namespace hyperattn {
 

@@ -14,7 +14,7 @@ const Measure& timing_measure() {
        FigureSpec{"gflops", "2·(d + d_v) FLOPs for each entry of the backend's own plan, over seconds"}
            .in_unit("GFLOP/s"),
        FigureSpec{"speedup", "baseline_seconds over seconds"}.headline(),
-       FigureSpec{"baseline_seconds", "median wall time of the faster of exact and dense on the same inputs"}
+       FigureSpec{"baseline_seconds", "median wall time of the fastest exact attention on the same inputs"}
            .in_unit("s"),
        FigureSpec{"peak_bytes", "largest sum of counted buffers during the call"}.in_unit("bytes")},
       [](MeasureContext&, const Parameters&) { return std::vector<FigureRow>(1); },

@@ -126,7 +126,7 @@ std::vector<ColumnSpec> make_columns() {
   columns.fact("message", kText, kOutcome, "why it failed or was skipped, one sentence");
   for (const char* name : {"seconds", "seconds_mad", "gflops", "speedup"}) columns.figure(name, kOutcome);
   columns.fact("baseline_backend", kText, kOutcome,
-               "the faster of exact and dense on the same inputs, device and precision");
+               "the fastest exact attention on the same inputs, device and precision");
   columns.figure("baseline_seconds", kOutcome);
   columns.figure("peak_bytes", kOutcome, kInteger);
   columns.fact("entries", kInteger, kOutcome, "score entries that the call computed");

@@ -161,7 +161,7 @@ void print_cases(const ResultsFile& results, const Cases& cases, const CaseNames
   }
   if (table.empty()) return;
   out << "\nMedians over the trials of each case; speedup is over "
-      << (is_language_model(results) ? "no layer replaced" : "the faster of exact and dense")
+      << (is_language_model(results) ? "no layer replaced" : "the fastest exact attention")
       << (options.all ? ".\n" : "; --all shows every figure.\n");
   print_what_is_not_told(names, options.width, out);
   out << '\n';

@@ -22,10 +22,10 @@ const Engine& engine() {
   return *find_engine("cuda");
 }
 
-/// Whether there is a card; CTest counts a test that prints this as skipped.
-bool skipped() {
-  const std::string reason = engine().available();
-  if (!reason.empty()) std::cout << "SKIPPED: engine cuda " << reason << "\n";
+/// Whether the engine cannot run here; CTest counts a test that prints this as skipped.
+bool skipped(const Engine& own = engine()) {
+  const std::string reason = own.available();
+  if (!reason.empty()) std::cout << "SKIPPED: engine " << own.name() << " " << reason << "\n";
   return !reason.empty();
 }
 
@@ -33,10 +33,11 @@ double epsilon_of(const std::string& precision) {
   return precision == "bf16" ? 0x1p-8 : precision == "fp16" ? 0x1p-11 : 0x1p-23;
 }
 
-std::unique_ptr<BoundProblem> bound_in(const std::string& precision, const AttentionProblem& problem) {
+std::unique_ptr<BoundProblem> bound_in(const std::string& precision, const AttentionProblem& problem,
+                                       const Engine& own = engine()) {
   Parameters parameters;
   parameters.set("precision", precision);
-  return engine().bind(problem, parameters);
+  return own.bind(problem, parameters);
 }
 
 /// A problem whose inputs are already rounded, so that what differs is what is computed of them.
@@ -136,22 +137,23 @@ Tensor<float> clear_dout(const Tensor<float>& dout, const DoubleResult& exact) {
   return cleared;
 }
 
-void compare_plan(const std::string& precision, const RandomProblem& p, const Plan& plan, Tally& tally) {
+void compare_plan(const std::string& precision, const RandomProblem& p, const Plan& plan, Tally& tally,
+                  const Engine& own = engine()) {
   const DoubleResult exact = run_plan_in_double(p.problem, plan);
-  const auto bound = bound_in(precision, p.problem);
-  const AttentionResult seen = engine().forward(*bound, plan, {});
+  const auto bound = bound_in(precision, p.problem, own);
+  const AttentionResult seen = own.forward(*bound, plan, {});
   const auto plain = has_query_terms(plan)
                          ? nullptr
                          : std::make_unique<const PlainAttention>(precision, p.problem, plan, exact);
   compare_forward(precision, seen, exact, plain.get(), tally);
-  const AttentionResult again = engine().forward(*bound, plan, {});
+  const AttentionResult again = own.forward(*bound, plan, {});
   CHECK(largest_difference(seen.out, again.out) == 0);
   CHECK(largest_difference(seen.lse, again.lse) == 0);
   if (!plain) return;
   const Tensor<float> dout = clear_dout(p.dout, exact);
-  const AttentionGradients gradients = engine().backward(*bound, plan, seen, dout.view());
+  const AttentionGradients gradients = own.backward(*bound, plan, seen, dout.view());
   compare_backward(precision, p.problem, plan, gradients, exact, *plain, dout.view(), tally);
-  const AttentionGradients repeated = engine().backward(*bound, plan, seen, dout.view());
+  const AttentionGradients repeated = own.backward(*bound, plan, seen, dout.view());
   CHECK(largest_difference(gradients.dquery, repeated.dquery) == 0);
   CHECK(largest_difference(gradients.dkey, repeated.dkey) == 0);
   CHECK(largest_difference(gradients.dvalue, repeated.dvalue) == 0);
@@ -352,6 +354,40 @@ TEST_CASE("cuda: refuses in one sentence what it cannot run") {
     CHECK(error.blame() == Blame::environment);
     CHECK(error.what() == "engine 'cuda' " + engine().available());
   }
+}
+
+TEST_CASE("cudnn: exact attention, forward and backward, in every form of the problem", "[cuda]") {
+  const Engine& own = *find_engine("cudnn");
+  if (skipped(own)) return;
+  const ProblemSize sizes[] = {{400, 400, 64, 64, 1, 2},
+                               {331, 331, 128, 128, 2, 2, true},
+                               {200, 511, 80, 48, 1, 4, true, 2},
+                               {257, 100, 64, 64, 1, 2},
+                               {1, 300, 33, 17, 1, 2}};
+  for (const std::string precision : {"bf16", "fp16"}) {
+    Tally tally;
+    for (const ProblemSize& size : sizes) {
+      const RoundedProblem p(size, precision);
+      INFO(precision << ", " << to_string(size));
+      compare_plan(precision, p, exact_plan(p.problem), tally, own);
+    }
+    std::cout << "cudnn, " << precision << ": largest error over what is allowed: " << tally.worst
+              << std::endl;
+  }
+}
+
+TEST_CASE("cudnn: what it cannot compute is refused by a sentence", "[cuda]") {
+  const Engine& own = *find_engine("cudnn");
+  Parameters parameters;
+  parameters.set("precision", std::string("bf16"));
+  CHECK(own.refuses(RandomProblem({8, 8, 300, 8}).problem, parameters) ==
+        "computes rows of at most 256 columns, but these have 300");
+  CHECK(own.refuses(RandomProblem({9, 8, 16, 8, 1, 1, true}).problem, parameters) ==
+        "computes no rows that see no key, but of 9 causal queries on 8 keys the first see none");
+  AttentionProblem windowed = RandomProblem({8, 8, 16, 8, 1, 1, true}).problem;
+  windowed.window = 3;
+  CHECK(own.refuses(windowed, parameters) == "has no window, but the problem has one of 3");
+  CHECK(own.refuses(RandomProblem({8, 8, 16, 8, 1, 1, true}).problem, parameters).empty());
 }
 
 }  // namespace

@@ -27,10 +27,15 @@ void print(const char* pass, std::map<std::string, double>& stages) {
 }
 
 void time_plan(const std::string& what, const std::string& precision, const AttentionProblem& problem,
-               const Plan& plan, TensorView<const float> dout) {
-  const Engine& engine = *find_engine("cuda");
+               const Plan& plan, TensorView<const float> dout, const std::string& name = "cuda") {
+  const Engine& engine = *find_engine(name);
+  if (!engine.available().empty()) {
+    std::cout << what << ": engine " << name << " " << engine.available() << std::endl;
+    return;
+  }
   Parameters parameters;
   parameters.set("precision", precision);
+  parameters.set("deterministic", false);  // of cudnn alone: at these lengths the other way has no room
   const auto bound = engine.bind(problem, parameters);
   std::map<std::string, double> forward;
   std::map<std::string, double> backward;
@@ -59,6 +64,11 @@ TEST_CASE("cuda: speed", "[.speed]") {
     for (const std::string precision : {"bf16", "fp16", "fp32"})
       time_plan(causal ? "exact causal, 32 heads, n 16384, d 64" : "exact, 32 heads, n 16384, d 64",
                 precision, p.problem, exact_plan(p.problem), p.dout.view());
+    time_plan(causal ? "exact causal by cuDNN, the same" : "exact by cuDNN, the same", "bf16", p.problem,
+              exact_plan(p.problem), p.dout.view(), "cudnn");
+    const PlannedCall tree = planned("tree", p.problem, {{"tail", std::string("plain")}});
+    time_plan(causal ? "tree causal, plain tail, the same" : "tree, plain tail, the same", "bf16", p.problem,
+              *tree.plan, p.dout.view());
   }
   for (const bool causal : {false, true}) {
     const RandomProblem p({131072, 131072, 64, 64, 1, 32, causal});
@@ -73,6 +83,8 @@ TEST_CASE("cuda: speed", "[.speed]") {
       time_plan(causal ? "hyper causal, 32 heads, n 131072, d 64" : "hyper, 32 heads, n 131072, d 64",
                 precision, p.problem, *call.plan, p.dout.view());
     if (!causal) time_plan("exact, 32 heads, n 131072, d 64", "bf16", p.problem, exact_plan(p.problem), {});
+    time_plan(causal ? "exact causal by cuDNN, the same" : "exact by cuDNN, the same", "bf16", p.problem,
+              exact_plan(p.problem), p.dout.view(), "cudnn");
   }
 }
 

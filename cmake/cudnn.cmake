@@ -1,0 +1,38 @@
+# HYPERATTN_CUDNN: whether the engine `cudnn` is built, exact attention by NVIDIA's library. It needs the engine cuda, the
+# headers of cuDNN 9 (cudnn.h) and those of its C++ interface (cudnn_frontend.h). The library itself is looked for when
+# the program wants it.
+set(HYPERATTN_CUDNN AUTO CACHE STRING "Build the engine cudnn: AUTO (where cuDNN's headers are found), ON or OFF")
+set_property(CACHE HYPERATTN_CUDNN PROPERTY STRINGS AUTO ON OFF)
+
+set(hyperattn_cudnn OFF)
+set(hyperattn_cudnn_missing "HYPERATTN_CUDNN is OFF")
+if(HYPERATTN_CUDNN AND hyperattn_cuda)
+  find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ENV CUDNN_PATH PATHS ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include)
+  find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h HINTS ENV CUDNN_FRONTEND_PATH PATH_SUFFIXES include)
+  if(CUDNN_INCLUDE_DIR AND CUDNN_FRONTEND_INCLUDE_DIR)
+    set(hyperattn_cudnn ON)
+    message(STATUS "Engine cudnn: built with the headers in ${CUDNN_INCLUDE_DIR} and ${CUDNN_FRONTEND_INCLUDE_DIR}")
+  else()
+    set(hyperattn_cudnn_missing "cudnn.h or cudnn_frontend.h is not found (CUDNN_INCLUDE_DIR, CUDNN_FRONTEND_INCLUDE_DIR)")
+  endif()
+elseif(HYPERATTN_CUDNN)
+  set(hyperattn_cudnn_missing "the engine cuda is left out")
+endif()
+if(NOT hyperattn_cudnn)
+  if(HYPERATTN_CUDNN STREQUAL "ON")
+    message(FATAL_ERROR "HYPERATTN_CUDNN is ON, but ${hyperattn_cudnn_missing}")
+  endif()
+  message(STATUS "Engine cudnn: left out, since ${hyperattn_cudnn_missing}")
+endif()
+
+# hyperattn_add_cudnn_engine(LIBRARY FOLDER): adds the engine's sources in FOLDER to the library.
+function(hyperattn_add_cudnn_engine library folder)
+  target_sources(${library} PRIVATE ${folder}/cudnn.cpp)
+  if(NOT hyperattn_cudnn)
+    target_sources(${library} PRIVATE ${folder}/absent.cpp)
+    return()
+  endif()
+  target_sources(${library} PRIVATE ${folder}/attention.cpp)
+  target_include_directories(${library} SYSTEM PRIVATE ${CUDNN_INCLUDE_DIR} ${CUDNN_FRONTEND_INCLUDE_DIR})
+  target_link_libraries(${library} PRIVATE ${CMAKE_DL_LIBS})
+endfunction()
