@@ -2,7 +2,7 @@
 """A language model with some layers' attention replaced: bits per byte (or per token) and speedup against the number of
 replaced layers, from results files of `hyperattn lm`.
 
-    plot_language_model.py RESULTS.h5 … -o DIR [--figure perplexity]
+    plot_language_model.py RESULTS.h5 … -o DIR [--figure perplexity] [--loss-only]
 """
 
 import hyperattn_results as hr
@@ -14,7 +14,7 @@ LOSSES = ["bits_per_byte", "bits_per_token", "perplexity", "cross_entropy"]
 NAMES = {
     "bits_per_byte": "bits per byte",
     "bits_per_token": "bits per token",
-    "perplexity": "perplexity (e to the mean cross-entropy in nats)",
+    "perplexity": "perplexity",
     "cross_entropy": "cross-entropy (nats per token)",
     "attention_speedup": "speedup of all attention",
     "speedup": "speedup of the whole forward pass",
@@ -53,7 +53,7 @@ def with_unreplaced(rows, problems):
     return pd.concat(parts, ignore_index=True)
 
 
-def pictures(results, figure=None, title=None):
+def pictures(results, figure=None, title=None, loss_only=False):
     """Yields (name, figure). Raises ResultsError where there is nothing to plot."""
     rows = finished_rows(results).assign(input=hr.input_names)
     loss = choose_loss(rows, figure)
@@ -66,11 +66,12 @@ def pictures(results, figure=None, title=None):
         for _, row in rows.iterrows()
     ]
     rows = with_unreplaced(rows.assign(series=labels).sort_values(["backend"] + columns, kind="stable", key=style.sortable), problems)
-    figures = [loss] + [column for column in ("attention_speedup", "speedup") if column in rows and np.isfinite(rows[column].astype(float)).any()]
+    speeds = [] if loss_only else ["attention_speedup", "speedup"]
+    figures = [loss] + [column for column in speeds if column in rows and np.isfinite(rows[column].astype(float)).any()]
     panels = [(problem, mine, figure) for problem, mine in hr.panels_of(rows, "replaced", always=("seq_len",), exclude=("replace", "windows")) for figure in figures]
     most = style.MOST_PANELS // len(figures) * len(figures)
     for name, page in style.pages("language_model", panels, most):
-        yield name, picture_of(results, rows, page, loss, len(figures), title, skip=(*columns, *problems, "seq_len"))
+        yield name, picture_of(results, rows, page, loss, len(figures) if speeds else None, title, skip=(*columns, *problems, "seq_len"))
 
 
 def draw_panel(axes, rows, column, loss, styles):
@@ -113,8 +114,9 @@ def picture_of(results, rows, panels, loss, across, title, skip):
 
 def run():
     parser = hr.arguments(__doc__, figure=dict(help=f"the loss to show (default: the first there is of {', '.join(LOSSES)})"))
+    parser.add_argument("--loss-only", action="store_true", help="no speeds, which a busy machine would spoil")
     arguments = parser.parse_args()
-    style.save_pictures(pictures(hr.load_all(arguments.results), arguments.figure, arguments.title), arguments.output)
+    style.save_pictures(pictures(hr.load_all(arguments.results), arguments.figure, arguments.title, arguments.loss_only), arguments.output)
 
 
 if __name__ == "__main__":

@@ -288,7 +288,7 @@ class Pictures(ScriptTest):
         rows[4].update(status="failed", bits_per_byte=np.nan)
         path = self.write("language_model", [], language_model=rows)
         self.picture("plot_language_model.py", path, ["language_model"])
-        self.picture("plot_language_model.py", path, ["language_model"], "--figure", "perplexity")
+        self.picture("plot_language_model.py", path, ["language_model"], "--figure", "perplexity", "--loss-only")
         self.picture("plot_pareto.py", path, ["pareto_language_model"])
         self.picture("plot_pareto.py", path, ["pareto_language_model"], "--figure", "bits_over_exact")
         only_plain = self.write("plain_model", [], language_model=made.language_model_rows(layers=0))
