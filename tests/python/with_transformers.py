@@ -26,6 +26,12 @@ ARCHITECTURES = {
 }
 # Small problems are approximate with these.
 SETTINGS = {"block_size": 8, "sample_size": 4, "bucket_count": 4, "min_seq_len": 16}
+METHODS = {
+    "hyper": SETTINGS,
+    "tree": {"levels": [16, 4], "beams": [2, 2], "min_seq_len": 16},
+    "coreset": {"coreset_size": 6, "min_seq_len": 16},
+    "thinned": {"streaming": True, "stream_block": 16, "cache_size": 32},
+}
 
 
 def model_of(name, attention="sdpa", **changes):
@@ -118,13 +124,23 @@ class Approximate(unittest.TestCase):
 
     def test_a_layer_computes_what_the_call_does(self):
         """Against the layer's own projections, with the layer's trial."""
-        model = model_of("Llama")
-        taken = {}
-        layer = model.model.layers[1].self_attn
-        layer.o_proj.register_forward_pre_hook(lambda _, given: taken.update(out=given[0]))
+        for method, settings in METHODS.items():
+            with self.subTest(method):
+                taken = self.taken_from_layer(1, method, seed=3, **settings)
+                given = [taken[name].numpy() for name in "qkv"]
+                result = hyperattn.attention(*given, method, causal=True, seed=3, trial=1, scale=taken["scale"], **settings)
+                expected = torch.from_numpy(result.out.copy()).transpose(1, 2).reshape(2, 97, 64)
+                self.assertTrue(torch.equal(taken["out"], expected))
+
+    def taken_from_layer(self, index, method, **options):
+        """What the patched layer is given, and gives."""
         from transformers import AttentionInterface
 
-        patch(model, "hyper", [1], seed=3, **SETTINGS)
+        model = model_of("Llama")
+        taken = {}
+        layer = model.model.layers[index].self_attn
+        layer.o_proj.register_forward_pre_hook(lambda _, given: taken.update(out=given[0]))
+        patch(model, method, [index], **options)
         attend = AttentionInterface()["hyperattn"]
 
         def spy(module, query, key, value, *rest, **options):
@@ -136,10 +152,7 @@ class Approximate(unittest.TestCase):
             logits(model, words())
         finally:
             AttentionInterface.register("hyperattn", attend)
-        result = hyperattn.attention(
-            *(taken[name].numpy() for name in "qkv"), causal=True, seed=3, trial=1, scale=taken["scale"], **SETTINGS
-        )
-        self.assertTrue(torch.equal(taken["out"], torch.from_numpy(result.out.copy()).transpose(1, 2).reshape(2, 97, 64)))
+        return taken
 
     def test_decoding_is_exact(self):
         """Of one approximate cache, the next token's logits are those of the model's own step."""
