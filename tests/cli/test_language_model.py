@@ -1,6 +1,7 @@
-"""`hyperattn lm` on the small models of the tests: sliding windows, and heads that share keys."""
+"""`hyperattn lm` on the small models of the tests: sliding windows, heads that share keys, sequences beyond the trained."""
 
 import json
+import shutil
 import unittest
 
 import h5py
@@ -77,6 +78,36 @@ class SharedKeys(CliTest):
         np.testing.assert_array_equal(k[0], k[1])
         np.testing.assert_array_equal(v[2], v[3])
         self.assertFalse(np.array_equal(k[1], k[2]) or np.array_equal(q[0], q[1]))
+
+
+class BeyondTheTrainedLength(CliTest):
+    """Every command goes on and warns: a model of rotary positions computes the same, whatever it says it was made for."""
+
+    def test_longer_sequences_warn(self):
+        self.path("ids.txt").write_text(" ".join(str(i % 48) for i in range(60)))
+        for name, length in (("long", 64), ("short", 20)):
+            shutil.copytree(MODELS / "llama", self.path(name))
+            config = json.loads(self.path(f"{name}/config.json").read_text())
+            self.path(f"{name}/config.json").write_text(json.dumps({**config, "max_position_embeddings": length}))
+        heads = "{source: language_model, model: short, ids: ids.txt, seq_len: 40, layers: [0], heads: [0]}"
+        self.config(f"inputs: {heads}\nbackends: exact\nmeasures: [timing]\n")
+        calls = {
+            "l.h5": ["lm", "--logits", "l.h5", "model=short", "ids=ids.txt", "seq_len=40"],
+            "c.h5": ["lm", "--capture", "c.h5", "model=short", "ids=ids.txt", "seq_len=40"],
+            "e.h5": ["lm", "-o", "e.h5", "inputs.model=short", "inputs.ids=ids.txt", "inputs.seq_len=40", "inputs.replaced=[0]",
+                     "backends=exact"],
+            "r.h5": ["run", "sweep.yaml", "-o", "r.h5"],
+        }
+        for output, call in calls.items():
+            with self.subTest(call):
+                outcome = self.call(*call)
+                self.assert_outcome(outcome, 0, "seq_len is 40", "'short' was made for 20 tokens (max_position_embeddings)")
+                self.assertTrue(self.path(output).exists())
+        outcome = self.call("lm", "--logits", "long.h5", "model=long", "ids=ids.txt", "seq_len=40")
+        self.assert_outcome(outcome, 0)
+        self.assertNotIn("was made for", outcome.stderr)
+        with h5py.File(self.path("l.h5")) as short, h5py.File(self.path("long.h5")) as long:
+            np.testing.assert_array_equal(short["logits"][()], long["logits"][()])
 
 
 if __name__ == "__main__":
