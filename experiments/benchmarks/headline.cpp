@@ -13,6 +13,7 @@
 #include "core/parallel.h"
 #include "core/timing.h"
 #include "experiments/benchmarks/one_head.h"
+#include "experiments/benchmarks/routing_tree.h"
 #include "experiments/measures/context.h"
 #include "experiments/repeat_statistics.h"
 
@@ -105,23 +106,44 @@ Lines softmax_norm() {
   return {{"softmax_norm_in_exact_passes", watch.seconds() / pass}};
 }
 
+/// Time of a case of `tree` over that of `hyper`, the median over rounds of one call each.
+Lines tree_over_hyper(const TreeCase& of) {
+  constexpr int kRounds = 15;
+  set_thread_count(2);
+  const OneHead head(of.rows, kDim, of.causal);
+  const Backend& tree = *find_backend("tree");
+  const Call context = tree_context(of);
+  std::vector<double> ratios;
+  for (int round = 0; round <= kRounds; ++round) {
+    const double hyper = time_call("hyper", head, false).forward;
+    const double ratio = time_call(tree, context, head, false).forward / hyper;
+    if (round > 0) ratios.push_back(ratio);
+  }
+  return {{of.name + "_vs_hyper", median(ratios)}};
+}
+
 struct Measurement {
   std::vector<std::string> names;
   std::function<Lines()> run;
 };
 
 const std::vector<Measurement>& measurements() {
-  static const std::vector<Measurement> all = {
-      {{"fma_peak_gflops"}, fma_peak},
-      {{"exact_vs_fma_peak"}, exact_forward},
-      {{"exact_thread_efficiency"}, exact_threads},
-      {{"exact_causal_vs_fma_peak"}, exact_causal},
-      {{"exact_backward_vs_fma_peak"}, exact_backward},
-      {{"hyper_vs_exact_131072", "hyper_vs_limit_131072", "hyper_backward_vs_exact_131072"}, hyper_full},
-      {{"hyper_causal_vs_exact_131072", "hyper_causal_backward_vs_exact_131072"}, hyper_causal},
-      {{"hyper_growth_131072_to_1048576"}, hyper_growth},
-      {{"softmax_norm_in_exact_passes"}, softmax_norm},
-  };
+  static const std::vector<Measurement> all = [] {
+    std::vector<Measurement> each = {
+        {{"fma_peak_gflops"}, fma_peak},
+        {{"exact_vs_fma_peak"}, exact_forward},
+        {{"exact_thread_efficiency"}, exact_threads},
+        {{"exact_causal_vs_fma_peak"}, exact_causal},
+        {{"exact_backward_vs_fma_peak"}, exact_backward},
+        {{"hyper_vs_exact_131072", "hyper_vs_limit_131072", "hyper_backward_vs_exact_131072"}, hyper_full},
+        {{"hyper_causal_vs_exact_131072", "hyper_causal_backward_vs_exact_131072"}, hyper_causal},
+        {{"hyper_growth_131072_to_1048576"}, hyper_growth},
+        {{"softmax_norm_in_exact_passes"}, softmax_norm},
+    };
+    for (const TreeCase& of : tree_cases())
+      each.push_back({{of.name + "_vs_hyper"}, [&of] { return tree_over_hyper(of); }});
+    return each;
+  }();
   return all;
 }
 

@@ -12,6 +12,7 @@
 namespace hyperattn {
 void register_backend_benchmarks();
 void register_row_visit_benchmarks();
+void register_tree_benchmarks();
 }  // namespace hyperattn
 
 int main(int argc, char** argv) {
@@ -26,6 +27,7 @@ int main(int argc, char** argv) {
   }
   hyperattn::register_backend_benchmarks();
   hyperattn::register_row_visit_benchmarks();
+  hyperattn::register_tree_benchmarks();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::RunSpecifiedBenchmarks();

@@ -47,7 +47,10 @@ Call headline_context(const Backend& backend) {
 
 CallSeconds time_call(const std::string& backend_name, const OneHead& head, bool backward) {
   const Backend& backend = backend_called(backend_name);
-  const Call context = headline_context(backend);
+  return time_call(backend, headline_context(backend), head, backward);
+}
+
+CallSeconds time_call(const Backend& backend, const Call& context, const OneHead& head, bool backward) {
   CallSeconds seconds;
   Stopwatch watch;
   const ForwardState state = backend.forward(head.problem, context);

@@ -32,6 +32,9 @@ struct CallSeconds {
 };
 
 /// Wall time of one call, forward or forward and backward.
+[[nodiscard]] CallSeconds time_call(const Backend& backend, const Call& context, const OneHead& head,
+                                    bool backward);
+/// The same with the headline's settings.
 [[nodiscard]] CallSeconds time_call(const std::string& backend, const OneHead& head, bool backward);
 
 /// Medians of `repeats` calls, after one that is not counted if there are several.
