@@ -125,6 +125,36 @@ class Covariance {
   const std::vector<float>& mean_b_;
 };
 
+/// Takes away what the runs' means have of the covariances: Σ share·(k̄ − mean)ᵀ(v̄ − mean).
+void subtract_covariance_of_means(const SyntheticKeys& runs, const std::vector<float>& mean_key,
+                                  const std::vector<float>& mean_value, LinearValues& linear) {
+  const MatrixView<const float> keys = runs.key.matrix(0);
+  const MatrixView<const float> values = runs.value.matrix(0);
+  GramProduct product(kChunk, keys.cols, values.cols);
+  std::vector<double> sums(linear.cross_covariance.size(), 0.0);
+  for (int64_t first = 0; first < keys.rows; first += kChunk) {
+    const int64_t count = std::min(kChunk, keys.rows - first);
+    centre(keys, first, count, mean_key, keys.cols, product.a());
+    centre(values, first, count, mean_value, product.b_stride(), product.b());
+    for (int64_t i = 0; i < count; ++i) {
+      const auto run = static_cast<size_t>(first + i);
+      const float share = static_cast<float>(runs.member_begin[run + 1] - runs.member_begin[run]) /
+                          static_cast<float>(runs.member_begin.back());
+      float* deviation = product.a() + i * keys.cols;
+      for (int64_t a = 0; a < keys.cols; ++a) {
+        linear.variance[static_cast<size_t>(a)] -= share * deviation[a] * deviation[a];
+        deviation[a] *= share;
+      }
+    }
+    const float* chunk = product.multiply(count);
+    for (int64_t a = 0; a < keys.cols; ++a)
+      for (int64_t b = 0; b < values.cols; ++b)
+        sums[static_cast<size_t>(a * values.cols + b)] +=
+            static_cast<double>(chunk[a * product.b_stride() + b]);
+  }
+  for (size_t c = 0; c < sums.size(); ++c) linear.cross_covariance[c] -= static_cast<float>(sums[c]);
+}
+
 }  // namespace
 
 KeyMoments key_moments(const AttentionProblem& problem, int64_t head, const AttentionNode& node) {
@@ -150,21 +180,7 @@ LinearValues missed_covariance(const AttentionProblem& problem, int64_t head, co
   LinearValues linear;
   linear.variance = column_variances(node, keys, mean_key);
   linear.cross_covariance = Covariance(keys, mean_key, values, mean_value).over(parts);
-  const auto d = static_cast<size_t>(keys.cols);
-  const auto d_v = static_cast<size_t>(values.cols);
-  for (int64_t run = 0; run < runs.key.shape().rows; ++run) {
-    const auto i = static_cast<size_t>(run);
-    const float share = static_cast<float>(runs.member_begin[i + 1] - runs.member_begin[i]) /
-                        static_cast<float>(node.key_count());
-    const float* key = runs.key.matrix(0).row(run);
-    const float* value = runs.value.matrix(0).row(run);
-    for (size_t a = 0; a < d; ++a) {
-      const float deviation = key[a] - mean_key[a];
-      linear.variance[a] -= share * deviation * deviation;
-      for (size_t b = 0; b < d_v; ++b)
-        linear.cross_covariance[a * d_v + b] -= share * deviation * (value[b] - mean_value[b]);
-    }
-  }
+  subtract_covariance_of_means(runs, mean_key, mean_value, linear);
   for (float& variance : linear.variance) variance = std::max(variance, 0.0F);
   return linear;
 }
