@@ -6,6 +6,7 @@
 #include <map>
 
 #include "algorithms/kernels/instruction_set.h"
+#include "algorithms/kernels/routing.h"
 #include "algorithms/kernels/tile.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -17,6 +18,7 @@ namespace {
 struct Level {
   std::string name;
   const TileKernels* kernels;
+  const RoutingKernels* routing;
 };
 
 // Highway's names, and ours for users.
@@ -35,7 +37,7 @@ const std::vector<Level>& levels() {
     std::vector<Level> result;
     for (int64_t target : usable_levels()) {
       const TileKernels& kernels = kernels_of_level(target);
-      result.push_back({friendly_name(kernels.name), &kernels});
+      result.push_back({friendly_name(kernels.name), &kernels, &routing_kernels_of_level(target)});
     }
     return result;
   }();
@@ -84,6 +86,10 @@ void force_instruction_set(const std::string& name) {
 
 const TileKernels& tile_kernels() {
   return *current_level()->kernels;
+}
+
+const RoutingKernels& routing_kernels() {
+  return *current_level()->routing;
 }
 
 double measure_fma_peak_gflops(int threads) {

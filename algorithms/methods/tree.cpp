@@ -86,9 +86,7 @@ RoutedKeys route_keys(const BoundProblem& bound, const Call& call, const TreeCho
     routed.tree = positional_key_tree(place.node, choice.sizes);
   else
     routed.tree = balanced_key_tree(keys, place.node, choice.sizes);
-  for (const TreeLevel& level : routed.tree.levels)
-    routed.means.push_back(
-        segment_means(problem, place.head, routed.tree, level, choice.spread || choice.is_corrected()));
+  routed.means = segment_means(problem, place.head, routed.tree, choice.spread || choice.is_corrected());
   return routed;
 }
 
@@ -126,8 +124,10 @@ struct Pieces {
 };
 
 /// Row visits of one list, from what each of `rows` rows attends to. `emit(row, add)` calls add(piece, skip).
+/// `room`: entries that the pass will have in the end.
 template <class EmitRow>
-void add_row_visits(int32_t list, int64_t rows, int64_t pieces, const EmitRow& emit, PassBuilder& pass) {
+void add_row_visits(int32_t list, int64_t rows, int64_t pieces, int64_t room, const EmitRow& emit,
+                    PassBuilder& pass) {
   const int64_t parts = (rows + kRowsOfPart - 1) / kRowsOfPart;
   DenseMatrix<int64_t> places(parts, pieces);
   parallel_for(parts, [&](int64_t part, int) {
@@ -141,7 +141,9 @@ void add_row_visits(int32_t list, int64_t rows, int64_t pieces, const EmitRow& e
     for (int64_t part = 0; part < parts; ++part) place += std::exchange(places(part, piece), place);
     begins.push_back(place);
   }
-  std::vector<RowEntry> entries(static_cast<size_t>(begins.back()));
+  std::vector<RowEntry> entries;
+  entries.reserve(static_cast<size_t>(std::max(room, begins.back())));
+  entries.resize(static_cast<size_t>(begins.back()));
   parallel_for(parts, [&](int64_t part, int) {
     int64_t* next = places.row(part);
     for (int64_t i = part * kRowsOfPart; i < std::min(rows, (part + 1) * kRowsOfPart); ++i)
@@ -161,7 +163,7 @@ void for_each_opened(const BeamChoice& choice, size_t level, int64_t row, const 
 
 /// The keys of a row's opened runs; or, `others`, all other keys of the node.
 void add_runs(const KeyTree& tree, const BeamChoice& choice, int64_t rows, bool others, Stage stage,
-              PassBuilder& pass) {
+              int64_t room, PassBuilder& pass) {
   const size_t last = tree.levels.size() - 1;
   const Pieces pieces(tree.levels[last].begins);
   KeyList list;
@@ -183,7 +185,7 @@ void add_runs(const KeyTree& tree, const BeamChoice& choice, int64_t rows, bool 
     });
     if (others) add_pieces(next, tree.levels[last].count(), add);
   };
-  add_row_visits(number, rows, pieces.count(), emit, pass);
+  add_row_visits(number, rows, pieces.count(), room, emit, pass);
 }
 
 /// The segments of a level that a row looked at and did not open, as mean keys.
@@ -228,16 +230,13 @@ class TailLevel {
 };
 
 /// a_t/2 of the rows, for the weight 1 + a_t·r/2 of a segment's mean.
-std::shared_ptr<const std::vector<float>> half_variances(MatrixView<const float> queries, float scale,
-                                                         const SegmentMeans& means) {
-  auto halves = std::make_shared<std::vector<float>>(static_cast<size_t>(queries.rows));
-  for (int64_t i = 0; i < queries.rows; ++i)
-    (*halves)[static_cast<size_t>(i)] = 0.5F * score_variance(queries.row(i), scale, means.variance);
-  return halves;
+std::shared_ptr<const std::vector<float>> half_of(std::vector<float> variances) {
+  for (float& variance : variances) variance *= 0.5F;
+  return std::make_shared<const std::vector<float>>(std::move(variances));
 }
 
-KeyList tail_list(const AttentionProblem& problem, const TreeChoice& choice, const HeadNode& place,
-                  const RoutedKeys& routed, size_t level, const Pieces& pieces) {
+KeyList tail_list(const TreeChoice& choice, const RoutedKeys& routed, const BeamChoice& beam, size_t level,
+                  const Pieces& pieces) {
   const TreeLevel& segments = routed.tree.levels[level];
   KeyList list;
   list.order = RowOrder::run(0, segments.count());
@@ -250,11 +249,18 @@ KeyList tail_list(const AttentionProblem& problem, const TreeChoice& choice, con
   list.segments = std::make_shared<const std::vector<int32_t>>(pieces.begins);
   if (!choice.is_corrected()) return list;
   list.linear_value = true;
-  list.factor.row = half_variances(
-      rows_between(problem.query.matrix(place.head), place.node.query_begin, place.node.query_end),
-      problem.scale, routed.means[level]);
+  list.factor.row = half_of(beam.variance[level]);
   list.factor.rank = std::make_shared<const std::vector<float>>(routed.means[level].spread);
   return list;
+}
+
+/// About how many visits a row has; not known beforehand for clusters.
+int64_t visits_of_row(const TreeChoice& choice, const KeyTree& tree, const BeamChoice& beam) {
+  if (choice.has_clusters()) return 0;
+  int64_t visits = beam.width.back();
+  for (size_t level = 0; choice.has_tail() && level < tree.levels.size(); ++level)
+    visits += level == 0 ? (tree.levels[0].count() + kSegmentKeys - 1) / kSegmentKeys : beam.width[level - 1];
+  return visits;
 }
 
 Pass tree_pass(const BoundProblem& bound, const TreeChoice& choice, const HeadNode& place,
@@ -268,12 +274,14 @@ Pass tree_pass(const BoundProblem& bound, const TreeChoice& choice, const HeadNo
     pass.with_linear_values(std::make_shared<const LinearValues>(std::move(linear)));
   }
   pass.group(0, rows);
-  add_runs(routed.tree, beam, rows, false, Stage::block, pass);
+  add_runs(routed.tree, beam, rows, false, Stage::block, rows * visits_of_row(choice, routed.tree, beam),
+           pass);
   for (size_t level = 0; choice.has_tail() && level < routed.tree.levels.size(); ++level) {
     const TailLevel tail(routed, beam, level);
-    const int32_t list = pass.add_list(tail_list(problem, choice, place, routed, level, tail.pieces()));
+    const int32_t list = pass.add_list(tail_list(choice, routed, beam, level, tail.pieces()));
     add_row_visits(
-        list, rows, tail.pieces().count(), [&](int64_t row, const auto& add) { tail.emit(row, add); }, pass);
+        list, rows, tail.pieces().count(), 0, [&](int64_t row, const auto& add) { tail.emit(row, add); },
+        pass);
   }
   return pass.take();
 }
@@ -311,7 +319,7 @@ class TreeMasks final : public PlannedMasks {
     PassBuilder pass(problem, nodes()[i].head, node.number,
                      RowOrder::run(node.query_begin, node.query_count()));
     pass.group(0, node.query_count());
-    add_runs(keys_[i], choices_[i], node.query_count(), others, Stage::exact, pass);
+    add_runs(keys_[i], choices_[i], node.query_count(), others, Stage::exact, 0, pass);
     return pass.take();
   }
 

@@ -3,226 +3,258 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <utility>
 
 #include "algorithms/kernels/products.h"
+#include "algorithms/kernels/routing.h"
 #include "core/parallel.h"
 
 namespace hyperattn {
 namespace {
 
-constexpr int64_t kRows = 48;   // of a parallel step
-constexpr int64_t kWide = 16;   // children side by side in a tile
-constexpr int64_t kNarrow = 8;  // the same where no segment has more
+constexpr int64_t kRows = 48;  // of a parallel step
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// The mean keys of each segment's children, side by side: tile p is d × width numbers.
-class ChildTiles {
+int64_t whole_steps(int64_t count) {
+  return (count + kGateStep - 1) / kGateStep * kGateStep;
+}
+
+/// What gates need of segments besides their mean keys: √r, and 0, or −∞ for what is no segment.
+struct SegmentTerms {
+  Buffer<float> root;
+  Buffer<float> bias;
+
+  SegmentTerms(const std::vector<float>& spread, int64_t count)
+      : root(whole_steps(count), 0.0F), bias(whole_steps(count), -kInfinity) {
+    for (size_t s = 0; s < spread.size(); ++s) root[static_cast<int64_t>(s)] = std::sqrt(spread[s]);
+    std::fill_n(bias.data(), count, 0.0F);
+  }
+};
+
+/// The children of each segment of a level side by side, as `RoutingKernels::gate_families` reads them.
+class Families {
  public:
-  ChildTiles(const TreeLevel& parents, MatrixView<const float> children) : d_(children.cols) {
-    int64_t most = 0;
-    for (int64_t p = 0; p < parents.count(); ++p)
-      most = std::max(most, parents.children_begin(p + 1) - parents.children_begin(p));
-    width_ = most <= kNarrow ? kNarrow : kWide;
+  Families(const TreeLevel& parents, const SegmentMeans& children) : depth_(children.means->key.shape().dim) {
     first_tile_.push_back(0);
-    for (int64_t p = 0; p < parents.count(); ++p)
-      first_tile_.push_back(first_tile_.back() +
-                            (parents.children_begin(p + 1) - parents.children_begin(p) + width_ - 1) /
-                                width_);
-    tiles_ = Buffer<float>(first_tile_.back() * d_ * width_, 0.0F);
-    parallel_for(parents.count(), [&](int64_t p, int) { pack(parents, children, p); });
+    for (int64_t p = 0; p < parents.count(); ++p) {
+      const int64_t last = parents.children_begin(p + 1);
+      for (int64_t s = parents.children_begin(p); s < last; s += kFamilyColumns) {
+        first_segment_.push_back(static_cast<int32_t>(s));
+        columns_.push_back(static_cast<int32_t>(std::min(kFamilyColumns, last - s)));
+      }
+      first_tile_.push_back(static_cast<int32_t>(first_segment_.size()));
+      most_ = std::max<int64_t>(most_, first_tile_.back() - first_tile_[static_cast<size_t>(p)]);
+    }
+    tiles_ = Buffer<float>(static_cast<int64_t>(first_segment_.size()) * family_floats(depth_));
+    constexpr int64_t kTilesOfTask = 16;
+    const auto tiles = static_cast<int64_t>(first_segment_.size());
+    parallel_for((tiles + kTilesOfTask - 1) / kTilesOfTask, [&](int64_t task, int) {
+      for (int64_t t = task * kTilesOfTask; t < std::min(tiles, (task + 1) * kTilesOfTask); ++t)
+        pack(children, t);
+    });
   }
 
-  /// Scores of all children of a segment; `out` has room for whole tiles.
-  void score(const float* query, int64_t parent, float* out) const {
-    for (int64_t tile = first_tile_[static_cast<size_t>(parent)];
-         tile < first_tile_[static_cast<size_t>(parent) + 1]; ++tile, out += width_) {
-      if (width_ == kNarrow)
-        score_tile<kNarrow>(query, tiles_.data() + tile * d_ * width_, out);
-      else
-        score_tile<kWide>(query, tiles_.data() + tile * d_ * width_, out);
-    }
+  [[nodiscard]] int64_t most_tiles() const { return most_; }  ///< of one segment
+
+  void append_tiles(int64_t parent, std::vector<int32_t>& chosen) const {
+    const auto p = static_cast<size_t>(parent);
+    for (int32_t tile = first_tile_[p]; tile < first_tile_[p + 1]; ++tile) chosen.push_back(tile);
+  }
+
+  void gate(const float* query, const std::vector<int32_t>& chosen, const GateTerms& terms, float* gates,
+            int32_t* segments) const {
+    FamilyArguments arguments;
+    arguments.query = query;
+    arguments.depth = depth_;
+    arguments.tiles = tiles_.data();
+    arguments.first_segment = first_segment_.data();
+    arguments.chosen = chosen.data();
+    arguments.count = static_cast<int64_t>(chosen.size());
+    arguments.terms = terms;
+    arguments.gates = gates;
+    arguments.segments = segments;
+    routing_kernels().gate_families(arguments);
   }
 
  private:
-  void pack(const TreeLevel& parents, MatrixView<const float> children, int64_t parent) {
-    float* tile = tiles_.data() + first_tile_[static_cast<size_t>(parent)] * d_ * width_;
-    const int64_t first = parents.children_begin(parent);
-    const int64_t count = parents.children_begin(parent + 1) - first;
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t c = 0; c < d_; ++c)
-        tile[(i / width_) * d_ * width_ + c * width_ + i % width_] = children.row(first + i)[c];
+  void pack(const SegmentMeans& children, int64_t tile) {
+    const MatrixView<const float> keys = children.means->key.matrix(0);
+    const auto t = static_cast<size_t>(tile);
+    float* target = tiles_.data() + tile * family_floats(depth_);
+    float* roots = target + depth_ * kFamilyColumns;
+    std::fill_n(target, (depth_ + 1) * kFamilyColumns, 0.0F);
+    std::fill_n(roots + kFamilyColumns, kFamilyColumns, -kInfinity);
+    for (int64_t i = 0; i < columns_[t]; ++i) {
+      const int64_t segment = first_segment_[t] + i;
+      for (int64_t c = 0; c < depth_; ++c) target[c * kFamilyColumns + i] = keys.row(segment)[c];
+      if (!children.spread.empty()) roots[i] = std::sqrt(children.spread[static_cast<size_t>(segment)]);
+      roots[kFamilyColumns + i] = 0;
+    }
   }
 
-  template <int64_t Width>
-  void score_tile(const float* query, const float* tile, float* out) const {
-    float sums[Width] = {};
-    for (int64_t c = 0; c < d_; ++c, tile += Width)
-      for (int64_t i = 0; i < Width; ++i) sums[i] += query[c] * tile[i];
-    std::copy(sums, sums + Width, out);
-  }
-
-  int64_t d_;
-  int64_t width_ = kNarrow;
-  std::vector<int64_t> first_tile_;
+  int64_t depth_;
+  int64_t most_ = 0;
+  std::vector<int32_t> first_tile_;     // by segment, and the end
+  std::vector<int32_t> first_segment_;  // by tile
+  std::vector<int32_t> columns_;        // by tile
   Buffer<float> tiles_;
 };
 
-/// Places of the `keep` largest of `count` numbers, increasing; of equal ones the first.
-class LargestOf {
- public:
-  void choose(const float* x, int64_t count, int64_t keep, std::vector<int32_t>& places) {
-    places.clear();
-    if (keep >= count) {
-      for (int64_t i = 0; i < count; ++i) places.push_back(static_cast<int32_t>(i));
-      return;
+/// s²·δ of the levels that have it, as the rows of one matrix.
+DenseMatrix<float> scaled_variances(const BeamRequest& request) {
+  const std::vector<SegmentMeans>& means = *request.means;
+  const bool known = !means[0].variance.empty();
+  DenseMatrix<float> rows(known ? static_cast<int64_t>(means.size()) : 0, request.queries.cols);
+  for (int64_t t = 0; t < rows.rows; ++t)
+    for (int64_t c = 0; c < rows.cols; ++c)
+      rows(t, c) =
+          request.scale * request.scale * means[static_cast<size_t>(t)].variance[static_cast<size_t>(c)];
+  return rows;
+}
+
+/// What all threads read.
+struct Routes {
+  explicit Routes(const BeamRequest& given)
+      : request(given),
+        first((*given.means)[0].means->key.matrix(0)),
+        first_terms((*given.means)[0].spread, first.count()),
+        variances(scaled_variances(given)) {
+    const std::vector<TreeLevel>& levels = given.tree->levels;
+    most_gates = whole_steps(first.columns());
+    for (size_t t = 0; t + 1 < levels.size(); ++t) {
+      families.emplace_back(levels[t], (*given.means)[t + 1]);
+      const int64_t opened = std::min(levels[t].count(), given.beams[t]);
+      most_gates = std::max(most_gates, whole_steps(opened * families.back().most_tiles() * kFamilyColumns));
     }
-    const float border = threshold(x, count, keep);
-    const int64_t above = count_if_above(x, count, border);
-    int64_t equal = keep - above;
-    for (int64_t i = 0; i < count; ++i) {
-      if (!(x[i] >= border)) continue;
-      if (x[i] == border && equal-- <= 0) continue;
-      places.push_back(static_cast<int32_t>(i));
-    }
+    for (const TreeLevel& level : levels)
+      limits.push_back(std::sqrt(2 * std::log(static_cast<float>(level.size))));
   }
 
- private:
-  static int64_t count_if_above(const float* x, int64_t count, float border) {
-    int32_t above = 0;
-    for (int64_t i = 0; i < count; ++i) above += x[i] > border ? 1 : 0;
-    return above;
-  }
-
-  /// The keep-th largest number, or one just below that parts as many.
-  float threshold(const float* x, int64_t count, int64_t keep) {
-    float low = x[0];
-    float high = x[0];
-    for (int64_t i = 1; i < count; ++i) {
-      low = std::min(low, x[i]);
-      high = std::max(high, x[i]);
-    }
-    constexpr int kSteps = 16;
-    for (int step = 0; step < kSteps; ++step) {
-      const float middle = low + 0.5F * (high - low);
-      if (!(low < middle && middle < high)) break;
-      const int64_t above = count_if_above(x, count, middle);
-      if (above == keep) return middle;
-      (above > keep ? low : high) = middle;
-    }
-    copy_.assign(x, x + count);
-    const auto place = copy_.begin() + (keep - 1);
-    std::nth_element(copy_.begin(), place, copy_.end(), std::greater<>());
-    return *place;
-  }
-
-  std::vector<float> copy_;
+  const BeamRequest& request;
+  PackedColumns first;
+  SegmentTerms first_terms;
+  PackedColumns variances;
+  std::vector<Families> families;  // by level of the parents
+  std::vector<float> limits;       // of σ in a gate, by level
+  int64_t most_gates = 0;          // of one row at a level
 };
 
 /// What one thread needs to walk rows.
 class Walker {
  public:
-  Walker(const BeamRequest& request, const PackedColumns& first, const std::vector<ChildTiles>& tiles,
-         const std::vector<std::vector<float>>& roots)
-      : request_(request),
-        first_(first),
-        tiles_(tiles),
-        roots_(roots),
-        first_scores_(kRows * first.columns()) {}
+  explicit Walker(const Routes& routes)
+      : routes_(routes),
+        request_(routes.request),
+        first_products_(kRows * routes.first.columns()),
+        squares_(kRows * routes.request.queries.cols),
+        variances_(kRows * routes.variances.columns()),
+        gates_(routes.most_gates),
+        segments_(routes.most_gates),
+        chosen_(routes.most_gates + kGateStep) {}
 
   void walk(int64_t begin, int64_t end, BeamChoice& choice) {
     const MatrixView<const float>& q = request_.queries;
-    first_.multiply({q.row(begin), end - begin, q.cols, q.stride}, nullptr, first_scores_.data());
+    routes_.first.multiply({q.row(begin), end - begin, q.cols, q.stride}, nullptr, first_products_.data());
+    find_variances(begin, end, choice);
     for (int64_t i = begin; i < end; ++i)
-      walk_row(i, first_scores_.data() + (i - begin) * first_.columns(), choice);
+      walk_row(i, first_products_.data() + (i - begin) * routes_.first.columns(), choice);
   }
 
  private:
+  void find_variances(int64_t begin, int64_t end, BeamChoice& choice) {
+    if (choice.variance.empty()) return;
+    const int64_t d = request_.queries.cols;
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t c = 0; c < d; ++c)
+        squares_[(i - begin) * d + c] = request_.queries.row(i)[c] * request_.queries.row(i)[c];
+    routes_.variances.multiply({squares_.data(), end - begin, d, d}, nullptr, variances_.data());
+    for (size_t t = 0; t < choice.variance.size(); ++t)
+      for (int64_t i = begin; i < end; ++i)
+        choice.variance[t][static_cast<size_t>(i)] =
+            variances_[(i - begin) * routes_.variances.columns() + static_cast<int64_t>(t)];
+  }
+
   void walk_row(int64_t i, const float* first, BeamChoice& choice) {
     const size_t levels = request_.tree->levels.size();
-    active_.resize(static_cast<size_t>(first_.count()));
-    std::iota(active_.begin(), active_.end(), 0);
-    gates_.assign(first, first + first_.count());
+    int64_t gates = gate_first(first, terms(i, 0, choice));
     for (size_t t = 0; t < levels; ++t) {
-      gate(i, t);
-      choose(t, t + 1 == levels);
+      const int64_t count = choose(t, gates, t + 1 == levels);
       int32_t* opened = choice.opened[t].data() + i * choice.width[t];
-      for (size_t c = 0; c < places_.size(); ++c) opened[c] = active_[static_cast<size_t>(places_[c])];
-      if (static_cast<int64_t>(places_.size()) < choice.width[t]) opened[places_.size()] = -1;
-      if (t + 1 < levels) descend(i, t, opened, static_cast<int64_t>(places_.size()));
+      std::copy_n(chosen_.data(), count, opened);
+      if (count < choice.width[t]) opened[count] = -1;
+      if (t + 1 < levels) gates = gate_children(i, t, opened, count, terms(i, t + 1, choice));
     }
   }
 
-  /// Turns q·k̄ of the active segments into gates.
-  void gate(int64_t i, size_t t) {
-    const float scale = request_.scale;
-    for (float& x : gates_) x *= scale;
-    if (!request_.spread) return;
-    const SegmentMeans& means = (*request_.means)[t];
-    const float root = std::sqrt(score_variance(request_.queries.row(i), scale, means.variance));
-    const auto size = static_cast<float>(request_.tree->levels[t].size);
-    const float limit = std::sqrt(2 * std::log(size));
-    const std::vector<float>& roots = roots_[t];
-    for (size_t a = 0; a < gates_.size(); ++a) {
-      const float sigma = root * roots[static_cast<size_t>(active_[a])];
-      const float tangent = std::min(sigma, limit);
-      gates_[a] += tangent * (sigma - 0.5F * tangent);
-    }
+  [[nodiscard]] GateTerms terms(int64_t i, size_t t, const BeamChoice& choice) const {
+    GateTerms terms;
+    terms.scale = request_.scale;
+    if (!request_.spread) return terms;
+    terms.root = std::sqrt(choice.variance[t][static_cast<size_t>(i)]);
+    terms.limit = routes_.limits[t];
+    return terms;
   }
 
-  void choose(size_t t, bool last) {
-    const auto count = static_cast<int64_t>(gates_.size());
-    if (!last || request_.key_budget == 0)
-      largest_.choose(gates_.data(), count, request_.beams[t], places_);
-    else
-      choose_within_budget(request_.tree->levels[t]);
+  /// Gates of all segments of the first level; returns how many there are, in whole steps.
+  int64_t gate_first(const float* products, const GateTerms& terms) {
+    const int64_t columns = routes_.first.columns();
+    std::copy_n(products, columns, gates_.data());
+    routing_kernels().gate(gates_.data(), routes_.first_terms.root.data(), routes_.first_terms.bias.data(),
+                           columns, terms);
+    std::iota(segments_.data(), segments_.data() + columns, 0);
+    return fill_step(columns);
+  }
+
+  int64_t gate_children(int64_t i, size_t t, const int32_t* opened, int64_t count, const GateTerms& terms) {
+    tiles_.clear();
+    for (int64_t c = 0; c < count; ++c) routes_.families[t].append_tiles(opened[c], tiles_);
+    routes_.families[t].gate(request_.queries.row(i), tiles_, terms, gates_.data(), segments_.data());
+    return fill_step(static_cast<int64_t>(tiles_.size()) * kFamilyColumns);
+  }
+
+  int64_t fill_step(int64_t count) {
+    const int64_t whole = whole_steps(count);
+    std::fill(gates_.data() + count, gates_.data() + whole, -kInfinity);
+    return whole;
+  }
+
+  /// The segments that the row opens of those in `gates`, in chosen_; returns how many.
+  int64_t choose(size_t t, int64_t gates, bool last) {
+    if (last && request_.key_budget > 0) return choose_within_budget(request_.tree->levels[t], gates);
+    return routing_kernels().largest(gates_.data(), segments_.data(), gates, request_.beams[t],
+                                     chosen_.data());
   }
 
   /// The largest gates while their keys fit the budget, at least one.
-  void choose_within_budget(const TreeLevel& level) {
-    std::vector<int32_t> order(gates_.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-      return gates_[static_cast<size_t>(a)] > gates_[static_cast<size_t>(b)];
-    });
+  int64_t choose_within_budget(const TreeLevel& level, int64_t gates) {
     places_.clear();
+    for (int64_t g = 0; g < gates; ++g)
+      if (gates_[g] > -kInfinity) places_.push_back(static_cast<int32_t>(g));
+    std::stable_sort(places_.begin(), places_.end(),
+                     [&](int32_t a, int32_t b) { return gates_[a] > gates_[b]; });
     int64_t keys = 0;
-    for (const int32_t place : order) {
-      keys += level.keys(active_[static_cast<size_t>(place)]);
-      if (!places_.empty() && keys > request_.key_budget) break;
-      places_.push_back(place);
+    int64_t count = 0;
+    for (const int32_t place : places_) {
+      keys += level.keys(segments_[place]);
+      if (count > 0 && keys > request_.key_budget) break;
+      chosen_[count++] = segments_[place];
     }
-    std::sort(places_.begin(), places_.end());
+    std::sort(chosen_.data(), chosen_.data() + count);
+    return count;
   }
 
-  void descend(int64_t i, size_t t, const int32_t* opened, int64_t count) {
-    const TreeLevel& level = request_.tree->levels[t];
-    active_.clear();
-    gates_.clear();
-    float scores[kWide];
-    for (int64_t c = 0; c < count; ++c) {
-      const int64_t first = level.children_begin(opened[c]);
-      const int64_t last = level.children_begin(opened[c] + 1);
-      children_.resize(static_cast<size_t>((last - first + kWide - 1) / kWide * kWide));
-      float* out = last - first <= kWide ? scores : children_.data();
-      tiles_[t].score(request_.queries.row(i), opened[c], out);
-      for (int64_t child = first; child < last; ++child) {
-        active_.push_back(static_cast<int32_t>(child));
-        gates_.push_back(out[child - first]);
-      }
-    }
-  }
-
+  const Routes& routes_;
   const BeamRequest& request_;
-  const PackedColumns& first_;
-  const std::vector<ChildTiles>& tiles_;
-  const std::vector<std::vector<float>>& roots_;
-  Buffer<float> first_scores_;
-  std::vector<int32_t> active_;
-  std::vector<float> gates_;
-  std::vector<float> children_;
+  Buffer<float> first_products_;
+  Buffer<float> squares_;
+  Buffer<float> variances_;
+  Buffer<float> gates_;
+  Buffer<int32_t> segments_;  // of the gates
+  Buffer<int32_t> chosen_;
+  std::vector<int32_t> tiles_;
   std::vector<int32_t> places_;
-  LargestOf largest_;
 };
 
 /// Most segments that a row can open.
@@ -235,12 +267,6 @@ int64_t width_of(const BeamRequest& request, size_t t) {
 
 }  // namespace
 
-float score_variance(const float* query, float scale, const std::vector<float>& variance) {
-  float sum = 0;
-  for (size_t c = 0; c < variance.size(); ++c) sum += query[c] * query[c] * variance[c];
-  return scale * scale * sum;
-}
-
 BeamChoice choose_segments(const BeamRequest& request) {
   const std::vector<TreeLevel>& levels = request.tree->levels;
   const int64_t rows = request.queries.rows;
@@ -249,17 +275,14 @@ BeamChoice choose_segments(const BeamRequest& request) {
     choice.width.push_back(width_of(request, t));
     choice.opened.emplace_back(static_cast<size_t>(rows * choice.width[t]));
   }
-  std::vector<ChildTiles> tiles;
-  std::vector<std::vector<float>> roots;
-  for (size_t t = 0; t < levels.size(); ++t) {
-    if (t + 1 < levels.size()) tiles.emplace_back(levels[t], (*request.means)[t + 1].means->key.matrix(0));
-    std::vector<float>& own = roots.emplace_back();
-    for (const float spread : (*request.means)[t].spread) own.push_back(std::sqrt(spread));
-  }
-  const PackedColumns first((*request.means)[0].means->key.matrix(0));
-  parallel_for((rows + kRows - 1) / kRows, [&](int64_t block, int) {
-    Walker walker(request, first, tiles, roots);
-    walker.walk(block * kRows, std::min(rows, (block + 1) * kRows), choice);
+  choice.variance.resize((*request.means)[0].variance.empty() ? 0 : levels.size(),
+                         std::vector<float>(static_cast<size_t>(rows)));
+  const Routes routes(request);
+  std::vector<std::unique_ptr<Walker>> walkers(static_cast<size_t>(thread_count()));
+  parallel_for((rows + kRows - 1) / kRows, [&](int64_t block, int worker) {
+    auto& mine = walkers[static_cast<size_t>(worker)];
+    if (!mine) mine = std::make_unique<Walker>(routes);
+    mine->walk(block * kRows, std::min(rows, (block + 1) * kRows), choice);
   });
   return choice;
 }

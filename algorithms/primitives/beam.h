@@ -23,6 +23,9 @@ struct BeamRequest {
 struct BeamChoice {
   std::vector<int64_t> width;
   std::vector<std::vector<int32_t>> opened;
+  /// By level and row: s²·Σ_c q_c²·δ_c, the mean variance of the row's scores within segments; empty where
+  /// the means have no variance.
+  std::vector<std::vector<float>> variance;
 
   [[nodiscard]] const int32_t* row(size_t level, int64_t i) const {
     return opened[level].data() + i * width[level];
@@ -35,8 +38,5 @@ struct BeamChoice {
 /// nothing but the row and the tree. Costs the first level's segments and the children of opened ones, half
 /// an entry each.
 [[nodiscard]] BeamChoice choose_segments(const BeamRequest& request);
-
-/// s²·Σ_c q_c²·variance_c.
-[[nodiscard]] float score_variance(const float* query, float scale, const std::vector<float>& variance);
 
 }  // namespace hyperattn

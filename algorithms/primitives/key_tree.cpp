@@ -1,11 +1,14 @@
 #include "algorithms/primitives/key_tree.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <numeric>
 #include <utility>
 
+#include "algorithms/kernels/packing.h"
+#include "algorithms/kernels/routing.h"
 #include "algorithms/primitives/kmeans.h"
 #include "algorithms/primitives/run_means.h"
 #include "core/parallel.h"
@@ -37,13 +40,13 @@ struct Projected {
   int32_t row;
 };
 
-/// Stable, by place, in three passes over 11 bits each.
+/// Stable, by place, in passes over `kBits` bits each.
+template <int kBits>
 void radix_sort(std::vector<Projected>& items, std::vector<Projected>& spare) {
-  constexpr int kBits = 11;
   constexpr uint32_t kBuckets = 1U << kBits;
   spare.resize(items.size());
   for (int shift = 0; shift < 32; shift += kBits) {
-    std::vector<uint32_t> begin(kBuckets + 1, 0);
+    std::array<uint32_t, kBuckets + 1> begin{};
     for (const Projected& item : items) ++begin[((item.place >> shift) & (kBuckets - 1)) + 1];
     std::partial_sum(begin.begin(), begin.end(), begin.begin());
     for (const Projected& item : items) spare[begin[(item.place >> shift) & (kBuckets - 1)]++] = item;
@@ -51,60 +54,87 @@ void radix_sort(std::vector<Projected>& items, std::vector<Projected>& spare) {
   }
 }
 
+/// Few ones by their ranks, which are counted.
+void rank_sort(std::vector<Projected>& items, std::vector<Projected>& spare) {
+  std::array<int32_t, kMostRanked> numbers{};
+  std::array<int32_t, kMostRanked> ranks{};
+  for (size_t i = 0; i < items.size(); ++i)  // signed numbers in the order of the unsigned places
+    numbers[i] = static_cast<int32_t>(items[i].place ^ 0x80000000U);
+  routing_kernels().ranks(numbers.data(), static_cast<int64_t>(items.size()), ranks.data());
+  spare.resize(items.size());
+  for (size_t i = 0; i < items.size(); ++i) spare[static_cast<size_t>(ranks[i])] = items[i];
+  items.swap(spare);
+}
+
 void stable_sort_by_place(std::vector<Projected>& items, std::vector<Projected>& spare) {
-  constexpr size_t kFew = 1024;  // below, counting 3 × 2048 buckets costs more than comparing
-  if (items.size() > kFew) return radix_sort(items, spare);
-  std::stable_sort(items.begin(), items.end(),
-                   [](const Projected& a, const Projected& b) { return a.place < b.place; });
+  constexpr size_t kFew = 1024;  // below, counting 2048 buckets thrice costs more than 256 four times
+  if (items.size() <= static_cast<size_t>(kMostRanked))
+    rank_sort(items, spare);
+  else if (items.size() <= kFew)
+    radix_sort<8>(items, spare);
+  else
+    radix_sort<11>(items, spare);
 }
 
 /// Halves segments of keys.
 class Halving {
  public:
   Halving(MatrixView<const float> keys, std::vector<int32_t>& order)
-      : keys_(keys), order_(order), direction_(static_cast<size_t>(keys.cols)) {}
+      : keys_(keys),
+        order_(order),
+        direction_(static_cast<size_t>(keys.cols)),
+        places_(static_cast<size_t>(kDirectionKeys)) {}
 
   /// Sorts ranks [begin, end) along the direction in which a sample of them spreads.
   void sort(int64_t begin, int64_t end) {
     find_direction(begin, end);
-    items_.clear();
-    for (int64_t rank = begin; rank < end; ++rank) {
-      const int32_t row = order_[static_cast<size_t>(rank)];
-      items_.push_back({ordered_bits(product(keys_.row(row), direction_.data())), row});
-    }
+    const auto count = static_cast<size_t>(end - begin);
+    int32_t* rows = order_.data() + begin;
+    if (places_.size() < count) places_.resize(count);
+    project(keys_, rows, end - begin);
+    items_.resize(count);
+    for (size_t i = 0; i < count; ++i) items_[i] = {ordered_bits(places_[i]), rows[i]};
     stable_sort_by_place(items_, spare_);
-    for (int64_t rank = begin; rank < end; ++rank)
-      order_[static_cast<size_t>(rank)] = items_[static_cast<size_t>(rank - begin)].row;
+    for (size_t i = 0; i < count; ++i) rows[i] = items_[i].row;
   }
 
  private:
-  [[nodiscard]] float product(const float* a, const float* b) const {
-    constexpr int64_t kLanes = 8;  // partial sums of their own, so that the compiler can use vectors
-    float sums[kLanes] = {};
-    const int64_t whole = keys_.cols / kLanes * kLanes;
-    for (int64_t c = 0; c < whole; c += kLanes)
-      for (int64_t l = 0; l < kLanes; ++l) sums[l] += a[c + l] * b[c + l];
-    for (int64_t c = whole; c < keys_.cols; ++c) sums[c - whole] += a[c] * b[c];
-    return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+  /// places_ ← products of rows (those named, or the first `count`) with the direction.
+  void project(MatrixView<const float> rows, const int32_t* names, int64_t count) {
+    ProjectArguments product;
+    product.data = rows.data;
+    product.stride = rows.stride;
+    product.rows = names;
+    product.count = count;
+    product.depth = rows.cols;
+    product.direction = direction_.data();
+    product.products = places_.data();
+    routing_kernels().project(product);
   }
 
   void take_deviations(int64_t begin, int64_t end) {
     const int64_t d = keys_.cols;
     const int64_t count = end - begin;
     taken_ = std::min(count, kDirectionKeys);
-    deviations_.assign(static_cast<size_t>(taken_ * d), 0.0F);
-    std::vector<float> mean(static_cast<size_t>(d), 0.0F);
+    deviations_.resize(static_cast<size_t>(taken_ * d));
+    mean_.assign(static_cast<size_t>(d), 0.0F);
+    const auto key_of = [&](int64_t i) {
+      return keys_.row(order_[static_cast<size_t>(begin + i * count / taken_)]);
+    };
+    for (int64_t i = 0; i < taken_; ++i) prefetch_row(key_of(i), d);
     for (int64_t i = 0; i < taken_; ++i) {
-      const float* key = keys_.row(order_[static_cast<size_t>(begin + i * count / taken_)]);
+      const float* key = key_of(i);
+      float* deviation = deviations_.data() + i * d;
       for (int64_t c = 0; c < d; ++c) {
-        deviations_[static_cast<size_t>(i * d + c)] = key[c];
-        mean[static_cast<size_t>(c)] += key[c];
+        deviation[c] = key[c];
+        mean_[static_cast<size_t>(c)] += key[c];
       }
     }
-    for (float& m : mean) m /= static_cast<float>(taken_);
-    for (int64_t i = 0; i < taken_; ++i)
-      for (int64_t c = 0; c < d; ++c)
-        deviations_[static_cast<size_t>(i * d + c)] -= mean[static_cast<size_t>(c)];
+    for (float& m : mean_) m /= static_cast<float>(taken_);
+    for (int64_t i = 0; i < taken_; ++i) {
+      float* deviation = deviations_.data() + i * d;
+      for (int64_t c = 0; c < d; ++c) deviation[c] -= mean_[static_cast<size_t>(c)];
+    }
   }
 
   void find_direction(int64_t begin, int64_t end) {
@@ -117,32 +147,36 @@ class Halving {
 
   void improve_direction() {
     const int64_t d = keys_.cols;
-    std::vector<float> places;
-    for (int64_t i = 0; i < taken_; ++i)
-      places.push_back(product(deviations_.data() + i * d, direction_.data()));
-    const float middle = median(places);
-    std::fill(direction_.begin(), direction_.end(), 0.0F);
+    project({deviations_.data(), taken_, d, d}, nullptr, taken_);
+    const float middle = median();
     for (int64_t i = 0; i < taken_; ++i) {
-      const float sign = places[static_cast<size_t>(i)] > middle ? 1.0F : -1.0F;
-      const float* deviation = deviations_.data() + i * d;
-      for (int64_t c = 0; c < d; ++c) direction_[static_cast<size_t>(c)] += sign * deviation[c];
+      float& place = places_[static_cast<size_t>(i)];
+      place = place > middle ? 1.0F : -1.0F;
     }
-    const float norm = std::max(std::sqrt(product(direction_.data(), direction_.data())), kLeastNorm);
+    routing_kernels().combine(deviations_.data(), places_.data(), taken_, d, direction_.data());
+    double square = 0;
+    for (const float u : direction_) square += static_cast<double>(u * u);
+    const float norm = std::max(static_cast<float>(std::sqrt(square)), kLeastNorm);
     for (float& u : direction_) u /= norm;
   }
 
-  /// The mean of the two middle numbers for an even count.
-  static float median(std::vector<float> x) {
-    const auto middle = x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2);
-    std::nth_element(x.begin(), middle, x.end());
-    if (x.size() % 2 == 1) return *middle;
+  /// Of the first places: the mean of the two middle ones for an even count.
+  float median() {
+    const auto count = static_cast<size_t>(taken_);
+    std::array<float, kDirectionKeys> x{};
+    std::copy_n(places_.data(), count, x.data());
+    const auto middle = x.begin() + static_cast<std::ptrdiff_t>(count / 2);
+    std::nth_element(x.begin(), middle, x.begin() + static_cast<std::ptrdiff_t>(count));
+    if (count % 2 == 1) return *middle;
     return 0.5F * (*middle + *std::max_element(x.begin(), middle));
   }
 
   MatrixView<const float> keys_;
   std::vector<int32_t>& order_;
   std::vector<float> direction_;
+  std::vector<float> places_;
   std::vector<float> deviations_;
+  std::vector<float> mean_;
   std::vector<Projected> items_;
   std::vector<Projected> spare_;
   int64_t taken_ = 0;
@@ -181,14 +215,149 @@ std::vector<TreeLevel> aligned_levels(int64_t keys, const std::vector<int64_t>& 
 
 using Segments = std::vector<std::pair<int64_t, int64_t>>;
 
-Segments halves_of(const Segments& segments, const std::vector<int64_t>& sizes) {
+/// The halves of a segment that are to be halved further.
+Segments halves_of(int64_t begin, int64_t end, const std::vector<int64_t>& sizes) {
   Segments halves;
-  for (const auto& [begin, end] : segments) {
-    const int64_t middle = begin + cut_of(end - begin, sizes);
-    for (const auto& half : {std::pair(begin, middle), std::pair(middle, end)})
-      if (half.second - half.first > sizes.back()) halves.push_back(half);
-  }
+  const int64_t middle = begin + cut_of(end - begin, sizes);
+  for (const auto& half : {std::pair(begin, middle), std::pair(middle, end)})
+    if (half.second - half.first > sizes.back()) halves.push_back(half);
   return halves;
+}
+
+/// A segment and all below it, one thread and one part of the keys at a time: they stay in its cache.
+void halve_all(Halving& halving, int64_t begin, int64_t end, const std::vector<int64_t>& sizes) {
+  halving.sort(begin, end);
+  for (const auto& [first, last] : halves_of(begin, end, sizes)) halve_all(halving, first, last, sizes);
+}
+
+std::shared_ptr<SyntheticKeys> means_of_keys(const AttentionProblem& problem, int64_t head,
+                                             const KeyTree& tree, const TreeLevel& level) {
+  KeyRuns runs;
+  runs.members = tree.order;
+  runs.begins = level.begins;
+  runs.shares.resize(tree.order.size());
+  for (int64_t segment = 0; segment < level.count(); ++segment)
+    std::fill_n(runs.shares.begin() + runs.begin(segment), level.keys(segment),
+                1.0F / static_cast<float>(level.keys(segment)));
+  std::shared_ptr<SyntheticKeys> means = run_means(problem, head, runs);
+  means->member_order = RowOrder::list(std::move(runs.members));
+  means->member_begin = std::move(runs.begins);
+  return means;
+}
+
+/// Mean rows of segments from those of their children, each counted as its keys.
+Tensor<float> mean_rows(const TreeLevel& level, const TreeLevel& children, TensorView<const float> finer) {
+  const int64_t width = finer.shape.dim;
+  Tensor<float> means({1, 1, level.count(), width});
+  parallel_for((level.count() + kMeansChunk - 1) / kMeansChunk, [&](int64_t part, int) {
+    std::vector<double> sums(static_cast<size_t>(width));
+    for (int64_t s = part * kMeansChunk; s < std::min(level.count(), (part + 1) * kMeansChunk); ++s) {
+      std::fill(sums.begin(), sums.end(), 0.0);
+      for (int64_t child = level.children_begin(s); child < level.children_begin(s + 1); ++child) {
+        const auto keys = static_cast<double>(children.keys(child));
+        const float* row = finer.matrix(0).row(child);
+        for (int64_t c = 0; c < width; ++c)
+          sums[static_cast<size_t>(c)] += keys * static_cast<double>(row[c]);
+      }
+      const auto keys = static_cast<double>(level.keys(s));
+      for (int64_t c = 0; c < width; ++c)
+        means.matrix(0).row(s)[c] = static_cast<float>(sums[static_cast<size_t>(c)] / keys);
+    }
+  });
+  return means;
+}
+
+std::shared_ptr<SyntheticKeys> means_of_means(const TreeLevel& level, const TreeLevel& children,
+                                              const SyntheticKeys& finer) {
+  auto means = std::make_shared<SyntheticKeys>();
+  means->key = mean_rows(level, children, finer.key.view());
+  means->value = mean_rows(level, children, finer.value.view());
+  means->member_order = finer.member_order;
+  means->member_begin = level.begins;
+  return means;
+}
+
+/// Sums of squared deviations of keys from the means of their segments.
+struct Deviations {
+  std::vector<double> of_segment;
+  std::vector<double> of_coordinate;
+};
+
+/// Sets what each segment has from add(segment, squares), which adds to `squares`, and what all have by
+/// coordinate.
+template <class Add>
+Deviations sum_deviations(int64_t segments, int64_t d, const Add& add) {
+  const int64_t parts = (segments + kMeansChunk - 1) / kMeansChunk;
+  DenseMatrix<double> sums(parts, d);
+  Deviations deviations;
+  deviations.of_segment.resize(static_cast<size_t>(segments));
+  parallel_for(parts, [&](int64_t part, int) {
+    std::vector<float> squares(static_cast<size_t>(d));
+    for (int64_t s = part * kMeansChunk; s < std::min(segments, (part + 1) * kMeansChunk); ++s) {
+      std::fill(squares.begin(), squares.end(), 0.0F);
+      add(s, squares.data());
+      double trace = 0;
+      for (int64_t c = 0; c < d; ++c) {
+        const auto square = static_cast<double>(squares[static_cast<size_t>(c)]);
+        sums(part, c) += square;
+        trace += square;
+      }
+      deviations.of_segment[static_cast<size_t>(s)] = trace;
+    }
+  });
+  for (int64_t c = 0; c < d; ++c) {
+    double sum = 0;
+    for (int64_t part = 0; part < parts; ++part) sum += sums(part, c);
+    deviations.of_coordinate.push_back(sum);
+  }
+  return deviations;
+}
+
+void add_squares(const float* row, const float* mean, float count, int64_t d, float* squares) {
+  for (int64_t c = 0; c < d; ++c) {
+    const float deviation = row[c] - mean[c];
+    squares[c] += count * deviation * deviation;
+  }
+}
+
+Deviations deviations_of_keys(MatrixView<const float> keys, const KeyTree& tree, const SyntheticKeys& means) {
+  return sum_deviations(means.key.shape().rows, keys.cols, [&](int64_t s, float* squares) {
+    const auto i = static_cast<size_t>(s);
+    for (int64_t rank = means.member_begin[i]; rank < means.member_begin[i + 1]; ++rank)
+      add_squares(keys.row(tree.order[static_cast<size_t>(rank)]), means.key.matrix(0).row(s), 1, keys.cols,
+                  squares);
+  });
+}
+
+/// From the deviations of a level's children to its own: to those within the children come those of the
+/// children's means.
+void add_deviations_of_means(const TreeLevel& level, const TreeLevel& children, const SyntheticKeys& finer,
+                             const SyntheticKeys& means, Deviations& deviations) {
+  const int64_t d = means.key.shape().dim;
+  Deviations between = sum_deviations(level.count(), d, [&](int64_t s, float* squares) {
+    for (int64_t child = level.children_begin(s); child < level.children_begin(s + 1); ++child)
+      add_squares(finer.key.matrix(0).row(child), means.key.matrix(0).row(s),
+                  static_cast<float>(children.keys(child)), d, squares);
+  });
+  for (int64_t s = 0; s < level.count(); ++s)
+    for (int64_t child = level.children_begin(s); child < level.children_begin(s + 1); ++child)
+      between.of_segment[static_cast<size_t>(s)] += deviations.of_segment[static_cast<size_t>(child)];
+  for (size_t c = 0; c < between.of_coordinate.size(); ++c)
+    between.of_coordinate[c] += deviations.of_coordinate[c];
+  deviations = std::move(between);
+}
+
+void set_spreads(const TreeLevel& level, const Deviations& deviations, SegmentMeans& means) {
+  const auto count = static_cast<double>(level.begins.back());
+  double total = 0;
+  for (const double sum : deviations.of_coordinate) {
+    means.variance.push_back(static_cast<float>(sum / count));
+    total += sum;
+  }
+  for (int64_t s = 0; s < level.count(); ++s) {
+    const double own = deviations.of_segment[static_cast<size_t>(s)] / static_cast<double>(level.keys(s));
+    means.spread.push_back(total > 0 ? static_cast<float>(own / (total / count)) : 0.0F);
+  }
 }
 
 }  // namespace
@@ -199,16 +368,22 @@ KeyTree balanced_key_tree(MatrixView<const float> keys, const AttentionNode& nod
   const std::vector<int64_t> used = sizes_in_use(node.key_count(), sizes);
   Segments segments;
   if (node.key_count() > used.back()) segments.emplace_back(0, node.key_count());
-  while (!segments.empty()) {
-    const auto count = static_cast<int64_t>(segments.size());
-    const int64_t each = std::max<int64_t>(1, count / 64);
-    parallel_for((count + each - 1) / each, [&](int64_t part, int) {
-      Halving halving(keys, tree.order);
-      for (int64_t i = part * each; i < std::min(count, (part + 1) * each); ++i)
-        halving.sort(segments[static_cast<size_t>(i)].first, segments[static_cast<size_t>(i)].second);
+  constexpr size_t kTasks = 16;  // large segments go one level at a time until there are so many
+  while (!segments.empty() && segments.size() < kTasks) {
+    parallel_for(static_cast<int64_t>(segments.size()), [&](int64_t i, int) {
+      const auto [begin, end] = segments[static_cast<size_t>(i)];
+      Halving(keys, tree.order).sort(begin, end);
     });
-    segments = halves_of(segments, used);
+    Segments next;
+    for (const auto& [begin, end] : segments)
+      for (const auto& half : halves_of(begin, end, used)) next.push_back(half);
+    segments = std::move(next);
   }
+  parallel_for(static_cast<int64_t>(segments.size()), [&](int64_t i, int) {
+    const auto [begin, end] = segments[static_cast<size_t>(i)];
+    Halving halving(keys, tree.order);
+    halve_all(halving, begin, end, used);
+  });
   tree.levels = aligned_levels(node.key_count(), used);
   return tree;
 }
@@ -239,61 +414,26 @@ KeyTree clustered_key_tree(MatrixView<const float> keys, const AttentionNode& no
   return tree;
 }
 
-SegmentMeans segment_means(const AttentionProblem& problem, int64_t head, const KeyTree& tree,
-                           const TreeLevel& level, bool spreads) {
-  KeyRuns runs;
-  runs.members = tree.order;
-  runs.begins = level.begins;
-  runs.shares.resize(tree.order.size());
-  for (int64_t segment = 0; segment < level.count(); ++segment)
-    std::fill_n(runs.shares.begin() + runs.begin(segment), level.keys(segment),
-                1.0F / static_cast<float>(level.keys(segment)));
-  std::shared_ptr<SyntheticKeys> means = run_means(problem, head, runs);
-  means->member_order = RowOrder::list(std::move(runs.members));
-  means->member_begin = std::move(runs.begins);
-  SegmentMeans result;
-  result.means = means;
-  if (!spreads) return result;
-
-  const MatrixView<const float> keys = problem.keys_of(head);
-  const MatrixView<const float> mean_keys = result.means->key.matrix(0);
-  const int64_t d = keys.cols;
-  const int64_t parts = (level.count() + kMeansChunk - 1) / kMeansChunk;
-  DenseMatrix<double> sums(parts, d);
-  std::vector<double> trace(static_cast<size_t>(level.count()));
-  parallel_for(parts, [&](int64_t part, int) {
-    std::vector<float> squares(static_cast<size_t>(d));
-    for (int64_t s = part * kMeansChunk; s < std::min(level.count(), (part + 1) * kMeansChunk); ++s) {
-      std::fill(squares.begin(), squares.end(), 0.0F);
-      for (int64_t rank = level.begins[static_cast<size_t>(s)];
-           rank < level.begins[static_cast<size_t>(s) + 1]; ++rank) {
-        const float* key = keys.row(tree.order[static_cast<size_t>(rank)]);
-        const float* mean = mean_keys.row(s);
-        for (int64_t c = 0; c < d; ++c) {
-          const float deviation = key[c] - mean[c];
-          squares[static_cast<size_t>(c)] += deviation * deviation;
-        }
-      }
-      for (int64_t c = 0; c < d; ++c) {
-        const auto square = static_cast<double>(squares[static_cast<size_t>(c)]);
-        sums(part, c) += square;
-        trace[static_cast<size_t>(s)] += square;
-      }
-    }
-  });
-  const auto count = static_cast<double>(tree.order.size());
-  double total = 0;
-  for (int64_t c = 0; c < d; ++c) {
-    double sum = 0;
-    for (int64_t part = 0; part < parts; ++part) sum += sums(part, c);
-    result.variance.push_back(static_cast<float>(sum / count));
-    total += sum;
+std::vector<SegmentMeans> segment_means(const AttentionProblem& problem, int64_t head, const KeyTree& tree,
+                                        bool spreads) {
+  const size_t levels = tree.levels.size();
+  std::vector<SegmentMeans> means(levels);
+  Deviations deviations;
+  for (size_t t = levels; t-- > 0;) {
+    const TreeLevel& level = tree.levels[t];
+    const bool last = t + 1 == levels;
+    const SyntheticKeys* finer = last ? nullptr : means[t + 1].means.get();
+    const std::shared_ptr<SyntheticKeys> own =
+        last ? means_of_keys(problem, head, tree, level) : means_of_means(level, tree.levels[t + 1], *finer);
+    means[t].means = own;
+    if (!spreads) continue;
+    if (last)
+      deviations = deviations_of_keys(problem.keys_of(head), tree, *own);
+    else
+      add_deviations_of_means(level, tree.levels[t + 1], *finer, *own, deviations);
+    set_spreads(level, deviations, means[t]);
   }
-  for (int64_t s = 0; s < level.count(); ++s) {
-    const double own = trace[static_cast<size_t>(s)] / static_cast<double>(level.keys(s));
-    result.spread.push_back(total > 0 ? static_cast<float>(own / (total / count)) : 0.0F);
-  }
-  return result;
+  return means;
 }
 
 }  // namespace hyperattn

@@ -62,8 +62,9 @@ struct SegmentMeans {
   std::vector<float> variance;  ///< δ, d: mean squared deviation of the keys from their segment's mean
 };
 
-/// 3·d FLOPs a key besides the means. `spreads`: false leaves spread and variance empty.
-[[nodiscard]] SegmentMeans segment_means(const AttentionProblem& problem, int64_t head, const KeyTree& tree,
-                                         const TreeLevel& level, bool spreads);
+/// By level, each from the one below it, so that keys and values are read once. 3·d FLOPs a key besides the
+/// last level's means. `spreads`: false leaves spread and variance empty.
+[[nodiscard]] std::vector<SegmentMeans> segment_means(const AttentionProblem& problem, int64_t head,
+                                                      const KeyTree& tree, bool spreads);
 
 }  // namespace hyperattn
