@@ -357,11 +357,20 @@ HWY_INLINE Vec load_scores([[maybe_unused]] Tag tag, const float* scores) {
   return hn::LoadU(D(), scores);
 }
 
-// Scores of a batch become weights, which are summed. `Plain`: they have no cap, factor or sign.
-template <class Tag, int Columns, bool Plain>
+// What weights of segments may have besides their score. A kind has an instance of its own, since the
+// questions would cost as much as the answers.
+enum class SegmentKind {
+  plain,   // nothing
+  factor,  // a factor alone
+  any,     // cap, factor, signs
+};
+
+// Scores of a batch become weights, which are summed.
+template <class Tag, int Columns, SegmentKind Kind>
 HWY_INLINE void segment_weights(const SegmentArguments& s, const WeightArguments& w, SegmentBatch& batch) {
   const D d;
   constexpr int kUsed = Columns < kLanes ? 1 : Columns / kLanes;
+  constexpr bool kAny = Kind == SegmentKind::any;
   for (int64_t i = 0; i < batch.count; ++i) {
     const int64_t place = batch.place[i];
     float* scores = batch.weights + i * kSegmentLanes;
@@ -374,7 +383,7 @@ HWY_INLINE void segment_weights(const SegmentArguments& s, const WeightArguments
       const auto skipped = hn::LoadMaskBits(d, reinterpret_cast<const uint8_t*>(&skip));
       score[v] = hn::IfThenElse(skipped, hn::Set(d, -std::numeric_limits<float>::infinity()),
                                 load_scores(Tag(), scores + v * kLanes));
-      if (!Plain && s.cap != nullptr) score[v] = capped_scores(s, score[v], s.bias + v * kLanes, place);
+      if (kAny && s.cap != nullptr) score[v] = capped_scores(s, score[v], s.bias + v * kLanes, place);
       exceeds |= !hn::AllFalse(d, hn::Gt(score[v], threshold));
     }
     if (exceeds && !s.fixed) raise_segment_reference(s, score, kUsed, place, w.absolute);
@@ -384,15 +393,16 @@ HWY_INLINE void segment_weights(const SegmentArguments& s, const WeightArguments
     HWY_UNROLL(16)
     for (int v = 0; v < kUsed; ++v) {
       Vec weight = exp2_vector(hn::Sub(score[v], shift));
-      if (!Plain && w.row_factor != nullptr) weight = hn::Mul(weight, factor_vector(w, place, v * kLanes));
+      if (Kind == SegmentKind::factor || (kAny && w.row_factor != nullptr))
+        weight = hn::Mul(weight, factor_vector(w, place, v * kLanes));
       hn::StoreU(weight, d, scores + v * kLanes);
-      if (!Plain && w.denominator != nullptr)
+      if (kAny && w.denominator != nullptr)
         weight = hn::Mul(weight, hn::LoadU(d, w.denominator + v * kLanes));
       total = hn::Add(total, weight);
-      if (!Plain) absolute = hn::Add(absolute, hn::Abs(weight));
+      if (kAny) absolute = hn::Add(absolute, hn::Abs(weight));
     }
     s.sum[place] += hn::GetLane(hn::SumOfLanes(d, total));
-    if (Plain || w.absolute == nullptr) continue;
+    if (!kAny || w.absolute == nullptr) continue;
     w.absolute[place] += hn::GetLane(hn::SumOfLanes(d, absolute));
     if (w.absolute[place] == 0) s.maximum[place] = kNoScore;  // all was left out
   }
@@ -449,7 +459,7 @@ HWY_INLINE int64_t batch_rows(int64_t left) {
   return left < 2 * kSegmentRows ? (left + 1) / 2 : kSegmentRows;
 }
 
-template <class Tag, int Columns, bool Plain>
+template <class Tag, int Columns, SegmentKind Kind>
 void attend_in_batches(const SegmentArguments& s, const WeightArguments& w) {
   SegmentBatch batch;
   int64_t count = batch_rows(s.rows);
@@ -460,26 +470,28 @@ void attend_in_batches(const SegmentArguments& s, const WeightArguments& w) {
     count = batch_rows(s.rows - first);
     prefetch_batch(s, first, count);
     batch_scores_of<Tag, Columns, kSegmentRows>(s, batch);
-    segment_weights<Tag, Columns, Plain>(s, w, batch);
+    segment_weights<Tag, Columns, Kind>(s, w, batch);
     for (int64_t column = 0; column < s.value_columns; column += kPanel)
       segment_values_of<kVectors>(s, batch, column);
   }
 }
 
-template <bool Plain>
+template <SegmentKind Kind>
 void attend_of_width(const SegmentArguments& s, const WeightArguments& w) {
   constexpr int kHalf = kSegmentLanes / 2;
   if (segment_width(s.keys) == kHalf)
-    attend_in_batches<hn::CappedTag<float, kHalf>, kHalf, Plain>(s, w);
+    attend_in_batches<hn::CappedTag<float, kHalf>, kHalf, Kind>(s, w);
   else
-    attend_in_batches<D, kSegmentLanes, Plain>(s, w);
+    attend_in_batches<D, kSegmentLanes, Kind>(s, w);
 }
 
 void attend_segment(const SegmentArguments& s, const WeightArguments& w) {
-  if (s.cap == nullptr && w.row_factor == nullptr && w.absolute == nullptr)
-    attend_of_width<true>(s, w);
+  if (s.cap != nullptr || w.absolute != nullptr)
+    attend_of_width<SegmentKind::any>(s, w);
+  else if (w.row_factor != nullptr)
+    attend_of_width<SegmentKind::factor>(s, w);
   else
-    attend_of_width<false>(s, w);
+    attend_of_width<SegmentKind::plain>(s, w);
 }
 
 template <class Tag, int Columns>
