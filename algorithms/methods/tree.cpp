@@ -123,7 +123,8 @@ struct Pieces {
   [[nodiscard]] int64_t count() const { return static_cast<int64_t>(begins.size()) - 1; }
 };
 
-/// Row visits of one list, from what each of `rows` rows attends to. `emit(row, add)` calls add(piece, skip).
+/// Row visits of one list, from what each of `rows` rows attends to. `emit(row, skips, add)` calls
+/// add(piece, skip), and has a number of each piece for itself.
 /// `room`: entries that the pass will have in the end.
 template <class EmitRow>
 void add_row_visits(int32_t list, int64_t rows, int64_t pieces, int64_t room, const EmitRow& emit,
@@ -132,8 +133,9 @@ void add_row_visits(int32_t list, int64_t rows, int64_t pieces, int64_t room, co
   DenseMatrix<int64_t> places(parts, pieces);
   parallel_for(parts, [&](int64_t part, int) {
     int64_t* counts = places.row(part);
+    std::vector<uint32_t> skips(static_cast<size_t>(pieces));
     for (int64_t i = part * kRowsOfPart; i < std::min(rows, (part + 1) * kRowsOfPart); ++i)
-      emit(i, [&](int64_t piece, uint16_t) { ++counts[piece]; });
+      emit(i, skips, [&](int64_t piece, uint16_t) { ++counts[piece]; });
   });
   std::vector<int64_t> begins = {0};
   for (int64_t piece = 0; piece < pieces; ++piece) {
@@ -146,8 +148,9 @@ void add_row_visits(int32_t list, int64_t rows, int64_t pieces, int64_t room, co
   entries.resize(static_cast<size_t>(begins.back()));
   parallel_for(parts, [&](int64_t part, int) {
     int64_t* next = places.row(part);
+    std::vector<uint32_t> skips(static_cast<size_t>(pieces));
     for (int64_t i = part * kRowsOfPart; i < std::min(rows, (part + 1) * kRowsOfPart); ++i)
-      emit(i, [&](int64_t piece, uint16_t skip) {
+      emit(i, skips, [&](int64_t piece, uint16_t skip) {
         entries[static_cast<size_t>(next[piece]++)] = {static_cast<int32_t>(i), skip};
       });
   });
@@ -176,7 +179,7 @@ void add_runs(const KeyTree& tree, const BeamChoice& choice, int64_t rows, bool 
          piece < pieces.first[static_cast<size_t>(last_segment)]; ++piece)
       add(piece, uint16_t{0});
   };
-  const auto emit = [&](int64_t row, const auto& add) {
+  const auto emit = [&](int64_t row, std::vector<uint32_t>&, const auto& add) {
     int64_t next = 0;
     for_each_opened(choice, last, row, [&](int64_t segment) {
       if (others) add_pieces(next, segment, add);
@@ -192,29 +195,27 @@ void add_runs(const KeyTree& tree, const BeamChoice& choice, int64_t rows, bool 
 class TailLevel {
  public:
   TailLevel(const RoutedKeys& routed, const BeamChoice& choice, size_t level)
-      : choice_(choice), level_(level), pieces_(parents_of(routed.tree, level)) {}
+      : choice_(choice), level_(level), pieces_(parents_of(routed.tree, level)) {
+    for (int64_t piece = 0; piece < pieces_.count(); ++piece)
+      piece_of_.resize(static_cast<size_t>(pieces_.begins[static_cast<size_t>(piece) + 1]),
+                       static_cast<int32_t>(piece));
+  }
 
   [[nodiscard]] const Pieces& pieces() const { return pieces_; }
 
+  /// Without a branch on what the row opened: which of a segment's children these are is hard to foretell.
   template <class Add>
-  void emit(int64_t row, const Add& add) const {
-    const int32_t* opened = choice_.row(level_, row);
-    const int32_t* end = opened + choice_.width[level_];
-    const auto family = [&](int64_t parent) {
-      for (int32_t piece = pieces_.first[static_cast<size_t>(parent)];
-           piece < pieces_.first[static_cast<size_t>(parent) + 1]; ++piece) {
-        const int32_t begin = pieces_.begins[static_cast<size_t>(piece)];
-        const int32_t count = pieces_.begins[static_cast<size_t>(piece) + 1] - begin;
-        uint32_t skip = 0;
-        for (; opened != end && *opened >= 0 && *opened < begin + count; ++opened)
-          skip |= 1U << (*opened - begin);
-        if (skip != (1U << count) - 1) add(piece, static_cast<uint16_t>(skip));
-      }
-    };
-    if (level_ == 0)
-      family(0);
-    else
-      for_each_opened(choice_, level_ - 1, row, family);
+  void emit(int64_t row, std::vector<uint32_t>& skips, const Add& add) const {
+    for_each_piece(row, [&](size_t piece) { skips[piece] = 0; });
+    for_each_opened(choice_, level_, row, [&](int32_t segment) {
+      const auto piece = static_cast<size_t>(piece_of_[static_cast<size_t>(segment)]);
+      skips[piece] |= 1U << (segment - pieces_.begins[piece]);
+    });
+    for_each_piece(row, [&](size_t piece) {
+      const int32_t count = pieces_.begins[piece + 1] - pieces_.begins[piece];
+      if (skips[piece] != (1U << count) - 1)
+        add(static_cast<int64_t>(piece), static_cast<uint16_t>(skips[piece]));
+    });
   }
 
  private:
@@ -224,9 +225,24 @@ class TailLevel {
     return tree.levels[level - 1].first_child;
   }
 
+  /// Calls body(piece) for the pieces of the children of what the row opened on the level above.
+  template <class Body>
+  void for_each_piece(int64_t row, const Body& body) const {
+    const auto family = [&](int64_t parent) {
+      for (int32_t piece = pieces_.first[static_cast<size_t>(parent)];
+           piece < pieces_.first[static_cast<size_t>(parent) + 1]; ++piece)
+        body(static_cast<size_t>(piece));
+    };
+    if (level_ == 0)
+      family(0);
+    else
+      for_each_opened(choice_, level_ - 1, row, family);
+  }
+
   const BeamChoice& choice_;
   size_t level_;
   Pieces pieces_;
+  std::vector<int32_t> piece_of_;  // by segment
 };
 
 /// a_t/2 of the rows, for the weight 1 + a_t·r/2 of a segment's mean.
@@ -280,7 +296,8 @@ Pass tree_pass(const BoundProblem& bound, const TreeChoice& choice, const HeadNo
     const TailLevel tail(routed, beam, level);
     const int32_t list = pass.add_list(tail_list(choice, routed, beam, level, tail.pieces()));
     add_row_visits(
-        list, rows, tail.pieces().count(), 0, [&](int64_t row, const auto& add) { tail.emit(row, add); },
+        list, rows, tail.pieces().count(), 0,
+        [&](int64_t row, std::vector<uint32_t>& skips, const auto& add) { tail.emit(row, skips, add); },
         pass);
   }
   return pass.take();
