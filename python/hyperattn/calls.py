@@ -78,6 +78,9 @@ class Result:
         of the theory's estimator (else NaN); `stage_seconds`, seconds by stage
     """
 
+    out: np.ndarray
+    lse: np.ndarray
+
     def __init__(self, run, shapes):
         self._run = run
         self._shapes = shapes

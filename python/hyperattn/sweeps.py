@@ -9,10 +9,13 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from .errors import EnvironmentError, InputError, UsageError
 from .tables import require
+
+if TYPE_CHECKING:  # imported where it is used, for it takes long
+    import pandas
 
 _SOME_FAILED = 4
 _INTERRUPTED = 130
@@ -67,7 +70,7 @@ def sweep(
     resume: bool = False,
     threads: Optional[int] = None,
     program: Optional[str] = None,
-) -> "pandas.DataFrame":  # noqa: F821
+) -> "pandas.DataFrame":
     """Runs a sweep by the program `hyperattn run` and returns its table: a row for each case and trial.
 
     config: a YAML file's path, or what would stand in one as a dict

@@ -1,10 +1,13 @@
 """What there is, and what is measured, as pandas tables."""
 
-from typing import Any, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Optional, Sequence
 
 from . import _core
 from .calls import prepare_arrays
 from .errors import EnvironmentError
+
+if TYPE_CHECKING:  # imported where it is used, for it takes long
+    import pandas
 
 
 def require(module, purpose):
@@ -21,24 +24,24 @@ def _table(rows, index, purpose):
     return require("pandas", purpose).DataFrame(rows).set_index(index)
 
 
-def methods() -> "pandas.DataFrame":  # noqa: F821
+def methods() -> "pandas.DataFrame":
     """A row for each method: what it is, the engine that it runs on, whether it has a gradient (with its default
     settings), and whether it is approximate."""
     return _table(_core.methods(), "method", "hyperattn.methods")
 
 
-def engines() -> "pandas.DataFrame":  # noqa: F821
+def engines() -> "pandas.DataFrame":
     """A row for each engine: what it is, and whether it runs on this machine."""
     return _table(_core.engines(), "engine", "hyperattn.engines")
 
 
-def figures() -> "pandas.DataFrame":  # noqa: F821
+def figures() -> "pandas.DataFrame":
     """A row for each figure that `measure` and sweeps can give: its measure, meaning and unit, and whether it is shown
     unless others are asked for (`headline`) and says how wrong a result is (`error`)."""
     return _table(_core.figures(), "figure", "hyperattn.figures")
 
 
-def describe(method: str, engine: Optional[str] = None) -> "pandas.DataFrame":  # noqa: F821
+def describe(method: str, engine: Optional[str] = None) -> "pandas.DataFrame":
     """A row for each setting of a method: type, default, what is allowed, unit, meaning, and what other settings must
     be for it to have an effect. A setting that has none is refused."""
     rows = _core.settings(method, engine or "")
@@ -60,7 +63,7 @@ def measure(
     trial: int = 0,
     measure_settings: Optional[dict] = None,
     **settings: Any,
-) -> "pandas.DataFrame":  # noqa: F821
+) -> "pandas.DataFrame":
     """How far a method's output is from exact attention's, and the quantities of the paper's bound.
 
     q, k, v and the other arguments: as of `attention`
