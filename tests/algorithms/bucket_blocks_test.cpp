@@ -50,12 +50,7 @@ TEST_CASE("with by_bucket, changes of later rows leave the bits of earlier rows"
       RandomProblem p(size, 3, 2);
       const ForwardState before = run_backend("hyper", p.problem, by_bucket(buckets, residual));
       const RandomProblem other(size, 4, 2);
-      for (int64_t head = 0; head < 2; ++head)
-        for (int64_t row = changed; row < n; ++row) {
-          std::copy_n(other.query.matrix(head).row(row), 16, p.query.matrix(head).row(row));
-          std::copy_n(other.key.matrix(head).row(row), 16, p.key.matrix(head).row(row));
-          std::copy_n(other.value.matrix(head).row(row), 8, p.value.matrix(head).row(row));
-        }
+      take_later_rows(p, other, changed);
       const ForwardState after = run_backend("hyper", p.problem, by_bucket(buckets, residual));
       int64_t differing = 0;
       for (int64_t head = 0; head < 2; ++head)

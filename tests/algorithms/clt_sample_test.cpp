@@ -360,12 +360,7 @@ TEST_CASE("clt_sample: nothing is taken from later rows, and fewer queries keep 
     CAPTURE(mask);
     CHECK(largest_difference(part.result.out, last_rows(before.result.out, 300)) == 0);
     const RandomProblem other({n, n, 8, 6, 1, 2, true}, 6);
-    for (int64_t head = 0; head < 2; ++head)
-      for (int64_t row = kept; row < n; ++row) {
-        std::copy_n(other.query.matrix(head).row(row), 8, p.query.matrix(head).row(row));
-        std::copy_n(other.key.matrix(head).row(row), 8, p.key.matrix(head).row(row));
-        std::copy_n(other.value.matrix(head).row(row), 6, p.value.matrix(head).row(row));
-      }
+    take_later_rows(p, other, kept);
     const ForwardState after = run_backend("hyper", p.problem, settings);
     double earlier = 0;
     double later = 0;

@@ -418,12 +418,7 @@ TEST_CASE("coreset and nystrom: later rows leave the bits of earlier ones") {
     for (const int64_t from : {199, 150, 101, 64, 10}) {
       RandomProblem other({n, n, 6, 5, 1, 2, true}, 8);
       const RandomProblem noise({n, n, 6, 5, 1, 2, true}, 9, 3);
-      for (int64_t head = 0; head < 2; ++head)
-        for (int64_t row = from; row < n; ++row) {
-          std::copy_n(noise.query.matrix(head).row(row), 6, other.query.matrix(head).row(row));
-          std::copy_n(noise.key.matrix(head).row(row), 6, other.key.matrix(head).row(row));
-          std::copy_n(noise.value.matrix(head).row(row), 5, other.value.matrix(head).row(row));
-        }
+      take_later_rows(other, noise, from);
       const ForwardState after = run_backend(backend, other.problem, settings);
       CAPTURE(backend, from);
       bool same = true;

@@ -54,6 +54,29 @@ struct RandomProblem {
         problem{query.view(), key.view(), value.view(), default_scale(s.head_dim), s.causal, s.window} {}
 };
 
+/// Gives p the queries, keys and values of `other`, of the same size, from row `first` on.
+inline void take_later_rows(RandomProblem& p, const RandomProblem& other, int64_t first) {
+  const auto take = [first](const Tensor<float>& from, Tensor<float>& to) {
+    for (int64_t head = 0; head < to.shape().matrices(); ++head)
+      std::copy(from.matrix(head).row(first), from.matrix(head).row(0) + to.shape().rows * to.shape().dim,
+                to.matrix(head).row(first));
+  };
+  take(other.query, p.query);
+  take(other.key, p.key);
+  take(other.value, p.value);
+}
+
+/// How many of the first rows differ in any bit, over all heads.
+inline int64_t differing_rows(const Tensor<float>& a, const Tensor<float>& b, int64_t rows) {
+  int64_t differing = 0;
+  for (int64_t head = 0; head < a.shape().matrices(); ++head)
+    for (int64_t row = 0; row < rows; ++row)
+      if (!std::equal(a.matrix(head).row(row), a.matrix(head).row(row) + a.shape().dim,
+                      b.matrix(head).row(row)))
+        ++differing;
+  return differing;
+}
+
 /// Largest absolute difference; entries that are equal (also both −∞) differ by 0, NaN makes it NaN.
 template <class A, class B>
 double largest_difference(const Tensor<A>& a, const Tensor<B>& b) {

@@ -418,11 +418,7 @@ TEST_CASE("thinned: later rows leave the bits of earlier ones; streaming, so doe
     for (const int64_t from : {229, 150, 64, 10}) {
       RandomProblem other({n, n, 6, 5, 1, 1, true}, 8);
       const RandomProblem noise({n, n, 6, 5, 1, 1, true}, 9, 3);
-      for (int64_t row = from; row < n; ++row) {
-        std::copy_n(noise.query.matrix(0).row(row), 6, other.query.matrix(0).row(row));
-        std::copy_n(noise.key.matrix(0).row(row), 6, other.key.matrix(0).row(row));
-        std::copy_n(noise.value.matrix(0).row(row), 5, other.value.matrix(0).row(row));
-      }
+      take_later_rows(other, noise, from);
       const ForwardState after = run_backend(backend, other.problem, settings);
       CAPTURE(kind, from);
       CHECK(std::equal(before.result.out.data(), before.result.out.matrix(0).row(from),
