@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "algorithms/kernels/routing.h"
+#include "algorithms/kernels/table_of_level_internal.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hyperattn::HWY_NAMESPACE {
@@ -280,12 +281,7 @@ namespace hyperattn {
 HWY_EXPORT(routing_table);
 
 const RoutingKernels& routing_kernels_of_level(int64_t highway_target) {
-  hwy::SetSupportedTargetsForTest(highway_target);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  const RoutingKernels* table = HWY_DYNAMIC_DISPATCH(routing_table)();
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().DeInit();
-  return *table;
+  return *table_of_level(highway_target, [] { return HWY_DYNAMIC_DISPATCH(routing_table)(); });
 }
 
 }  // namespace hyperattn

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "algorithms/kernels/table_of_level_internal.h"
 #include "algorithms/kernels/tile.h"
 #include "algorithms/plan.h"
 
@@ -685,12 +686,7 @@ namespace hyperattn {
 HWY_EXPORT(kernels);
 
 const TileKernels& kernels_of_level(int64_t highway_target) {
-  hwy::SetSupportedTargetsForTest(highway_target);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  const TileKernels* table = HWY_DYNAMIC_DISPATCH(kernels)();
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().DeInit();
-  return *table;
+  return *table_of_level(highway_target, [] { return HWY_DYNAMIC_DISPATCH(kernels)(); });
 }
 
 std::vector<int64_t> usable_levels() {
