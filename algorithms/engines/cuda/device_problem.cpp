@@ -1,5 +1,7 @@
 #include "algorithms/engines/cuda/device_problem.h"
 
+#include <algorithm>
+
 namespace hyperattn::cuda {
 
 DeviceRows DeviceRows::rounded(Precision precision, const float* rows, int64_t count, int64_t width,
@@ -31,6 +33,16 @@ const float* DeviceInput::wide() const {
           "widening inputs");
   }
   return wide_.data();
+}
+
+Tensor<float> unpadded(const DeviceArray<float>& rows, const TensorShape& shape) {
+  const int64_t stride = padded_width(shape.dim);
+  Buffer<float> padded(rows.size());
+  rows.download(padded.data());
+  Tensor<float> result(shape);
+  for (int64_t row = 0; row < rows.size() / stride; ++row)
+    std::copy_n(padded.data() + row * stride, shape.dim, result.data() + row * shape.dim);
+  return result;
 }
 
 }  // namespace hyperattn::cuda

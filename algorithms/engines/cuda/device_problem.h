@@ -28,6 +28,9 @@ class DeviceRows {
   DeviceArray<unsigned char> bytes_;
 };
 
+/// The host's copy of fp32 rows of padded width, without the padding.
+[[nodiscard]] Tensor<float> unpadded(const DeviceArray<float>& rows, const TensorShape& shape);
+
 /// One of the three inputs: uploaded when it is first asked for, and then kept.
 class DeviceInput {
  public:

@@ -388,16 +388,6 @@ struct DeviceUpstream {
   DeviceArray<float> delta;
 };
 
-Tensor<float> unpadded(const DeviceArray<float>& rows, const TensorShape& shape) {
-  const int64_t stride = padded_width(shape.dim);
-  Buffer<float> padded(rows.size());
-  rows.download(padded.data());
-  Tensor<float> result(shape);
-  for (int64_t row = 0; row < rows.size() / stride; ++row)
-    std::copy_n(padded.data() + row * stride, shape.dim, result.data() + row * shape.dim);
-  return result;
-}
-
 }  // namespace
 
 std::string why_too_wide(Precision precision, int64_t head_dim, int64_t value_dim) {

@@ -223,18 +223,11 @@ DeviceRows rows_like(const TensorShape& shape, Precision precision, const char* 
 
 /// Rows of the precision on the card as fp32 rows of the shape's width.
 Tensor<float> downloaded(const DeviceRows& rows, const TensorShape& shape, Precision precision) {
-  const int64_t stride = padded_width(shape.dim);
-  const int64_t count = shape.size() / shape.dim;
-  const DeviceArray<float> wide(count * stride, "results");
+  const DeviceArray<float> wide(shape.size() / shape.dim * padded_width(shape.dim), "results");
   cuda::check(
-      cuda::launch_widen(precision, rows.data(), wide.data(), count * stride, Device::current().stream()),
+      cuda::launch_widen(precision, rows.data(), wide.data(), wide.size(), Device::current().stream()),
       "widening results");
-  Buffer<float> padded(count * stride);
-  wide.download(padded.data());
-  Tensor<float> result(shape);
-  for (int64_t row = 0; row < count; ++row)
-    std::copy_n(padded.data() + row * stride, shape.dim, result.data() + row * shape.dim);
-  return result;
+  return cuda::unpadded(wide, shape);
 }
 
 /// cuDNN gives the log-sum-exp alone: the denominator of a row is then 2^(lse·log2 e) as maximum and a factor
