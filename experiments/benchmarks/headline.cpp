@@ -15,7 +15,7 @@
 #include "experiments/benchmarks/one_head.h"
 #include "experiments/benchmarks/routing_tree.h"
 #include "experiments/measures/context.h"
-#include "experiments/repeat_statistics.h"
+#include "experiments/results/repeat_statistics.h"
 
 namespace hyperattn {
 namespace {

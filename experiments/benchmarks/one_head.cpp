@@ -6,7 +6,7 @@
 
 #include "core/timing.h"
 #include "experiments/inputs/generators.h"
-#include "experiments/repeat_statistics.h"
+#include "experiments/results/repeat_statistics.h"
 
 namespace hyperattn {
 namespace {

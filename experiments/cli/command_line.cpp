@@ -16,7 +16,7 @@
 #include "core/machine.h"
 #include "core/parallel.h"
 #include "core/utf8.h"
-#include "experiments/attend.h"
+#include "experiments/attend/attend.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/interrupt.h"
 #include "experiments/cli/threads.h"
@@ -24,7 +24,7 @@
 #include "experiments/inputs/language_model.h"
 #include "experiments/language_model/experiment.h"
 #include "experiments/language_model/logits.h"
-#include "experiments/runner.h"
+#include "experiments/running/runner.h"
 #include "experiments/training/train.h"
 
 namespace hyperattn {

@@ -8,7 +8,7 @@
 #include "core/memory.h"
 #include "core/parallel.h"
 #include "experiments/cli/commands.h"
-#include "experiments/session.h"
+#include "experiments/running/session.h"
 
 namespace hyperattn {
 namespace {

@@ -8,7 +8,7 @@
 #include "experiments/cli/commands.h"
 #include "experiments/results/reports.h"
 #include "experiments/results/result_store.h"
-#include "experiments/terminal.h"
+#include "experiments/running/terminal.h"
 
 namespace hyperattn {
 namespace {

@@ -22,10 +22,10 @@
 #include "experiments/language_model/decoder.h"
 #include "experiments/language_model/model_cases.h"
 #include "experiments/language_model/text.h"
-#include "experiments/progress.h"
 #include "experiments/results/result_store.h"
-#include "experiments/run_plan.h"
-#include "experiments/session.h"
+#include "experiments/running/progress.h"
+#include "experiments/running/session.h"
+#include "experiments/sweep/run_plan.h"
 
 namespace hyperattn {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "experiments/config/config.h"
 #include "experiments/config/registry.h"
-#include "experiments/run_options.h"
+#include "experiments/running/run_options.h"
 
 namespace hyperattn {
 

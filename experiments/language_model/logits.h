@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/run_options.h"
+#include "experiments/running/run_options.h"
 
 namespace hyperattn {
 

@@ -6,8 +6,8 @@
 #include "algorithms/backend.h"
 #include "core/error.h"
 #include "experiments/config/case_identity.h"
-#include "experiments/estimates.h"
 #include "experiments/language_model/model_config.h"
+#include "experiments/sweep/estimates.h"
 
 namespace hyperattn {
 namespace {

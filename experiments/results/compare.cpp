@@ -3,9 +3,9 @@
 #include <map>
 #include <set>
 
-#include "experiments/repeat_statistics.h"
 #include "experiments/results/cases.h"
 #include "experiments/results/rank_test.h"
+#include "experiments/results/repeat_statistics.h"
 #include "experiments/results/reports.h"
 #include "experiments/results/text_table.h"
 

@@ -3,8 +3,8 @@
 #include <map>
 #include <sstream>
 
-#include "experiments/repeat_statistics.h"
 #include "experiments/results/cases.h"
+#include "experiments/results/repeat_statistics.h"
 #include "experiments/results/reports.h"
 #include "experiments/results/text_table.h"
 

@@ -8,7 +8,7 @@
 
 #include "core/parallel.h"
 #include "experiments/cli/threads.h"
-#include "experiments/shell_command.h"
+#include "experiments/running/shell_command.h"
 #include "scratch_folder.h"
 
 namespace hyperattn {

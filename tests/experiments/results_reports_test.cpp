@@ -1,5 +1,5 @@
 // show, compare and merge, and what they stand on.
-#include "experiments/repeat_statistics.h"
+#include "experiments/results/repeat_statistics.h"
 #include "experiments/results/reports.h"
 
 #include <algorithm>

@@ -9,10 +9,10 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/timing.h"
-#include "experiments/progress.h"
-#include "experiments/repeat_statistics.h"
-#include "experiments/run_options.h"
-#include "experiments/time_limit.h"
+#include "experiments/results/repeat_statistics.h"
+#include "experiments/running/progress.h"
+#include "experiments/running/run_options.h"
+#include "experiments/running/time_limit.h"
 
 namespace hyperattn {
 namespace {

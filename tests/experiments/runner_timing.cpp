@@ -9,10 +9,10 @@
 #include "core/machine.h"
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
-#include "experiments/pinning.h"
-#include "experiments/run_plan.h"
-#include "experiments/timing_noise.h"
-#include "experiments/trial_runner.h"
+#include "experiments/running/pinning.h"
+#include "experiments/running/timing_noise.h"
+#include "experiments/sweep/run_plan.h"
+#include "experiments/sweep/trial_runner.h"
 
 namespace hyperattn {
 namespace {

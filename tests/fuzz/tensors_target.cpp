@@ -1,9 +1,9 @@
 #include <cmath>
 #include <fstream>
 
+#include "experiments/attend/replay_file.h"
 #include "experiments/files/hdf5_file.h"
 #include "experiments/inputs/input_source.h"
-#include "experiments/replay_file.h"
 #include "tests/fuzz/hdf5_maker.h"
 #include "tests/fuzz/promises.h"
 #include "tests/fuzz/scratch_file.h"

@@ -9,7 +9,7 @@
 
 #include "experiments/files/hdf5_file.h"
 #include "experiments/results/result_store.h"
-#include "experiments/run_options.h"
+#include "experiments/running/run_options.h"
 
 namespace hyperattn {
 

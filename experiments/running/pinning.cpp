@@ -1,4 +1,4 @@
-#include "experiments/pinning.h"
+#include "experiments/running/pinning.h"
 
 #include <omp.h>
 #include <sched.h>

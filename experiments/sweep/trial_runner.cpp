@@ -1,4 +1,4 @@
-#include "experiments/trial_runner.h"
+#include "experiments/sweep/trial_runner.h"
 
 #include <algorithm>
 #include <cmath>
@@ -16,12 +16,12 @@
 #include "core/memory.h"
 #include "core/parallel.h"
 #include "core/timing.h"
-#include "experiments/estimates.h"
 #include "experiments/inputs/generators.h"
 #include "experiments/inputs/mask_file.h"
 #include "experiments/measures/context.h"
-#include "experiments/repeat_statistics.h"
-#include "experiments/time_limit.h"
+#include "experiments/results/repeat_statistics.h"
+#include "experiments/running/time_limit.h"
+#include "experiments/sweep/estimates.h"
 
 namespace hyperattn {
 namespace {

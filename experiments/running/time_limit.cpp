@@ -1,4 +1,4 @@
-#include "experiments/time_limit.h"
+#include "experiments/running/time_limit.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "experiments/terminal.h"
+#include "experiments/running/terminal.h"
 
 #include <sys/ioctl.h>
 

@@ -1,4 +1,4 @@
-#include "experiments/run_plan.h"
+#include "experiments/sweep/run_plan.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -8,9 +8,9 @@
 #include "algorithms/backend.h"
 #include "core/error.h"
 #include "core/memory.h"
-#include "experiments/estimates.h"
-#include "experiments/progress.h"
 #include "experiments/results/result_store.h"
+#include "experiments/running/progress.h"
+#include "experiments/sweep/estimates.h"
 
 namespace hyperattn {
 namespace {

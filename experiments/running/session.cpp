@@ -1,4 +1,4 @@
-#include "experiments/session.h"
+#include "experiments/running/session.h"
 
 #include <spdlog/spdlog.h>
 
@@ -8,7 +8,7 @@
 #include "algorithms/registry.h"
 #include "core/machine.h"
 #include "core/parallel.h"
-#include "experiments/shell_command.h"
+#include "experiments/running/shell_command.h"
 
 namespace hyperattn {
 namespace {

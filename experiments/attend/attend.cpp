@@ -1,4 +1,4 @@
-#include "experiments/attend.h"
+#include "experiments/attend/attend.h"
 
 #include <algorithm>
 #include <optional>
@@ -8,12 +8,12 @@
 #include "algorithms/masks/mask.h"
 #include "core/error.h"
 #include "core/memory.h"
+#include "experiments/attend/replay_file.h"
 #include "experiments/config/attend_arguments.h"
 #include "experiments/files/hdf5_file.h"
 #include "experiments/files/output_file.h"
 #include "experiments/files/read_log.h"
 #include "experiments/inputs/mask_file.h"
-#include "experiments/replay_file.h"
 
 namespace hyperattn {
 namespace {

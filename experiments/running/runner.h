@@ -2,7 +2,7 @@
 // stores a row per case and trial, each durable before the next begins.
 #pragma once
 
-#include "experiments/run_options.h"
+#include "experiments/running/run_options.h"
 
 namespace hyperattn {
 

@@ -1,9 +1,9 @@
-#include "experiments/timing_noise.h"
+#include "experiments/running/timing_noise.h"
 
 #include <cstdio>
 #include <vector>
 
-#include "experiments/repeat_statistics.h"
+#include "experiments/results/repeat_statistics.h"
 
 namespace hyperattn {
 namespace {

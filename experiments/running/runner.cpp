@@ -1,4 +1,4 @@
-#include "experiments/runner.h"
+#include "experiments/running/runner.h"
 
 #include <cstdio>
 #include <filesystem>
@@ -10,13 +10,13 @@
 #include "experiments/config/grid.h"
 #include "experiments/files/read_log.h"
 #include "experiments/inputs/mask_file.h"
-#include "experiments/pinning.h"
-#include "experiments/progress.h"
 #include "experiments/results/result_store.h"
-#include "experiments/run_plan.h"
-#include "experiments/session.h"
-#include "experiments/timing_noise.h"
-#include "experiments/trial_runner.h"
+#include "experiments/running/pinning.h"
+#include "experiments/running/progress.h"
+#include "experiments/running/session.h"
+#include "experiments/running/timing_noise.h"
+#include "experiments/sweep/run_plan.h"
+#include "experiments/sweep/trial_runner.h"
 
 namespace hyperattn {
 namespace {

@@ -1,4 +1,4 @@
-#include "experiments/shell_command.h"
+#include "experiments/running/shell_command.h"
 
 #include <algorithm>
 #include <cstdio>

@@ -1,4 +1,4 @@
-#include "experiments/estimates.h"
+#include "experiments/sweep/estimates.h"
 
 #include <algorithm>
 #include <limits>

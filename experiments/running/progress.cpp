@@ -1,4 +1,4 @@
-#include "experiments/progress.h"
+#include "experiments/running/progress.h"
 
 #include <unistd.h>
 
@@ -7,7 +7,7 @@
 #include <cstdio>
 
 #include "core/utf8.h"
-#include "experiments/terminal.h"
+#include "experiments/running/terminal.h"
 
 namespace hyperattn {
 namespace {

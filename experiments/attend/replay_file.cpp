@@ -1,4 +1,4 @@
-#include "experiments/replay_file.h"
+#include "experiments/attend/replay_file.h"
 
 #include <algorithm>
 #include <charconv>

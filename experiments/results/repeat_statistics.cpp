@@ -1,4 +1,4 @@
-#include "experiments/repeat_statistics.h"
+#include "experiments/results/repeat_statistics.h"
 
 #include <algorithm>
 #include <cmath>

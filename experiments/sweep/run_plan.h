@@ -9,8 +9,8 @@
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
 #include "experiments/results/result_store.h"
-#include "experiments/run_options.h"
-#include "experiments/trial_runner.h"
+#include "experiments/running/run_options.h"
+#include "experiments/sweep/trial_runner.h"
 
 namespace hyperattn {
 

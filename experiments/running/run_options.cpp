@@ -1,4 +1,4 @@
-#include "experiments/run_options.h"
+#include "experiments/running/run_options.h"
 
 #include <charconv>
 
