@@ -239,7 +239,9 @@ TEST_CASE("what was written is read back, from disk and from memory", "[hdf5]") 
     out.write_attribute("/provenance", "peak", 0.5);
     out.write_attribute("/provenance", "quiet", false);
     out.write_attribute("/", "empty", std::string());
-    out.write_attribute("/", "long", std::string(31999, 'x') + "κκ");
+    std::string text(31999, 'x');
+    text += "κκ";
+    out.write_attribute("/", "long", text);
     if (in_memory) image = out.image();
     out.close();
   }
