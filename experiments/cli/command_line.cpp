@@ -1,8 +1,5 @@
 #include "experiments/cli/command_line.h"
 
-#include <spdlog/sinks/stdout_color_sinks.h>
-#include <spdlog/spdlog.h>
-
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <csignal>
@@ -24,6 +21,7 @@
 #include "experiments/inputs/language_model.h"
 #include "experiments/language_model/experiment.h"
 #include "experiments/language_model/logits.h"
+#include "experiments/messages/log.h"
 #include "experiments/running/runner.h"
 #include "experiments/training/train.h"
 
@@ -289,19 +287,13 @@ int with_answer_written(int exit_code) {
                 static_cast<int>(Blame::environment));
 }
 
-/// Log lines go to standard error; standard output is for answers.
-void set_up_log() {
-  if (!spdlog::get("hyperattn")) spdlog::set_default_logger(spdlog::stderr_color_st("hyperattn"));
-  spdlog::set_pattern("%H:%M:%S %^%l%$ %v");
-}
-
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
   // A limit on the size of files (ulimit -f) then fails the write, which has its message, instead of killing
   // us.
   std::signal(SIGXFSZ, SIG_IGN);
-  set_up_log();
+  start_log();
   Arguments arguments;
   arguments.run.call.assign(argv, argv + argc);
   if (argc > 0) arguments.run.call[0] = "hyperattn";

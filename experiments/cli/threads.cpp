@@ -1,11 +1,12 @@
 #include "experiments/cli/threads.h"
 
-#include <spdlog/spdlog.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstdlib>
 
 #include "core/parallel.h"
+#include "experiments/messages/log.h"
 
 namespace hyperattn {
 
@@ -27,10 +28,10 @@ void set_up_threads(int wanted) {
   if (started >= threads) return;
   set_thread_count(started);
   if (wanted > 0)
-    spdlog::warn(
+    log_warning(fmt::format(
         "--threads {} is more than OpenMP's environment allows (OMP_THREAD_LIMIT, OMP_MAX_ACTIVE_LEVELS): {} "
         "used",
-        wanted, started == 1 ? "1 thread is" : std::to_string(started) + " threads are");
+        wanted, started == 1 ? "1 thread is" : std::to_string(started) + " threads are"));
 }
 
 }  // namespace hyperattn

@@ -1,6 +1,6 @@
 #include "experiments/language_model/model_config.h"
 
-#include <spdlog/spdlog.h>
+#include <fmt/core.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "experiments/files/json_file.h"
 #include "experiments/language_model/architectures/architecture.h"
+#include "experiments/messages/log.h"
 
 namespace hyperattn {
 namespace {
@@ -110,10 +111,10 @@ std::string describe_window(const ModelConfig& config, int64_t layer) {
 void warn_beyond_trained_length(const ModelConfig& config, const std::string& folder, int64_t n) {
   static std::set<std::string> warned;
   if (n <= config.max_position_embeddings || !warned.insert(folder).second) return;
-  spdlog::warn(
+  log_warning(fmt::format(
       "seq_len is {}, but the model '{}' was made for {} tokens (max_position_embeddings): what it "
       "predicts beyond them is extrapolation",
-      n, folder, config.max_position_embeddings);
+      n, folder, config.max_position_embeddings));
 }
 
 }  // namespace hyperattn

@@ -1,10 +1,11 @@
-#include <spdlog/spdlog.h>
+#include <fmt/core.h>
 
 #include <map>
 
 #include "core/error.h"
 #include "experiments/files/journal.h"
 #include "experiments/files/output_file.h"
+#include "experiments/messages/log.h"
 #include "experiments/results/reports.h"
 #include "experiments/results/result_store.h"
 #include "experiments/results/text_diff.h"
@@ -83,10 +84,10 @@ ResultsFile merge_results(const std::string& path, const std::vector<std::string
     }
     check_same_plan(merged, results);
     if (merged.files.empty() != results.files.empty())
-      spdlog::info(
+      log_info(fmt::format(
           "one of '{}' and '{}' has no digests of the files it was made of, so whether these are the same is "
           "not known",
-          inputs.front(), inputs[i]);
+          inputs.front(), inputs[i]));
     merged.files = all_contents(merged.files, results.files);
     add_sessions(results, known_sessions, merged);
     merged.created = std::min(merged.created, results.created);

@@ -1,6 +1,6 @@
 #include "experiments/results/result_store.h"
 
-#include <spdlog/spdlog.h>
+#include <fmt/core.h>
 
 #include <filesystem>
 #include <map>
@@ -10,6 +10,7 @@
 #include "core/timing.h"
 #include "experiments/files/journal.h"
 #include "experiments/files/output_file.h"
+#include "experiments/messages/log.h"
 #include "experiments/results/record_text.h"
 #include "experiments/results/text_diff.h"
 
@@ -136,10 +137,10 @@ void ResultStore::Impl::open(const RunDescription& run, Existing existing) {
     load(journal->records());
     if (const std::string problem = resume_problem(results, run); !problem.empty()) fail_usage(problem);
     if (results.files.empty() && !run.files.empty())
-      spdlog::info(
+      log_info(fmt::format(
           "'{}' was made by a version that stored no digests of the files it read, so whether they have "
           "changed since is not known",
-          path);
+          path));
     results.config = run.config;
     results.files = all_contents(results.files, run.files);
     results.finished.clear();
@@ -190,10 +191,10 @@ ResultStore::ResultStore(const std::string& path, const RunDescription& run, Exi
   make_parent_folder(impl_->path);
   impl_->journal = std::make_unique<Journal>(journal_path(impl_->path), impl_->path);
   if (const std::string& problem = impl_->journal->lock_problem(); !problem.empty())
-    spdlog::warn(
+    log_warning(fmt::format(
         "'{}' can't be locked ({}), so nothing keeps another process from writing the same results: see that "
         "no other one does",
-        journal_path(impl_->path), problem);
+        journal_path(impl_->path), problem));
   try {
     impl_->open(run, existing);
   } catch (const Error&) {

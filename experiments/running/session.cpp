@@ -1,13 +1,12 @@
 #include "experiments/running/session.h"
 
-#include <spdlog/spdlog.h>
-
 #include <iostream>
 
 #include "algorithms/kernels/instruction_set.h"
 #include "algorithms/registry.h"
 #include "core/machine.h"
 #include "core/parallel.h"
+#include "experiments/messages/log.h"
 #include "experiments/running/shell_command.h"
 
 namespace hyperattn {
@@ -39,7 +38,7 @@ AttributeMap describe_session(const RunOptions& options) {
   provenance["command_line"] = shell_command(options.call);
   std::string warnings;
   for (const std::string& warning : noise_warnings(machine, build_info(), thread_count())) {
-    spdlog::warn("{}", warning);
+    log_warning(warning);
     warnings += (warnings.empty() ? "" : "\n") + warning;
   }
   provenance["warnings"] = warnings;
@@ -60,7 +59,7 @@ std::vector<std::pair<std::string, std::string>> describe_devices() {
 
 void add_warning(const std::string& warning, ResultStore& store) {
   if (warning.empty()) return;
-  spdlog::warn("{}", warning);
+  log_warning(warning);
   const AttributeMap& session = store.results().provenance.back();
   const auto found = session.find("warnings");
   const std::string before = found == session.end() ? "" : std::get<std::string>(found->second);
