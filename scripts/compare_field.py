@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The methods of the field side by side: pictures of error against computed entries and against time, and the tables of
-docs/methods.md, from the results of configs/field/heads.yaml, language_model.yaml and planning.yaml.
+docs/comparison.md, from the results of configs/field/heads.yaml, language_model.yaml and planning.yaml.
 
     compare_field.py RESULTS.h5 … -o DIR                          # pictures
-    compare_field.py RESULTS.h5 … --document docs/methods.md      # writes the tables between the document's marks
+    compare_field.py RESULTS.h5 … --document docs/comparison.md      # writes the tables between the document's marks
 """
 
 import re

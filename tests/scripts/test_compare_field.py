@@ -1,4 +1,4 @@
-"""scripts/compare_field.py: every case of the shipped configurations has a name, the tables of docs/methods.md are those of
+"""scripts/compare_field.py: every case of the shipped configurations has a name, the tables of docs/comparison.md are those of
 the shipped results, and what it refuses."""
 
 import collections
@@ -37,8 +37,8 @@ class Field(ScriptTest):
 
     def test_the_document_has_the_tables_of_the_shipped_results(self):
         self.assertEqual(len(RESULTS), 3)
-        document = self.directory / "methods.md"
-        shipped = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+        document = self.directory / "comparison.md"
+        shipped = (ROOT / "docs/comparison.md").read_text(encoding="utf-8")
         document.write_text(shipped, encoding="utf-8")
         run = self.run_script("compare_field.py", *RESULTS, "--document", document)
         self.assertEqual(run.returncode, 0, run.stderr)
