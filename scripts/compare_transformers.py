@@ -8,7 +8,7 @@ For every architecture and seed: sizes, biases, tied heads, norms, rotary positi
 large enough that every part of the model shows, a sequence beyond max_position_embeddings. The logits must agree to
 1e-4 of their standard deviation, the mean loss to 1e-5 nats. Needs torch, transformers and h5py (see above: Debian has
 no transformers); no test does. Exit code 1 where a model differs or is refused. With --make FOLDER it writes the small models of
-tests/experiments/models instead, each with what transformers computes for it.
+tests/experiments/language_model/models instead, each with what transformers computes for it.
 """
 import argparse
 import random

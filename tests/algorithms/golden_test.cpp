@@ -6,7 +6,7 @@
 #include "algorithms/engines/reference/reference_plan.h"
 #include "core/error.h"
 #include "experiments/files/hdf5_file.h"
-#include "plan_checks.h"
+#include "tests/algorithms/plan_checks.h"
 #include "tests/paths.h"
 
 namespace hyperattn::testing {

@@ -5,8 +5,8 @@
 #include <optional>
 
 #include "algorithms/masks/heavy_mask.h"
-#include "plan_checks.h"
-#include "variants.h"
+#include "tests/algorithms/plan_checks.h"
+#include "tests/algorithms/variants.h"
 
 namespace hyperattn::testing {
 namespace {

@@ -17,7 +17,7 @@
 #include "algorithms/registry.h"
 #include "core/eigen.h"
 #include "core/parallel.h"
-#include "random_problem.h"
+#include "tests/algorithms/random_problem.h"
 
 namespace hyperattn::testing {
 

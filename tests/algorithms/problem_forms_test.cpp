@@ -7,8 +7,8 @@
 #include "algorithms/plan_builder.h"
 #include "algorithms/registry.h"
 #include "core/error.h"
-#include "plan_checks.h"
-#include "variants.h"
+#include "tests/algorithms/plan_checks.h"
+#include "tests/algorithms/variants.h"
 
 namespace hyperattn::testing {
 namespace {

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "plan_checks.h"
+#include "tests/algorithms/plan_checks.h"
 
 namespace hyperattn::testing {
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from cli_test import SOURCE, CliTest
 
-MODELS = SOURCE / "tests/experiments/models"
+MODELS = SOURCE / "tests/experiments/language_model/models"
 
 
 class SlidingWindows(CliTest):

@@ -5,8 +5,8 @@
 #include <limits>
 #include <vector>
 
-#include "check_error.h"
 #include "core/tensor.h"
+#include "tests/check_error.h"
 
 namespace hyperattn {
 

@@ -3,7 +3,7 @@
 
 #include "experiments/results/reports.h"
 #include "experiments/results/results_file.h"
-#include "tests/experiments/results_support.h"
+#include "tests/experiments/results/support.h"
 #include "tests/fuzz/hdf5_maker.h"
 #include "tests/fuzz/promises.h"
 #include "tests/fuzz/scratch_file.h"
