@@ -14,6 +14,7 @@ packages=(
   python3 python3-numpy python3-h5py python3-matplotlib python3-pandas fonts-droid-fallback
   python3-yaml python3-jsonschema
   pybind11-dev python3-pybind11 python3-dev python3-torch
+  mkdocs mkdocs-material python3-pymdownx libjs-katex
 )
 
 case "${1:-}" in

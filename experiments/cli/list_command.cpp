@@ -140,9 +140,9 @@ void list_language_model() {
   }
 }
 
-/// The table of docs/results-format.md.
+/// The list in docs/results-format.md.
 void list_columns() {
-  for (const ColumnSpec& column : trial_columns()) std::cout << table_row(column) << "\n";
+  for (const ColumnSpec& column : trial_columns()) std::cout << list_item(column) << "\n";
 }
 
 }  // namespace

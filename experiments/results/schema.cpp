@@ -1,7 +1,9 @@
 #include "experiments/results/schema.h"
 
 #include <algorithm>
+#include <sstream>
 #include <stdexcept>
+#include <string>
 #include <unordered_map>
 #include <utility>
 
@@ -222,15 +224,38 @@ const ColumnSpec* find_trial_column(const std::string& name) {
   return index < 0 ? nullptr : &trial_columns()[static_cast<size_t>(index)];
 }
 
-std::string table_row(const ColumnSpec& column) {
+namespace {
+
+/// The characters of a UTF-8 text.
+size_t length(const std::string& text) {
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+/// The words in lines of at most `width` characters, the first after "- ", the others indented as deep.
+std::string wrapped_item(const std::string& text, size_t width) {
+  std::istringstream words(text);
+  std::string result;
+  std::string line = "-";
+  for (std::string word; words >> word;) {
+    if (length(line) + 1 + length(word) > width) {
+      result += line + "\n";
+      line = " ";
+    }
+    line += " " + word;
+  }
+  return result + line;
+}
+
+}  // namespace
+
+std::string list_item(const ColumnSpec& column) {
   const std::string kind = column.kind == ColumnKind::integer  ? "integer"
                            : column.kind == ColumnKind::number ? "number"
                            : column.kind == ColumnKind::text   ? "text"
                                                                : "uint64";
-  std::string meaning;
-  for (const char c : column.meaning) meaning += c == '|' ? std::string("\\|") : std::string(1, c);
-  if (!column.unit.empty()) meaning += ", in " + column.unit;
-  return "| `" + column.name + "` | " + kind + " | " + meaning + " |";
+  const std::string unit = column.unit.empty() ? "" : ", in " + column.unit;
+  return wrapped_item("`" + column.name + "` (" + kind + "): " + column.meaning + unit, 120);
 }
 
 }  // namespace hyperattn

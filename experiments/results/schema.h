@@ -46,8 +46,8 @@ struct ColumnSpec {
 [[nodiscard]] int trial_column_index(const std::string& name);
 /// The column of /trials of that name, or null.
 [[nodiscard]] const ColumnSpec* find_trial_column(const std::string& name);
-/// "| `seconds` | number | median wall time of one call, in s |": a row of the table in
-/// docs/results-format.md.
-[[nodiscard]] std::string table_row(const ColumnSpec& column);
+/// "- `seconds` (number): median wall time of one call, in s": an item of the list in docs/results-format.md,
+/// in lines of at most 120 characters.
+[[nodiscard]] std::string list_item(const ColumnSpec& column);
 
 }  // namespace hyperattn

@@ -1,4 +1,4 @@
-// docs/results-format.md and the declared columns say the same (`hyperattn list columns` prints the table).
+// docs/results-format.md and the declared columns say the same (`hyperattn list columns` prints the list).
 #include <catch2/catch.hpp>
 #include <fstream>
 #include <sstream>
@@ -13,13 +13,15 @@ TEST_CASE("docs/results-format.md has every column, in order, as it is declared"
   std::ifstream file(testing::source_dir() + "/docs/results-format.md");
   REQUIRE(file);
   std::string expected;
-  for (const ColumnSpec& column : trial_columns()) expected += table_row(column) + "\n";
+  for (const ColumnSpec& column : trial_columns()) expected += list_item(column) + "\n";
   std::stringstream text;
   text << file.rdbuf();
-  const std::string head = "| column | kind | meaning |\n|---|---|---|\n";
-  const size_t begin = text.str().find(head);
+  const std::string first = "- `" + trial_columns().front().name + "` (";
+  const size_t begin = text.str().find(first);
   REQUIRE(begin != std::string::npos);
-  CHECK(text.str().substr(begin + head.size()) == expected);
+  const size_t end = text.str().find("\n\n", begin);
+  REQUIRE(end != std::string::npos);
+  CHECK(text.str().substr(begin, end + 1 - begin) == expected);
 }
 
 }  // namespace hyperattn
