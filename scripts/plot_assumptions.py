@@ -73,9 +73,15 @@ def alike(rows, column, labels):
     return [([method for method, _ in group], group[0][1]) for group in groups.values()]
 
 
+def cut_by_length(rows):
+    """The columns that cut an input's rows where each length has one cut: longer problems are cut from longer windows."""
+    cuts = [column for column in ("query_rows", "key_rows") if column in rows]
+    return [column for column in cuts if (rows.astype({column: str}).groupby(["input", "seq_len"])[column].nunique() <= 1).all()]
+
+
 def panels_of(rows):
     """(title, y label, rows, members, whether divided by n) of every panel that has a finite value, problem by problem."""
-    problems = hr.panels_of(rows, "seq_len")
+    problems = hr.panels_of(rows, "seq_len", exclude=cut_by_length(rows))
     panels = []
     for problem, mine in problems:
         for head, label, members, by_length in PANELS:
@@ -105,7 +111,7 @@ def pictures(results, title=None):
     panels = panels_of(rows)
     if not panels:
         raise hr.ResultsError("the results hold neither α nor κ: run with the measures alpha and kappa.")
-    problems = hr.problem_varying(rows, x="seq_len")
+    problems = hr.problem_varying(rows, cut_by_length(rows), "seq_len")
     columns = hr.tell_apart(rows, hr.varying(rows), "seq_len", problems)
     labels = rows.apply(lambda row: hr.label_of(row, columns), axis=1)
     note = (f"Lines: median over {'heads and trials' if single_heads else 'trials'}; bands: smallest to largest; dots: each. "
