@@ -15,7 +15,7 @@
 #include "experiments/benchmarks/one_head.h"
 #include "experiments/benchmarks/routing_tree.h"
 #include "experiments/measures/context.h"
-#include "experiments/results/repeat_statistics.h"
+#include "experiments/messages/log.h"
 
 namespace hyperattn {
 namespace {
@@ -24,25 +24,24 @@ constexpr int64_t kDim = 64;
 constexpr int64_t kLong = 131072;
 constexpr double kArithmeticLimit = static_cast<double>(kLong) / (256 + 256);  // n/(b + m)
 
-using Lines = std::vector<std::pair<std::string, double>>;
+using Lines = std::vector<std::pair<std::string, Measured>>;
 
 /// FLOP/s of `exact` on one thread over the FMA peak, in forward FLOPs 4·n²·d times `factor`: the median over
 /// rounds, each with a peak of its own, since the processor's frequency wanders.
-double share_of_peak(const OneHead& head, bool backward, double factor, int rounds) {
+Measured share_of_peak(const OneHead& head, bool backward, double factor, int rounds) {
   set_thread_count(1);
   const auto rows = static_cast<double>(head.problem.query_count());
   const double gflops = factor * 4e-9 * rows * rows * static_cast<double>(kDim);
   static_cast<void>(time_call("exact", head, backward));
-  std::vector<double> shares;
-  for (int round = 0; round < rounds; ++round) {
+  const auto share = [&] {
     const double seconds = time_call("exact", head, backward).both();
-    shares.push_back(gflops / seconds / measure_fma_peak_gflops(1));
-  }
-  return median(shares);
+    return gflops / seconds / measure_fma_peak_gflops(1);
+  };
+  return measure(share, rounds);
 }
 
 Lines fma_peak() {
-  return {{"fma_peak_gflops", measure_fma_peak_gflops(1)}};
+  return {{"fma_peak_gflops", measure([] { return measure_fma_peak_gflops(1); }, 3)}};
 }
 
 Lines exact_forward() {
@@ -52,10 +51,10 @@ Lines exact_forward() {
 Lines exact_threads() {
   const OneHead head(16384, kDim, false);
   set_thread_count(1);
-  const double one = median_call("exact", head, false, 3).forward;
+  const Measured one = measure_calls("exact", head, false, 3).forward;
   set_thread_count(2);
-  const double two = median_call("exact", head, false, 5).forward;
-  return {{"exact_thread_efficiency", one / (2 * two)}};
+  const Measured two = measure_calls("exact", head, false, 5).forward;
+  return {{"exact_thread_efficiency", 0.5 * (one / two)}};
 }
 
 Lines exact_causal() {
@@ -69,57 +68,57 @@ Lines exact_backward() {
 Lines hyper_full() {
   set_thread_count(2);
   const OneHead head(kLong, kDim, false);
-  const CallSeconds exact = median_call("exact", head, true, 1);
-  const double ratio = exact.forward / median_call("hyper", head, false, 9).forward;
+  const MeasuredCalls exact = measure_calls("exact", head, true, 2);
+  const Measured ratio = exact.forward / measure_calls("hyper", head, false, 9).forward;
   return {{"hyper_vs_exact_131072", ratio},
-          {"hyper_vs_limit_131072", ratio / kArithmeticLimit},
-          {"hyper_backward_vs_exact_131072", exact.both() / median_call("hyper", head, true, 7).both()}};
+          {"hyper_vs_limit_131072", 1 / kArithmeticLimit * ratio},
+          {"hyper_backward_vs_exact_131072", exact.both / measure_calls("hyper", head, true, 7).both}};
 }
 
 Lines hyper_causal() {
   set_thread_count(2);
   const OneHead head(kLong, kDim, true);
-  const CallSeconds exact = median_call("exact", head, true, 1);
-  return {
-      {"hyper_causal_vs_exact_131072", exact.forward / median_call("hyper", head, false, 5).forward},
-      {"hyper_causal_backward_vs_exact_131072", exact.both() / median_call("hyper", head, true, 3).both()}};
+  const MeasuredCalls exact = measure_calls("exact", head, true, 2);
+  return {{"hyper_causal_vs_exact_131072", exact.forward / measure_calls("hyper", head, false, 5).forward},
+          {"hyper_causal_backward_vs_exact_131072", exact.both / measure_calls("hyper", head, true, 3).both}};
 }
 
 Lines hyper_growth() {
   set_thread_count(2);
   const auto seconds_per_token = [](int64_t rows) {
     const OneHead head(rows, kDim, false);
-    return median_call("hyper", head, false, 5).forward / static_cast<double>(rows);
+    return 1 / static_cast<double>(rows) * measure_calls("hyper", head, false, 5).forward;
   };
-  const double at_long = seconds_per_token(kLong);
+  const Measured at_long = seconds_per_token(kLong);
   return {{"hyper_growth_131072_to_1048576", seconds_per_token(8 * kLong) / at_long}};
 }
 
 Lines softmax_norm() {
   set_thread_count(2);
   const OneHead head(16384, kDim, false);
-  const double pass = median_call("exact", head, false, 5).forward;
-  ExactQuantities exact(head.problem, default_engine(), 2024, 0);
-  const Stopwatch watch;
-  if (exact.softmax_norm(0).status != NormStatus::converged)
-    fail_environment("the norm of the softmax matrix did not converge");
-  return {{"softmax_norm_in_exact_passes", watch.seconds() / pass}};
+  const Measured pass = measure_calls("exact", head, false, 5).forward;
+  const auto norm = [&] {
+    ExactQuantities exact(head.problem, default_engine(), 2024, 0);
+    const Stopwatch watch;
+    if (exact.softmax_norm(0).status != NormStatus::converged)
+      fail_environment("the norm of the softmax matrix did not converge");
+    return watch.seconds();
+  };
+  return {{"softmax_norm_in_exact_passes", measure(norm, 3) / pass}};
 }
 
 /// Time of a case of `tree` over that of `hyper`, the median over rounds of one call each.
 Lines tree_over_hyper(const TreeCase& of) {
-  constexpr int kRounds = 15;
   set_thread_count(2);
   const OneHead head(of.rows, kDim, of.causal);
   const Backend& tree = *find_backend("tree");
   const Call context = tree_context(of);
-  std::vector<double> ratios;
-  for (int round = 0; round <= kRounds; ++round) {
+  const auto ratio = [&] {
     const double hyper = time_call("hyper", head, false).forward;
-    const double ratio = time_call(tree, context, head, false).forward / hyper;
-    if (round > 0) ratios.push_back(ratio);
-  }
-  return {{of.name + "_vs_hyper", median(ratios)}};
+    return time_call(tree, context, head, false).forward / hyper;
+  };
+  static_cast<void>(ratio());
+  return {{of.name + "_vs_hyper", measure(ratio, 15)}};
 }
 
 struct Measurement {
@@ -161,6 +160,11 @@ void check_names(const std::vector<std::string>& names) {
                  nearest_name(name, known) + "'");
 }
 
+void print(std::ostream& out, const std::string& name, const Measured& figure) {
+  out << name << ' ' << figure.value << std::endl;
+  if (!figure.is_certain()) log_warning(name + ": " + figure.uncertainty());
+}
+
 }  // namespace
 
 void run_headline(std::ostream& out, const std::vector<std::string>& names) {
@@ -170,7 +174,7 @@ void run_headline(std::ostream& out, const std::vector<std::string>& names) {
                                                      [&](const auto& name) { return holds(names, name); });
     if (!wanted) continue;
     for (const auto& [name, value] : each.run())
-      if (names.empty() || holds(names, name)) out << name << ' ' << value << std::endl;
+      if (names.empty() || holds(names, name)) print(out, name, value);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "experiments/benchmarks/headline.h"
+#include "experiments/messages/log.h"
 
 namespace hyperattn {
 void register_backend_benchmarks();
@@ -17,6 +18,7 @@ void register_tree_benchmarks();
 
 int main(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "--headline") == 0) {
+    hyperattn::start_log();
     try {
       hyperattn::run_headline(std::cout, std::vector<std::string>(argv + 2, argv + argc));
       return 0;

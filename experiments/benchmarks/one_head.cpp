@@ -6,7 +6,6 @@
 
 #include "core/timing.h"
 #include "experiments/inputs/generators.h"
-#include "experiments/results/repeat_statistics.h"
 
 namespace hyperattn {
 namespace {
@@ -63,16 +62,17 @@ CallSeconds time_call(const Backend& backend, const Call& context, const OneHead
   return seconds;
 }
 
-CallSeconds median_call(const std::string& backend, const OneHead& head, bool backward, int repeats) {
-  if (repeats > 1) static_cast<void>(time_call(backend, head, backward));
-  std::vector<double> forward_seconds;
-  std::vector<double> backward_seconds;
-  for (int repeat = 0; repeat < repeats; ++repeat) {
-    const CallSeconds call = time_call(backend, head, backward);
-    forward_seconds.push_back(call.forward);
-    backward_seconds.push_back(call.backward);
-  }
-  return {median(std::move(forward_seconds)), median(std::move(backward_seconds))};
+MeasuredCalls measure_calls(const std::string& backend, const OneHead& head, bool backward, int least) {
+  constexpr double kLongCall = 1;
+  std::vector<double> forward;
+  std::vector<double> both;
+  const auto add = [&](const CallSeconds& call) {
+    forward.push_back(call.forward);
+    both.push_back(call.both());
+  };
+  if (const CallSeconds first = time_call(backend, head, backward); first.both() > kLongCall) add(first);
+  while (!is_enough({measured(forward), measured(both)}, least)) add(time_call(backend, head, backward));
+  return {measured(forward), measured(both)};
 }
 
 }  // namespace hyperattn

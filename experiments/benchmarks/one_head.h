@@ -7,6 +7,7 @@
 #include <string>
 
 #include "algorithms/backend.h"
+#include "experiments/benchmarks/measured.h"
 
 namespace hyperattn {
 
@@ -37,8 +38,15 @@ struct CallSeconds {
 /// The same with the headline's settings.
 [[nodiscard]] CallSeconds time_call(const std::string& backend, const OneHead& head, bool backward);
 
-/// Medians of `repeats` calls, after one that is not counted if there are several.
-[[nodiscard]] CallSeconds median_call(const std::string& backend, const OneHead& head, bool backward,
-                                      int repeats);
+/// Times of calls: forward, and forward and backward together.
+struct MeasuredCalls {
+  Measured forward;
+  Measured both;
+};
+
+/// Calls until both times are certain, `least` at least; a first call of less than a second, which pays for
+/// fresh memory, is not counted.
+[[nodiscard]] MeasuredCalls measure_calls(const std::string& backend, const OneHead& head, bool backward,
+                                          int least);
 
 }  // namespace hyperattn
