@@ -22,7 +22,7 @@
 #include "experiments/language_model/experiment.h"
 #include "experiments/language_model/logits.h"
 #include "experiments/messages/log.h"
-#include "experiments/running/runner.h"
+#include "experiments/sweep/sweep.h"
 #include "experiments/training/train.h"
 
 namespace hyperattn {
@@ -37,7 +37,6 @@ constexpr int kMaxDevice = 1023;
 struct Arguments {
   RunOptions run;
   std::string shard = "0/1";
-  bool keep_going = false;
   AttendOptions attend;
   TrainOptions train;
   int threads = 0;
@@ -82,6 +81,30 @@ CLI::Option* add_group(CLI::App& command, RunOptions& run) {
       "Apply this one of the configuration's groups (default: base, where there is one)");
 }
 
+CLI::Option* add_force(CLI::App& command, RunOptions& run) {
+  return command.add_flag("--force", run.force, "Replace an existing output");
+}
+
+/// What every command that fills a results file takes, but for --group and --force. Returns all of them.
+std::vector<CLI::Option*> add_running(CLI::App& command, Arguments& arguments, CLI::Option* force) {
+  RunOptions& run = arguments.run;
+  CLI::Option* resume = command.add_flag("--resume", run.resume, "Run what is missing in the results file");
+  return {
+      command.add_option("-o,--output", run.output, "Results file (default: the configuration's `output`)"),
+      resume->excludes(force),
+      command.add_flag("--dry-run", run.dry_run, "Show what would run and what it would cost, and stop"),
+      command.add_option("--shard", arguments.shard,
+                         "I/N: run only the input points I, I+N, I+2N, ...; `merge` joins the results"),
+      command.add_flag("--pin", run.pin, "Bind each thread to a core of its own"),
+      command
+          .add_option(
+              "--case-timeout", run.case_timeout,
+              "Seconds for one trial of one case (calls and measures), after which it counts as failed")
+          ->check(positive_seconds()),
+      command.add_flag("--fail-fast", run.fail_fast, "Stop at the first failed case"),
+  };
+}
+
 void add_run(CLI::App& program, Arguments& arguments) {
   CLI::App& command = *program.add_subcommand("run", "Run a sweep from its YAML file");
   RunOptions& run = arguments.run;
@@ -90,21 +113,8 @@ void add_run(CLI::App& program, Arguments& arguments) {
       "KEY=VALUE", run.overrides,
       "Changes to it, by the YAML's own paths: sweep.seq_len=[4096,8192] inputs.heads=4 trials=1");
   add_group(command, run);
-  command.add_option("-o,--output", run.output, "Results file (default: the configuration's `output`)");
-  CLI::Option* resume = command.add_flag("--resume", run.resume, "Run what is missing in the results file");
-  command.add_flag("--force", run.force, "Replace an existing results file")->excludes(resume);
-  command.add_flag("--dry-run", run.dry_run, "Show what would run and what it would cost, and stop");
-  command.add_option("--shard", arguments.shard,
-                     "I/N: run only the input points I, I+N, I+2N, ...; `merge` joins the results");
+  add_running(command, arguments, add_force(command, run));
   add_machine(command, arguments);
-  command.add_flag("--pin", run.pin, "Bind each thread to a core of its own");
-  command
-      .add_option("--case-timeout", run.case_timeout,
-                  "Seconds for one trial of one case (calls and measures), after which it counts as failed")
-      ->check(positive_seconds());
-  CLI::Option* keep_going =
-      command.add_flag("--keep-going", arguments.keep_going, "Go on after a failed case (the default)");
-  command.add_flag("--fail-fast", run.fail_fast, "Stop at the first failed case")->excludes(keep_going);
 }
 
 void add_attend(CLI::App& program, Arguments& arguments) {
@@ -146,12 +156,7 @@ void add_language_model(CLI::App& program, Arguments& arguments) {
                      "The experiment's YAML file (default: the shipped model with hyper), then KEY=VALUE "
                      "changes to it: inputs.seq_len=8192 inputs.windows=2 inputs.replace=first");
   CLI::Option* group = add_group(command, run);
-  CLI::Option* output =
-      command.add_option("-o,--output", run.output, "Results file (default: the configuration's `output`)");
-  CLI::Option* resume = command.add_flag("--resume", run.resume, "Run what is missing in the results file");
-  command.add_flag("--force", run.force, "Replace an existing output")->excludes(resume);
-  CLI::Option* dry_run =
-      command.add_flag("--dry-run", run.dry_run, "Show what would run and what it would cost, and stop");
+  const std::vector<CLI::Option*> running = add_running(command, arguments, add_force(command, run));
   CLI::Option* capture = command.add_option(
       "--capture", arguments.capture,
       "Write Q, K and V of heads to this HDF5 file instead; the KEY=VALUE are those of the "
@@ -166,7 +171,7 @@ void add_language_model(CLI::App& program, Arguments& arguments) {
       ->needs(logits);
   // Each is one computation of the model, with a file of its own.
   for (CLI::Option* alone : {capture, logits})
-    for (CLI::Option* other : {output, resume, dry_run}) alone->excludes(other);
+    for (CLI::Option* other : running) alone->excludes(other);
   capture->excludes(group)->excludes(logits);
   add_machine(command, arguments);
 }
@@ -200,7 +205,10 @@ int run_language_model_command(Arguments& arguments) {
     else
       fail_usage("lm takes one configuration, but '" + run.config + "' and '" + argument + "' are given");
   }
-  if (arguments.logits.empty()) return run_language_model(run);
+  if (arguments.logits.empty()) {
+    run.shard = parse_shard(arguments.shard);
+    return run_language_model(run);
+  }
   run.output = arguments.logits;
   write_logits(run, arguments.positions);
   return 0;
@@ -233,7 +241,7 @@ int run_named_command(const CLI::App& program, Arguments& arguments) {
   if (name == "run") {
     const InterruptHandler interrupts;
     arguments.run.shard = parse_shard(arguments.shard);
-    return run_experiment(arguments.run);
+    return run_sweep(arguments.run);
   }
   if (name == "attend") {
     const InterruptHandler interrupts;

@@ -10,7 +10,7 @@
 #include "experiments/config/sections.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/language_model/architectures/architecture.h"
-#include "experiments/language_model/experiment.h"
+#include "experiments/language_model/model_registry.h"
 #include "experiments/measures/measure.h"
 #include "experiments/results/schema.h"
 

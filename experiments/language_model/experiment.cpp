@@ -3,108 +3,31 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <limits>
 #include <map>
-#include <new>
 #include <optional>
-#include <set>
 
 #include "algorithms/backend.h"
 #include "algorithms/kernels/instruction_set.h"
 #include "algorithms/registry.h"
-#include "core/cancel.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
-#include "experiments/files/read_log.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/language_model/decoder.h"
 #include "experiments/language_model/model_cases.h"
+#include "experiments/language_model/model_registry.h"
 #include "experiments/language_model/text.h"
-#include "experiments/results/result_store.h"
-#include "experiments/running/progress.h"
-#include "experiments/running/session.h"
-#include "experiments/sweep/run_plan.h"
+#include "experiments/running/attempt.h"
+#include "experiments/running/runner.h"
 
 namespace hyperattn {
 namespace {
 
 constexpr const char* kDefaultConfig =
     "name: language_model\ninputs: {source: language_model}\nbackends: hyper\n";
-constexpr double kMaxRows = std::numeric_limits<int32_t>::max();
-
-// --------------------------------------------------------------------------------------- configuration
-
-std::vector<ParameterSpec> window_parameters() {
-  std::vector<ParameterSpec> specs = model_and_text_parameters();
-  specs.push_back(
-      integer_parameter("seq_len", "tokens that a window predicts").between(1, kMaxRows).by_default(4096));
-  specs.push_back(
-      integer_parameter("windows", "windows of the text, from its start").between(1, kMaxRows).by_default(1));
-  specs.push_back(
-      choice_parameter("replace", {"last", "first", "even", "odd"}, "which layers are replaced first"));
-  specs.push_back(
-      integer_list_parameter("replaced", "numbers of replaced layers; default 0, 1, ... up to all")
-          .at_least(0)
-          .or_absent());
-  return specs;
-}
-
-/// Stands for the model and its windows where a sweep has a source, so that `lm` has the sweep's grammar.
-class WindowSource final : public InputSource {
- public:
-  [[nodiscard]] const std::string& name() const override { return name_; }
-  [[nodiscard]] const std::string& meaning() const override { return meaning_; }
-  [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
-
-  /// Of one layer's attention.
-  [[nodiscard]] InputShapes shapes(const Parameters& parameters) const override {
-    const ModelConfig config = read_model_config(parameters.text("model"));
-    const int64_t rows = parameters.integer("seq_len");
-    const std::string refusal = why_not_length(config, rows);
-    if (!refusal.empty()) fail_usage("seq_len: " + refusal);
-    if (parameters.has("replaced"))
-      for (const int64_t count : parameters.integers("replaced"))
-        if (count > config.num_hidden_layers)
-          fail_usage("replaced must be at most " + std::to_string(config.num_hidden_layers) +
-                     " (the model's layers), but is " + std::to_string(count));
-    const TensorShape queries{1, config.num_attention_heads, rows, config.head_dim};
-    const TensorShape keys{1, config.num_key_value_heads, rows, config.head_dim};
-    return {queries, keys, keys};
-  }
-
-  [[nodiscard]] AttentionInputs make(const Parameters&, uint64_t, uint32_t) const override {
-    throw std::logic_error("the windows of `hyperattn lm` are no inputs of a single call");
-  }
-
- private:
-  std::string name_ = "language_model";
-  std::string meaning_ = "windows of a text, predicted by a language model";
-  std::vector<ParameterSpec> parameters_ = window_parameters();
-};
-
-Registry make_model_registry(bool reads_stored) {
-  static const WindowSource source;
-  return {{&source},
-          all_backends(),
-          {},
-          {{"causal", "a language model is causal"},
-           {"scale", "a language model has its own"},
-           {"mask_path", "a language model's layers have no mask file"},
-           {"timing", "hyperattn lm calls the model once for each window, forward"},
-           {"measures", "hyperattn lm measures the loss and the times of the model"}},
-          {{"mask", {"file"}}},
-          reads_stored};
-}
-
-/// The configuration as it would be stored now; versions before stored parameters that had no effect.
-std::string resolve_again(const std::string& stored) {
-  static const Registry registry = make_model_registry(true);
-  return read_config_text(stored, "the stored configuration", {}, {}, registry).resolved_yaml;
-}
-
-// ---------------------------------------------------------------------------------------------- running
+// Half of what the processor's multiply-adds reach: near what a window was seen to do.
+constexpr double kShareOfPeak = 0.5;
 
 /// Models and texts, each read once.
 class Library {
@@ -114,14 +37,17 @@ class Library {
     return models_.try_emplace(folder, folder).first->second;
   }
 
-  const TokenText& text(const InputPoint& point) {
+  const TokenText& text(const InputPoint& point) { return text(point, model(point).config()); }
+
+  /// `config` is the model's, which need not be read for its text.
+  const TokenText& text(const InputPoint& point, const ModelConfig& config) {
     const Parameters& parameters = point.parameters;
     const std::string key = parameters.text("model") +
                             (parameters.has("text") ? " text " + parameters.text("text") : "") +
                             (parameters.has("ids") ? " ids " + parameters.text("ids") : "");
     const auto found = texts_.find(key);
     if (found != texts_.end()) return found->second;
-    return texts_.emplace(key, read_tokens(parameters, model(point).config())).first->second;
+    return texts_.emplace(key, read_tokens(parameters, config)).first->second;
   }
 
  private:
@@ -220,188 +146,128 @@ void record_evaluation(const Evaluation& evaluation, const Evaluation& plain, bo
   }
 }
 
-std::string row_line(const ModelCase& model_case, const TrialRecord& record) {
-  const RowValues& row = record.row;
-  const std::string line = describe(model_case) + ", trial " + std::to_string(row.integer("trial")) + ": ";
-  if (!record.ok()) return line + "failed: " + row.text("message");
-  char text[200];
-  std::snprintf(text, sizeof text,
-                "%.4f bits per %s, perplexity %.4g, attention %.3g s (%.3g x), in all %.3g s (%.3g x)",
-                row.number("bits_per_token"), row.has("bits_per_byte") ? "byte" : "token",
-                row.number("perplexity"), row.number("attention_seconds"), row.number("attention_speedup"),
-                row.number("seconds"), row.number("speedup"));
-  return line + text;
-}
+class ModelExperiment final : public Experiment {
+ public:
+  explicit ModelExperiment(ExperimentConfig config)
+      : Experiment(std::move(config)), cases_(plan_model_cases(this->config(), grid())) {
+    for (const ModelCase& model_case : cases_) {
+      check_model_case(model_case);
+      flops_.push_back(estimated_flops(model_case));
+    }
+    check_trial_count(this->config(), cases_.size());
+  }
 
-/// Everything of a run that its steps share.
-struct Session {
-  const ExperimentConfig& config;
-  Library& library;
-  ResultStore& store;
-  Progress& progress;
-  Outcome outcome;
+  [[nodiscard]] std::vector<RunCase> cases() const override {
+    std::vector<RunCase> all;
+    for (const ModelCase& one : cases_) all.push_back({one.id, one.parameters, one.grid_case->input});
+    return all;
+  }
+
+  [[nodiscard]] std::string describe(size_t index) const override {
+    return hyperattn::describe(cases_[index]);
+  }
+
+  [[nodiscard]] CaseCost cost(size_t index) override {
+    CaseCost cost;
+    cost.flops = flops_[index];
+    cost.seconds = cost.flops / (kShareOfPeak * 1e9 * measure_fma_peak_gflops(thread_count()));
+    return cost;
+  }
+
+  [[nodiscard]] const char* flops_of() const override { return "trial"; }
+
+  [[nodiscard]] double weight(const Trial& trial) const override {
+    double flops = 0;
+    for (const size_t index : evaluated(trial)) flops += flops_[index];
+    return flops;
+  }
+
+  /// Texts in any case, which take no time; models, unless it is to be quick.
+  void check_contents(const std::set<size_t>& points, bool quick) override {
+    for (const size_t index : points) {
+      const InputPoint& point = grid().inputs[index];
+      const Parameters& parameters = point.parameters;
+      const ModelConfig config =
+          quick ? read_model_config(parameters.text("model")) : library_.model(point).config();
+      warn_beyond_trained_length(config, parameters.text("model"), parameters.integer("seq_len"));
+      static_cast<void>(library_.text(point, config)
+                            .window(parameters.integer("windows") - 1, parameters.integer("seq_len")));
+    }
+  }
+
+  /// Models and texts stay in memory.
+  [[nodiscard]] bool reads_again() const override { return false; }
+
+  /// The case without a replaced layer comes first: speedups are over it. Where it has its row already it
+  /// runs again, without one.
+  void run(const Trial& trial, TrialObserver& observer) override {
+    std::optional<Evaluation> plain;
+    for (const size_t index : evaluated(trial)) {
+      const ModelCase& model_case = cases_[index];
+      observer.doing(hyperattn::describe(model_case));
+      const TrialRecord record = run_case(model_case, trial, plain);
+      const bool wanted = std::find(trial.missing.begin(), trial.missing.end(), index) != trial.missing.end();
+      const bool goes_on = !wanted || observer.store(index, record);
+      observer.advance(flops_[index]);
+      if (!goes_on) return;
+    }
+  }
+
+  [[nodiscard]] std::string figures(const TrialRecord& record) const override {
+    const RowValues& row = record.row;
+    char text[200];
+    std::snprintf(text, sizeof text,
+                  "%.4f bits per %s, perplexity %.4g, attention %.3g s (%.3g x), in all %.3g s (%.3g x)",
+                  row.number("bits_per_token"), row.has("bits_per_byte") ? "byte" : "token",
+                  row.number("perplexity"), row.number("attention_seconds"), row.number("attention_speedup"),
+                  row.number("seconds"), row.number("speedup"));
+    return text;
+  }
+
+  [[nodiscard]] SteadyTimings steady() const override {
+    SteadyTimings steady;
+    steady.parts = "windows";
+    steady.cure = "raise inputs.windows";
+    return steady;
+  }
+
+  [[nodiscard]] std::string resolve_again(const std::string& stored) const override {
+    return resolve_model_experiment(stored);
+  }
+
+ private:
+  /// What a trial has to evaluate, in this order.
+  [[nodiscard]] static std::vector<size_t> evaluated(const Trial& trial) {
+    std::vector<size_t> all = trial.missing;
+    if (!trial.stored.empty() && trial.stored.front() < all.front())
+      all.insert(all.begin(), trial.stored.front());
+    return all;
+  }
+
+  TrialRecord run_case(const ModelCase& model_case, const Trial& trial, std::optional<Evaluation>& plain) {
+    TrialRecord record = make_record(model_case, library_, config().seed, trial.number);
+    const std::string failure = why_failed(trial.case_timeout, 0, [&] {
+      if (model_case.replaced > 0 && !plain)
+        fail_usage("the windows could not be evaluated without a replaced layer");
+      const Evaluation evaluation = evaluate(model_case, library_, config().seed, trial.number);
+      if (model_case.replaced == 0) plain = evaluation;
+      record_evaluation(evaluation, *plain, library_.text(*model_case.point).bytes, record);
+    });
+    if (!failure.empty()) record.fail(failure);
+    return record;
+  }
+
+  std::vector<ModelCase> cases_;
+  std::vector<double> flops_;  ///< of one trial, by case
+  Library library_;
 };
-
-void store_row(Session& session, const ModelCase& model_case, const TrialRecord& record) {
-  session.store.append(record);
-  ++session.outcome.stored;
-  const std::string line = row_line(model_case, record);
-  if (!record.ok()) session.outcome.failures.push_back(line);
-  session.progress.row_done(line, !record.ok());
-}
-
-/// Runs and stores one case. `plain` is what speedups are over: filled by the first case, which has no layer
-/// replaced and runs again, without a row, where it is stored already.
-void run_case(Session& session, const ModelCase& model_case, int64_t trial,
-              std::optional<Evaluation>& plain) {
-  TrialRecord record = make_record(model_case, session.library, session.config.seed, trial);
-  session.progress.doing(describe(model_case));
-  try {
-    const Evaluation evaluation = evaluate(model_case, session.library, session.config.seed, trial);
-    if (model_case.replaced == 0) plain = evaluation;
-    if (!plain) fail_usage("the windows could not be evaluated without a replaced layer");
-    record_evaluation(evaluation, *plain, session.library.text(*model_case.point).bytes, record);
-  } catch (const Error& error) {
-    record.row.set_text("status", "failed");
-    record.row.set_text("message", error.what());
-  } catch (const std::bad_alloc&) {
-    record.row.set_text("status", "failed");
-    record.row.set_text("message", "not enough memory");
-  }
-  if (!session.store.is_done(record.key())) store_row(session, model_case, record);
-  session.progress.advance(estimated_flops(model_case));
-}
-
-/// The cases of a point that a trial still has to run; the first one whenever there is any.
-PointCases missing_cases(const PointCases& cases, int64_t trial, const ResultStore& store) {
-  PointCases missing;
-  for (const ModelCase& model_case : cases)
-    if (!store.is_done({model_case.id, trial})) missing.push_back(model_case);
-  if (!missing.empty() && missing.front().replaced != 0) missing.insert(missing.begin(), cases.front());
-  return missing;
-}
-
-Outcome run_points(const ExperimentConfig& config, const std::vector<PointCases>& points, Library& library,
-                   ResultStore& store) {
-  std::vector<std::pair<int64_t, PointCases>> work;
-  int64_t rows = 0;
-  double weight = 0;
-  for (const PointCases& cases : points)
-    for (int64_t trial = 0; trial < config.trials; ++trial) {
-      work.emplace_back(trial, missing_cases(cases, trial, store));
-      for (const ModelCase& model_case : work.back().second) {
-        rows += store.is_done({model_case.id, trial}) ? 0 : 1;
-        weight += estimated_flops(model_case);
-      }
-    }
-  Progress progress(rows, weight);
-  Session session{config, library, store, progress, {}};
-  try {
-    for (const auto& [trial, cases] : work) {
-      std::optional<Evaluation> plain;
-      for (const ModelCase& model_case : cases) run_case(session, model_case, trial, plain);
-    }
-  } catch (const Cancelled&) {
-    session.outcome.interrupted = true;
-  }
-  return session.outcome;
-}
-
-void check_contents(const Grid& grid, Library& library) {
-  for (const InputPoint& point : grid.inputs) {
-    warn_beyond_trained_length(library.model(point).config(), point.parameters.text("model"),
-                               point.parameters.integer("seq_len"));
-    static_cast<void>(library.text(point).window(point.parameters.integer("windows") - 1,
-                                                 point.parameters.integer("seq_len")));
-  }
-}
-
-// Half of what the processor's multiply-adds reach: near what a window was seen to do.
-constexpr double kShareOfPeak = 0.5;
-
-void print_plan(const ExperimentConfig& config, const std::vector<PointCases>& points,
-                const std::string& output, const StoredTrials& stored) {
-  const double flops_per_second = kShareOfPeak * 1e9 * measure_fma_peak_gflops(thread_count());
-  double seconds = 0;
-  int64_t trials = 0;
-  int64_t trials_done = 0;
-  std::printf("%-16s  %5s  %12s  %12s  %s\n", "case", "done", "work/trial", "time", "what");
-  for (const PointCases& cases : points)
-    for (const ModelCase& model_case : cases) {
-      int64_t finished = 0;
-      for (int64_t trial = 0; trial < config.trials; ++trial)
-        finished += stored.done.count({model_case.id, trial});
-      const double flops = estimated_flops(model_case);
-      const double case_seconds = flops / flops_per_second * static_cast<double>(config.trials - finished);
-      const std::string share = std::to_string(finished) + "/" + std::to_string(config.trials);
-      std::printf("%-16s  %5s  %12s  %12s  %s\n", model_case.id.c_str(), share.c_str(),
-                  quantity_text(flops, "FLOP").c_str(), duration_text(case_seconds).c_str(),
-                  describe(model_case).c_str());
-      seconds += case_seconds;
-      trials += config.trials;
-      trials_done += finished;
-    }
-  print_stored(stored, output, trials, trials_done);
-  std::printf("estimated: %s\n", duration_text(seconds).c_str());
-}
-
-/// All but the provenance.
-RunDescription describe_run(const ExperimentConfig& config, const std::vector<PointCases>& points) {
-  RunDescription run;
-  run.name = config.name;
-  run.config = config.resolved_yaml;
-  run.trials_per_case = config.trials;
-  run.resolve_again = resolve_again;
-  for (const PointCases& cases : points)
-    for (const ModelCase& model_case : cases) run.cases.push_back({model_case.id, model_case.parameters});
-  return run;
-}
 
 }  // namespace
 
-const Registry& model_registry() {
-  static const Registry registry = make_model_registry(false);
-  return registry;
-}
-
-ExperimentConfig read_model_experiment(const RunOptions& options, const std::string& fallback) {
-  ExperimentConfig config =
-      options.config.empty()
-          ? read_config_text(fallback, "lm", options.overrides, options.group, model_registry())
-          : read_config(options.config, options.overrides, options.group, model_registry());
-  for (InputEntry& input : config.inputs) input.parameters.set("causal", true);
-  return config;
-}
-
 int run_language_model(const RunOptions& options) {
-  ReadLog log;
-  const ExperimentConfig config = read_model_experiment(options, kDefaultConfig);
-  const Grid grid = expand_grid(config);
-  validate_cases(config, grid);
-  const std::vector<PointCases> points = plan_model_cases(config, grid);
-  size_t cases = 0;
-  for (const PointCases& point : points) {
-    cases += point.size();
-    for (const ModelCase& model_case : point) check_model_case(model_case);
-  }
-  check_trial_count(config, cases);
-  const std::string output = options.output.empty() ? config.output : options.output;
-  Library library;
-  check_contents(grid, library);
-  log.stop();
-  log.refuse_output(output);
-  RunDescription run = describe_run(config, points);
-  run.files = log.digests();
-  if (options.dry_run) {
-    print_left_out(grid);
-    print_plan(config, points, output, stored_trials(output, run, options));
-    return 0;
-  }
-  run.provenance = describe_session(options);
-  ResultStore store(output, run, what_if_existing(options));
-  const Outcome outcome = run_points(config, points, library, store);
-  store.finish(!outcome.interrupted);
-  return report_outcome(options, output, outcome);
+  return run_experiment(options, [&] {
+    return std::make_unique<ModelExperiment>(read_model_experiment(options, kDefaultConfig));
+  });
 }
 
 }  // namespace hyperattn

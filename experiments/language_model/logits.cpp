@@ -10,8 +10,8 @@
 #include "experiments/files/output_file.h"
 #include "experiments/files/read_log.h"
 #include "experiments/language_model/decoder.h"
-#include "experiments/language_model/experiment.h"
 #include "experiments/language_model/model_cases.h"
+#include "experiments/language_model/model_registry.h"
 #include "experiments/language_model/text.h"
 
 namespace hyperattn {
@@ -47,14 +47,13 @@ RunOptions with_full_names(RunOptions options) {
 
 /// The only case of a plan, or the one where no layer is replaced if `replaced` does not choose.
 const ModelCase& only_case(const ExperimentConfig& config, const Grid& grid,
-                           const std::vector<PointCases>& points) {
+                           const std::vector<ModelCase>& cases) {
   if (grid.inputs.size() != 1 || grid.cases.size() != 1 || config.trials != 1)
     fail_usage("lm --logits takes one model, one text, one backend and one trial, not a sweep of cases");
   const Parameters& parameters = grid.inputs.front().parameters;
   if (parameters.integer("windows") != 1)
     fail_usage("lm --logits writes the first window only, so windows must be 1, but is " +
                std::to_string(parameters.integer("windows")));
-  const PointCases& cases = points.front();
   if (!parameters.has("replaced")) {
     if (const std::string& backend = grid.cases.front().backend->name(); backend != kDefaultBackend)
       fail_usage("lm --logits replaces no layer where replaced is missing, so backend '" + backend +
@@ -98,8 +97,8 @@ void write_logits(const RunOptions& options, const std::string& positions_text) 
   const ExperimentConfig config = read_model_experiment(with_full_names(options), kDefaultConfig);
   const Grid grid = expand_grid(config);
   validate_cases(config, grid);
-  const std::vector<PointCases> points = plan_model_cases(config, grid);
-  const ModelCase& model_case = only_case(config, grid, points);
+  const std::vector<ModelCase> cases = plan_model_cases(config, grid);
+  const ModelCase& model_case = only_case(config, grid, cases);
   check_model_case(model_case);
   const Parameters& parameters = model_case.point->parameters;
   const int64_t n = parameters.integer("seq_len");

@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "experiments/config/case_identity.h"
 #include "experiments/language_model/model_config.h"
-#include "experiments/sweep/estimates.h"
+#include "experiments/running/estimates.h"
 
 namespace hyperattn {
 namespace {
@@ -61,17 +61,17 @@ double matrix_weights(const ModelConfig& config) {
 
 }  // namespace
 
-std::vector<PointCases> plan_model_cases(const ExperimentConfig& config, const Grid& grid) {
-  std::vector<PointCases> points(grid.inputs.size());
+std::vector<ModelCase> plan_model_cases(const ExperimentConfig& config, const Grid& grid) {
+  std::vector<ModelCase> cases;
   for (const Case& grid_case : grid.cases) {
-    PointCases& cases = points[grid_case.input];
     const InputPoint& point = grid.inputs[grid_case.input];
-    if (cases.empty()) cases.push_back(make_case(config, grid, grid_case, 0));
+    const bool begins = cases.empty() || cases.back().point != &point;
+    if (begins) cases.push_back(make_case(config, grid, grid_case, 0));
     const int64_t layers = read_model_config(point.parameters.text("model")).num_hidden_layers;
     for (const int64_t count : replaced_counts(point, layers))
       if (count > 0) cases.push_back(make_case(config, grid, grid_case, count));
   }
-  return points;
+  return cases;
 }
 
 void check_model_case(const ModelCase& model_case) {

@@ -20,11 +20,9 @@ struct ModelCase {
   int64_t replaced = 0;
 };
 
-/// The cases of one input point; the first has no layer replaced.
-using PointCases = std::vector<ModelCase>;
-
-/// Refers to `grid`. Reads the models' configurations; throws Error(input) where one is wrong.
-[[nodiscard]] std::vector<PointCases> plan_model_cases(const ExperimentConfig& config, const Grid& grid);
+/// In the order of the grid's input points; the first case of each has no layer replaced. Refers to `grid`.
+/// Reads the models' configurations; throws Error(input) where one is wrong.
+[[nodiscard]] std::vector<ModelCase> plan_model_cases(const ExperimentConfig& config, const Grid& grid);
 
 /// Throws Error(usage) where a layer that the case replaces sees a sliding window that its backend cannot
 /// honour.

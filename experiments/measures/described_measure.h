@@ -19,6 +19,7 @@ struct MeasureDescription {
   std::vector<ParameterSpec> parameters;
   std::vector<FigureSpec> figures;
   std::vector<FigureRow> (*compute)(MeasureContext& context, const Parameters& parameters) = nullptr;
+  bool is_of_times = false;
 };
 
 class DescribedMeasure final : public Measure {
@@ -31,6 +32,7 @@ class DescribedMeasure final : public Measure {
     return description_.parameters;
   }
   [[nodiscard]] const std::vector<FigureSpec>& figures() const override { return description_.figures; }
+  [[nodiscard]] bool is_of_times() const override { return description_.is_of_times; }
   [[nodiscard]] std::vector<FigureRow> compute(MeasureContext& context,
                                                const Parameters& parameters) const override {
     return description_.compute(context, parameters);

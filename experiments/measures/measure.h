@@ -48,6 +48,10 @@ class Measure {
   [[nodiscard]] virtual const std::vector<ParameterSpec>& parameters() const = 0;
   [[nodiscard]] virtual const std::vector<FigureSpec>& figures() const = 0;
 
+  /// Whether its figures come from the times of the calls, which whoever makes the calls takes; `compute` has
+  /// none of them then.
+  [[nodiscard]] virtual bool is_of_times() const { return false; }
+
   /// One row for the trial (head −1), then one per head, then, for causal problems, one per level.
   [[nodiscard]] virtual std::vector<FigureRow> compute(MeasureContext& context,
                                                        const Parameters& parameters) const = 0;

@@ -18,6 +18,7 @@ const Measure& timing_measure() {
            .in_unit("s"),
        FigureSpec{"peak_bytes", "largest sum of counted buffers during the call"}.in_unit("bytes")},
       [](MeasureContext&, const Parameters&) { return std::vector<FigureRow>(1); },
+      true,
   });
   return measure;
 }

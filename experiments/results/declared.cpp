@@ -5,7 +5,7 @@
 #include "algorithms/backend.h"
 #include "experiments/config/registry.h"
 #include "experiments/inputs/input_source.h"
-#include "experiments/language_model/experiment.h"
+#include "experiments/language_model/model_registry.h"
 #include "experiments/measures/measure.h"
 #include "experiments/results/schema.h"
 

@@ -12,6 +12,8 @@ namespace hyperattn {
 namespace {
 
 constexpr size_t kMaxText = 1000;
+constexpr const char* kOk = "ok";
+constexpr const char* kFailed = "failed";
 
 int index_of(const std::string& column, ColumnKind kind) {
   const int index = trial_column_index(column);
@@ -119,6 +121,19 @@ bool RowValues::same_as(const RowValues& other) const {
     if (column.kind == ColumnKind::seed && seed(column.name) != other.seed(column.name)) return false;
   }
   return true;
+}
+
+bool TrialRecord::ok() const {
+  return row.text("status") == kOk;
+}
+
+void TrialRecord::succeed() {
+  row.set_text("status", kOk);
+}
+
+void TrialRecord::fail(const std::string& message) {
+  row.set_text("status", kFailed);
+  row.set_text("message", message);
 }
 
 void TrialRecord::set_parameters(const std::vector<ParameterSpec>& specs, const Parameters& parameters) {

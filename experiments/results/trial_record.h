@@ -75,7 +75,10 @@ class TrialRecord {
   std::vector<TimingRow> timings;
 
   [[nodiscard]] TrialKey key() const { return {row.text("case_id"), row.integer("trial")}; }
-  [[nodiscard]] bool ok() const { return row.text("status") == "ok"; }
+  [[nodiscard]] bool ok() const;
+  /// Sets the status to `ok`, or to `failed` with the reason.
+  void succeed();
+  void fail(const std::string& message);
 
   /// Sets the columns of the declared parameters that have a value; truth values become 0 and 1, and a word
   /// in a column of numbers (`auto`) stays NaN, in one of integers −1.

@@ -31,6 +31,7 @@ struct Outcome {
   std::vector<std::string> failures;
   bool interrupted = false;
   bool stopped = false;  ///< by --fail-fast
+  std::string warning;   ///< about the timings, or nothing
 };
 
 /// Prints what was stored, what failed and how to go on; returns the exit code.

@@ -8,8 +8,6 @@
 namespace hyperattn {
 namespace {
 
-constexpr double kTolerated = 0.05;
-
 std::string percent(double share) {
   char text[32];
   std::snprintf(text, sizeof text, "%.3g %%", 100 * share);
@@ -18,10 +16,6 @@ std::string percent(double share) {
 
 }  // namespace
 
-double TimingNoise::bound() const {
-  return timing_.adaptive ? timing_.relative_error : kTolerated;
-}
-
 void TimingNoise::add(const TrialRecord& record, const std::string& label) {
   std::vector<double> seconds;
   for (const TimingRow& timing : record.timings)
@@ -29,7 +23,7 @@ void TimingNoise::add(const TrialRecord& record, const std::string& label) {
   if (!record.ok() || seconds.size() < 2) return;
   ++timed_;
   const double error = relative_error_of_median(seconds);
-  if (error <= bound()) return;
+  if (error <= steady_.tolerated) return;
   ++noisy_;
   if (error <= worst_) return;
   worst_ = error;
@@ -38,15 +32,12 @@ void TimingNoise::add(const TrialRecord& record, const std::string& label) {
 
 std::string TimingNoise::warning() const {
   if (noisy_ == 0) return {};
-  const std::string more = timing_.adaptive
-                               ? "raise timing.max_repeats (" + std::to_string(timing_.max_repeats) + ")"
-                               : "raise timing.repeats or set it to auto";
   return "the timings of " + std::to_string(noisy_) + " of " + std::to_string(timed_) +
-         " trials are noisy: their repeats leave the median uncertain by more than " + percent(bound()) +
-         " (at worst " + percent(worst_) + ", " + worst_label_ +
+         " trials are noisy: their " + steady_.parts + " leave the median uncertain by more than " +
+         percent(steady_.tolerated) + " (at worst " + percent(worst_) + ", " + worst_label_ +
          "), as other work, a changing clock rate or wandering threads make them; stop other work, "
          "bind threads with --pin, or " +
-         more;
+         steady_.cure;
 }
 
 }  // namespace hyperattn

@@ -5,16 +5,22 @@
 #include <cstdint>
 #include <string>
 
-#include "experiments/config/config.h"
 #include "experiments/results/trial_record.h"
 
 namespace hyperattn {
 
-/// Counts the trials whose median is uncertain: by more than `relative_error` where repeats are adaptive
-/// (they ended at max_repeats), by more than 5 % otherwise. A single repeat tells nothing and is not counted.
+/// When the timings of a trial count as steady, and what makes them steadier.
+struct SteadyTimings {
+  double tolerated = 0.05;        ///< relative error of the median
+  std::string parts = "repeats";  ///< what a trial has several timings of
+  std::string cure;               ///< "raise timing.repeats"
+};
+
+/// Counts the trials whose median is uncertain by more than is tolerated. A single repeat tells nothing and
+/// is not counted.
 class TimingNoise {
  public:
-  explicit TimingNoise(const TimingConfig& timing) : timing_(timing) {}
+  explicit TimingNoise(SteadyTimings steady) : steady_(std::move(steady)) {}
 
   /// `label` names the trial in the warning.
   void add(const TrialRecord& record, const std::string& label);
@@ -22,9 +28,7 @@ class TimingNoise {
   [[nodiscard]] std::string warning() const;
 
  private:
-  [[nodiscard]] double bound() const;
-
-  const TimingConfig& timing_;
+  SteadyTimings steady_;
   int64_t timed_ = 0;
   int64_t noisy_ = 0;
   double worst_ = 0;

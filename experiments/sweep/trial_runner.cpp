@@ -5,14 +5,11 @@
 #include <limits>
 #include <map>
 #include <memory>
-#include <new>
 #include <optional>
 
 #include "algorithms/backend.h"
 #include "algorithms/masks/mask.h"
 #include "algorithms/registry.h"
-#include "core/cancel.h"
-#include "core/error.h"
 #include "core/memory.h"
 #include "core/parallel.h"
 #include "core/timing.h"
@@ -20,8 +17,8 @@
 #include "experiments/inputs/mask_file.h"
 #include "experiments/measures/context.h"
 #include "experiments/results/repeat_statistics.h"
-#include "experiments/running/time_limit.h"
-#include "experiments/sweep/estimates.h"
+#include "experiments/running/attempt.h"
+#include "experiments/running/estimates.h"
 
 namespace hyperattn {
 namespace {
@@ -61,27 +58,13 @@ bool times_backward(const Job& job) {
 
 void fail(Job& job, const std::string& message) {
   job.failed = true;
-  job.record.row.set_text("status", "failed");
-  job.record.row.set_text("message", message);
+  job.record.fail(message);
 }
 
 /// Runs `work` within what is left of the case's time; what it throws makes the job a failed one.
-template <class Work>
-void attempt(Job& job, double time_limit, const Work& work) {
+void attempt(Job& job, double time_limit, const std::function<void()>& work) {
   const Stopwatch watch;
-  try {
-    const TimeLimit limit(time_limit - job.spent);
-    throw_if_cancelled();
-    work();
-  } catch (const Cancelled& cancelled) {
-    if (cancelled.cause() == CancelCause::interrupt) throw;
-    fail(job, "took longer than the limit of " + to_string(ParameterValue(time_limit)) +
-                  " s for one trial (--case-timeout)");
-  } catch (const Error& error) {
-    fail(job, error.what());
-  } catch (const std::bad_alloc&) {
-    fail(job, "not enough memory");
-  }
+  if (const std::string why = why_failed(time_limit, job.spent, work); !why.empty()) fail(job, why);
   job.spent += watch.seconds();
 }
 
@@ -159,7 +142,7 @@ std::unique_ptr<Job> make_job(const TrialPlan& plan, const Case& grid_case, bool
   job->context.seed = plan.config->seed;
   job->context.trial = static_cast<uint32_t>(plan.trial);
   describe(plan, grid_case, job->record);
-  job->record.row.set_text("status", "ok");
+  job->record.succeed();
   return job;
 }
 
@@ -215,7 +198,7 @@ void measure(const TrialPlan& plan, Job& job, SharedProblem& shared, ExactQuanti
              const OnStep& on_step) {
   const auto inputs = static_cast<int64_t>(input_bytes(*plan.point->shapes));
   read_mask(job, shared.problem);
-  require_available(estimate_case(*plan.point, *job.grid_case, plan.config->measures.size() > 1).bytes -
+  require_available(estimate_case(*plan.point, *job.grid_case, takes_measures(*plan.config)).bytes -
                     static_cast<double>(inputs));
   reset_peak_allocated_bytes();
   const int64_t held_before = allocated_bytes();
@@ -307,10 +290,6 @@ void clear_outcome(const TrialPlan& plan, Job& job) {
   fail(job, message);
 }
 
-bool is_timing(const MeasureEntry& entry) {
-  return entry.measure->name() == "timing";
-}
-
 /// The default engine, unless a case has another device: then what is exact is computed there, too.
 const Engine& engine_of_exact_quantities(const std::vector<std::unique_ptr<Job>>& jobs) {
   for (const auto& job : jobs) {
@@ -334,8 +313,7 @@ void run_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, co
     for (const auto& job : jobs)
       attempt(*job, plan.case_timeout, [&] { measure(plan, *job, shared, exact, on_step); });
   }
-  if (std::any_of(plan.config->measures.begin(), plan.config->measures.end(), is_timing))
-    time_jobs(plan, jobs, shared, on_step);
+  if (takes_times(*plan.config)) time_jobs(plan, jobs, shared, on_step);
   for (const auto& job : jobs) record_times(*job, *plan.point->shapes, fastest_baseline(jobs, *job));
 }
 
@@ -343,6 +321,26 @@ void run_jobs(const TrialPlan& plan, std::vector<std::unique_ptr<Job>>& jobs, co
 
 bool is_baseline(const Case& grid_case) {
   return grid_case.backend->is_baseline();
+}
+
+SteadyTimings steady_timings(const TimingConfig& timing) {
+  SteadyTimings steady;
+  steady.cure = "raise timing.repeats or set it to auto";
+  if (timing.adaptive) {
+    steady.tolerated = timing.relative_error;
+    steady.cure = "raise timing.max_repeats (" + std::to_string(timing.max_repeats) + ")";
+  }
+  return steady;
+}
+
+bool takes_times(const ExperimentConfig& config) {
+  return std::any_of(config.measures.begin(), config.measures.end(),
+                     [](const MeasureEntry& entry) { return entry.measure->is_of_times(); });
+}
+
+bool takes_measures(const ExperimentConfig& config) {
+  return std::any_of(config.measures.begin(), config.measures.end(),
+                     [](const MeasureEntry& entry) { return !entry.measure->is_of_times(); });
 }
 
 std::vector<TrialRecord> run_trial(const TrialPlan& plan, const OnStep& on_step) {

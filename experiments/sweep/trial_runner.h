@@ -10,6 +10,7 @@
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
 #include "experiments/results/trial_record.h"
+#include "experiments/running/timing_noise.h"
 
 namespace hyperattn {
 
@@ -29,7 +30,16 @@ using OnStep = std::function<void(const Case&, const std::string& step)>;
 /// Cancelled(interrupt) when the process was asked to stop, and nothing else that a case could cause.
 [[nodiscard]] std::vector<TrialRecord> run_trial(const TrialPlan& plan, const OnStep& on_step);
 
-/// Whether a case can serve as the baseline of speedups: `exact` and `dense`.
+/// Whether a case can serve as the baseline of speedups: its method is exact.
 [[nodiscard]] bool is_baseline(const Case& grid_case);
+
+/// Steady by 5 %, or by `relative_error` where repeats are adaptive (those that are not ended at
+/// max_repeats).
+[[nodiscard]] SteadyTimings steady_timings(const TimingConfig& timing);
+
+/// Whether a trial calls its backends again and again for their times.
+[[nodiscard]] bool takes_times(const ExperimentConfig& config);
+/// Whether a trial computes figures of a call's result, and so what is exact beside it.
+[[nodiscard]] bool takes_measures(const ExperimentConfig& config);
 
 }  // namespace hyperattn

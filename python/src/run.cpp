@@ -83,7 +83,7 @@ const Measure& measure_of(const std::string& wanted) {
     names.push_back(measure->name());
     for (const FigureSpec& figure : measure->figures()) {
       if (wanted == figure.name || wanted == measure->name()) {
-        if (measure->name() == "timing")
+        if (measure->is_of_times())
           fail_usage("'" + wanted + "' is measured by sweeps only (hyperattn.sweep)");
         return *measure;
       }

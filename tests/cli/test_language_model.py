@@ -6,7 +6,7 @@ import unittest
 
 import h5py
 import numpy as np
-from cli_test import SOURCE, CliTest
+from cli_test import SOURCE, CliTest, differing_columns
 
 MODELS = SOURCE / "tests/experiments/language_model/models"
 
@@ -65,6 +65,92 @@ class SlidingWindows(CliTest):
                     "backends: exact\nmeasures: [timing]\n")
         self.assert_outcome(self.call("run", "sweep.yaml", "-o", "r.h5"), 2, "layer 0 of the model", "sliding window of 40")
         self.assert_outcome(self.call("run", "sweep.yaml", "-o", "r.h5", "inputs.seq_len=40"), 0)
+
+
+class Running(CliTest):
+    """What changes how `lm` runs, not what a result means, is what `run` has."""
+
+    def setUp(self):
+        super().setUp()
+        self.path("ids.txt").write_text(" ".join(str((i * i + 3 * i) % 48) for i in range(400)))
+
+    def lm(self, *arguments):
+        """Two input points of three cases each."""
+        return self.call("lm", f"inputs.model={MODELS / 'llama'}", "inputs.ids=ids.txt", "sweep.seq_len=[40, 60]",
+                         "inputs.windows=3", "backends=exact", *arguments)
+
+    def rows(self, name):
+        with h5py.File(self.path(name)) as file:
+            return file["trials"][:]
+
+    def test_shards_merge_to_the_whole(self):
+        self.assert_outcome(self.lm("-o", "whole.h5"), 0)
+        for index in (0, 1):
+            dry = self.lm("--shard", f"{index}/2", "--dry-run")
+            self.assertIn("3 cases, 3 trials, of which 0 are in", dry.stdout)
+            self.assertIn(f".shard-{index}-of-2.h5'", dry.stdout)
+            self.assert_outcome(self.lm("--shard", f"{index}/2", "-o", f"{index}.h5"), 0)
+            self.assertEqual({row["seq_len"] for row in self.rows(f"{index}.h5")}, {(40, 60)[index]})
+        self.assert_outcome(self.call("merge", "part.h5", "1.h5"), 4, "3 trials of 3 cases are missing")
+        self.assert_outcome(self.call("merge", "merged.h5", "0.h5", "1.h5"), 0)
+        seconds = {"attention_seconds", "attention_speedup"}
+        self.assertLessEqual(set(differing_columns(self.path("whole.h5"), self.path("merged.h5"))), seconds)
+        self.assert_outcome(self.lm("--shard", "1/2", "--resume", "-o", "0.h5"), 2, "it holds shard '0/2'")
+
+    def test_a_case_that_takes_too_long_fails_and_is_resumed(self):
+        outcome = self.lm("--case-timeout", "1e-9", "-o", "out.h5")
+        self.assert_outcome(outcome, 4, "6 trials failed", "took longer than the limit of 1e-09 s", "--case-timeout")
+        self.assertEqual({row["status"] for row in self.rows("out.h5")}, {b"failed"})
+        self.assertTrue(all(np.isnan(row["cross_entropy"]) for row in self.rows("out.h5")))
+        self.assert_outcome(self.lm("--case-timeout", "100", "--resume", "-o", "out.h5"), 0)
+        self.assertEqual({row["status"] for row in self.rows("out.h5")}, {b"ok"})
+
+    def test_the_first_failure_stops(self):
+        outcome = self.lm("--case-timeout", "1e-9", "--fail-fast", "-o", "out.h5")
+        self.assert_outcome(outcome, 4, "1 trial failed", "Stopped at the first failure (--fail-fast)", "--resume")
+        self.assertEqual(len(self.rows("out.h5")), 1)
+        self.assert_outcome(self.lm("--resume", "-o", "out.h5"), 0)
+        self.assertEqual(len(self.rows("out.h5")), 6)
+
+    def test_uneven_windows_are_told_and_stored(self):
+        """64 threads on a few processors are uneven; should they happen not to be, nothing may be told."""
+        outcome = self.lm("--threads", "64", "--pin", "-o", "out.h5")
+        self.assert_outcome(outcome, 0, "64 threads share")
+        with h5py.File(self.path("out.h5")) as file:
+            warnings = file["provenance"].attrs["warnings"].decode()
+            timings = file["timings"][:]
+            self.assertTrue(file["provenance"].attrs["pinned"])
+        noisy = 0
+        for row in self.rows("out.h5"):
+            seconds = [t["seconds"] for t in timings if (t["case_id"], t["stage"]) == (row["case_id"], b"total")]
+            self.assertEqual(len(seconds), 3)
+            median = np.median(seconds)
+            noisy += 1.2533 * 1.4826 * np.median(np.abs(seconds - median)) / np.sqrt(3) / median > 0.05
+        told = f"the timings of {noisy} of 6 trials are noisy: their windows leave the median uncertain by more than 5 %"
+        for text in (warnings, outcome.stderr):
+            self.assertEqual(told in text, noisy > 0, f"{noisy} trials are noisy\n{text}")
+            self.assertEqual("raise inputs.windows" in text, noisy > 0)
+
+    def test_wrong_values_are_refused(self):
+        for option, value, words in (("--shard", "3/2", "--shard must be I/N"), ("--shard", "1", "--shard must be I/N"),
+                                     ("--case-timeout", "nan", "a positive number of seconds, but is 'nan'"),
+                                     ("--case-timeout", "0", "a positive number of seconds, but is '0'")):
+            with self.subTest(value):
+                self.assert_outcome(self.lm(option, value, "-o", "out.h5"), 2, words)
+        self.assertFalse(self.path("out.h5").exists())
+
+    def test_what_has_no_effect_on_one_computation_is_refused(self):
+        for action in ("--logits", "--capture"):
+            for option in (["--shard", "0/2"], ["--pin"], ["--fail-fast"], ["--case-timeout", "9"]):
+                outcome = self.call("lm", action, "out.h5", *option)
+                self.assert_outcome(outcome, 2, action, option[0], "excludes")
+
+    def test_an_engine_that_is_not_here_ends_the_run_before_it_begins(self):
+        if "Not here: engine cuda" not in self.call("list", "backends").stdout:
+            self.skipTest("SKIPPED: engine cuda is available")
+        outcome = self.lm("backends={name: exact, engine: cuda}", "-o", "out.h5")
+        self.assert_outcome(outcome, 1, "engine 'cuda' of backend 'exact'")
+        self.assertFalse(self.path("out.h5").exists())
 
 
 class SharedKeys(CliTest):

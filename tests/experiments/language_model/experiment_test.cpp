@@ -9,7 +9,6 @@
 #include "experiments/files/hdf5_file.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/inputs/language_model.h"
-#include "experiments/language_model/experiment.h"
 #include "experiments/language_model/model_cases.h"
 #include "experiments/language_model/text.h"
 #include "experiments/results/results_file.h"

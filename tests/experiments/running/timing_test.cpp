@@ -11,7 +11,6 @@
 #include "experiments/config/grid.h"
 #include "experiments/running/pinning.h"
 #include "experiments/running/timing_noise.h"
-#include "experiments/sweep/run_plan.h"
 #include "experiments/sweep/trial_runner.h"
 
 namespace hyperattn {
@@ -31,8 +30,11 @@ struct TimedTrial {
             timing,
         "test.yaml");
     const Grid grid = expand_grid(config);
-    const std::vector<TrialPlan> plans = plan_trials(config, grid, {}, [](const TrialKey&) { return false; });
-    records = run_trial(plans.at(0), [&](const Case& grid_case, const std::string& step) {
+    TrialPlan plan;
+    plan.config = &config;
+    plan.point = &grid.inputs.at(0);
+    for (const Case& grid_case : grid.cases) plan.cases.push_back(&grid_case);
+    records = run_trial(plan, [&](const Case& grid_case, const std::string& step) {
       if (step.rfind("repeat", 0) == 0) order.push_back(grid_case.backend->name());
     });
   }
@@ -82,7 +84,7 @@ TEST_CASE("adaptive repeats end between their limits") {
 
 TEST_CASE("steady timings are passed over in silence") {
   TimingConfig timing;
-  TimingNoise noise(timing);
+  TimingNoise noise(steady_timings(timing));
   CHECK(noise.warning().empty());
   noise.add(timed({1.00, 1.01, 0.99}), "steady");
   noise.add(timed({1}), "single");
@@ -92,7 +94,7 @@ TEST_CASE("steady timings are passed over in silence") {
 
 TEST_CASE("noisy timings are named with their number, the worst one, and what helps") {
   TimingConfig timing;
-  TimingNoise noise(timing);
+  TimingNoise noise(steady_timings(timing));
   noise.add(timed({1.00, 1.01, 0.99}), "steady");
   noise.add(timed({1, 1.2, 0.8}), "shaky");  // 1.2533 · 1.4826 · 0.2 / √3 = 21.5 %
   noise.add(timed({1, 1.1, 0.9}), "less shaky");
@@ -103,7 +105,7 @@ TEST_CASE("noisy timings are named with their number, the worst one, and what he
   timing.adaptive = true;
   timing.relative_error = 0.5;
   timing.max_repeats = 9;
-  TimingNoise adaptive(timing);
+  TimingNoise adaptive(steady_timings(timing));
   adaptive.add(timed({1, 1.2, 0.8}), "shaky");
   CHECK(adaptive.warning().empty());
   adaptive.add(timed({1, 1.9, 0.1}), "hopeless");

@@ -1,4 +1,4 @@
-#include "experiments/sweep/estimates.h"
+#include "experiments/running/estimates.h"
 
 #include <algorithm>
 #include <limits>
