@@ -24,7 +24,7 @@ hyperattn=build/release/hyperattn
 shown_lines=24 # the captured heads
 
 say "1/4 Install what building and plotting need (a minute, or nothing)"
-scripts/setup.sh
+scripts/setup.sh --program
 say "2/4 Build build/release/hyperattn (about $build_minutes min if nothing is built yet)"
 build_preset release -DBUILD_TESTING=OFF --target=hyperattn
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building, testing and plotting need, as Debian 12 packages. Does nothing (and needs neither root
 # nor a network) when all of them are there. HYPERATTN_SKIP_SETUP=1 skips it, for systems set up another way.
-# With --sanitizers also clang, for the preset `sanitize` and scripts/fuzz.sh.
+# With --program only what the program and its pictures need; with --sanitizers also clang, for the preset `sanitize` and
+# scripts/fuzz.sh.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
@@ -9,18 +10,20 @@ source "$(dirname "$0")/common.sh"
 packages=(
   build-essential cmake ninja-build pkg-config git
   libeigen3-dev libyaml-cpp-dev libspdlog-dev libhdf5-dev nlohmann-json3-dev libcli11-dev
-  librandom123-dev libhwy-dev
-  catch2 libbenchmark-dev
-  python3 python3-numpy python3-h5py python3-matplotlib python3-pandas fonts-droid-fallback
-  python3-yaml python3-jsonschema
+  librandom123-dev libhwy-dev libbenchmark-dev
+  python3 python3-venv python3-numpy python3-h5py python3-matplotlib python3-pandas fonts-droid-fallback
+)
+tests_and_documents=(
+  catch2 python3-yaml python3-jsonschema
   pybind11-dev python3-pybind11 python3-dev python3-torch
   mkdocs mkdocs-material python3-pymdownx libjs-katex
 )
 
 case "${1:-}" in
-  "") ;;
-  --sanitizers) packages+=(clang libclang-rt-dev libomp-dev) ;;
-  *) die "takes no argument but --sanitizers" ;;
+  "") packages+=("${tests_and_documents[@]}") ;;
+  --program) ;;
+  --sanitizers) packages+=("${tests_and_documents[@]}" clang libclang-rt-dev libomp-dev) ;;
+  *) die "takes no argument but --program or --sanitizers" ;;
 esac
 
 if [ "${HYPERATTN_SKIP_SETUP:-0}" = 1 ]; then
