@@ -1,6 +1,7 @@
 """The commands and configurations of the documents are ones that the program takes, and the README's C++ is what the
 example compiles. (Python's blocks run in tests/python.)"""
 
+import os
 import re
 import shlex
 import subprocess
@@ -9,8 +10,6 @@ import unittest
 from pathlib import Path
 
 from pages import PAGES, SOURCE, blocks_of, lines_of, name_of
-
-import os
 
 HYPERATTN = os.environ["HYPERATTN"]
 USAGE = 2  # the program's exit code where the call or the configuration is wrong
@@ -61,6 +60,19 @@ class Examples(unittest.TestCase):
                         config.write_text(code, encoding="utf-8")
                         tried += self.dry_run(["run", str(config)], f"{name_of(page)}:{number}")
         self.assertGreaterEqual(tried, 1)
+
+    def test_the_options_are_those_of_the_program(self):
+        page = (SOURCE / "docs/command-line.md").read_text(encoding="utf-8")
+        section = page[page.index("## Options") : page.index("## Exit codes")]
+        told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", section))
+        declared = set()
+        for command in re.findall(r"^  (\w+) {2,}", self.help_of().split("Subcommands:")[1], re.MULTILINE):
+            declared |= set(re.findall(r"^  (?:-\w,)?(--[a-z-]+)", self.help_of(command), re.MULTILINE)) - {"--help"}
+        self.assertGreater(len(declared), 15)
+        self.assertEqual(told, declared - {"--output"})  # told as -o
+
+    def help_of(self, *command):
+        return subprocess.run([HYPERATTN, *command, "--help"], capture_output=True, text=True, check=True).stdout
 
     def test_the_cpp_of_the_readme_is_the_example_s(self):
         example = (SOURCE / "examples/own_tensors/main.cpp").read_text(encoding="utf-8")
