@@ -22,14 +22,13 @@
 #include "experiments/language_model/experiment.h"
 #include "experiments/language_model/logits.h"
 #include "experiments/messages/log.h"
+#include "experiments/running/exit_codes.h"
 #include "experiments/sweep/sweep.h"
 #include "experiments/training/train.h"
 
 namespace hyperattn {
 namespace {
 
-constexpr int kUsageError = 2;
-constexpr int kInterrupted = 130;
 constexpr int kMaxThreads = 1024;
 constexpr int kMaxDevice = 1023;
 
@@ -284,7 +283,8 @@ int report_parse_result(const CLI::App& program, const CLI::ParseError& error) {
   std::string name = "hyperattn";
   for (const CLI::App* command : program.get_subcommands()) name += " " + command->get_name();
   const std::string unknown = unknown_command(program);
-  return report((unknown.empty() ? error.what() : unknown) + "\nTry '" + name + " --help'.", kUsageError);
+  return report((unknown.empty() ? error.what() : unknown) + "\nTry '" + name + " --help'.",
+                exit_code::kUsage);
 }
 
 /// An answer that did not reach its file (a full disk, say) is a failure, whatever the command did.
@@ -292,7 +292,7 @@ int with_answer_written(int exit_code) {
   const bool written = !std::cout.flush().fail() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
   if (written || exit_code != 0) return exit_code;
   return report("the answer could not be written to standard output (is the disk full?)",
-                static_cast<int>(Blame::environment));
+                exit_code::kEnvironment);
 }
 
 }  // namespace
@@ -323,11 +323,11 @@ int run_command_line(int argc, char** argv) {
   } catch (const Error& error) {
     return report(error.what(), error.exit_code());
   } catch (const Cancelled&) {
-    return report("interrupted", kInterrupted);
+    return report("interrupted", exit_code::kInterrupted);
   } catch (const std::bad_alloc&) {
-    return report("not enough memory", static_cast<int>(Blame::environment));
+    return report("not enough memory", exit_code::kEnvironment);
   } catch (const std::exception& error) {
-    return report(std::string("internal error: ") + error.what(), static_cast<int>(Blame::environment));
+    return report(std::string("internal error: ") + error.what(), exit_code::kEnvironment);
   }
 }
 

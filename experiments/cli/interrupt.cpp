@@ -3,14 +3,13 @@
 #include <unistd.h>
 
 #include "core/cancel.h"
+#include "experiments/running/exit_codes.h"
 
 namespace hyperattn {
 namespace {
 
-constexpr int kInterrupted = 130;
-
 extern "C" void on_signal(int) {
-  if (cancel_cause() == CancelCause::interrupt) _exit(kInterrupted);
+  if (cancel_cause() == CancelCause::interrupt) _exit(exit_code::kInterrupted);
   request_cancel(CancelCause::interrupt);
 }
 

@@ -8,12 +8,12 @@
 #include "experiments/cli/commands.h"
 #include "experiments/results/reports.h"
 #include "experiments/results/result_store.h"
+#include "experiments/running/exit_codes.h"
 #include "experiments/running/terminal.h"
 
 namespace hyperattn {
 namespace {
 
-constexpr int kSomeMissing = 4;
 constexpr size_t kMissingNamed = 10;
 
 int compare_command(const std::vector<std::string>& files) {
@@ -22,7 +22,7 @@ int compare_command(const std::vector<std::string>& files) {
                (files.size() == 1 ? " is given" : " are given"));
   compare_results(read_with_journal(files[0]).results, read_with_journal(files[1]).results, std::cout,
                   terminal_width(STDOUT_FILENO, kReportWidth));
-  return 0;
+  return exit_code::kDone;
 }
 
 /// The parameters of each case that lacks trials, as the file has them: what has to be run again.
@@ -51,7 +51,7 @@ int show_command(const std::vector<std::string>& files, bool compare, bool all) 
           << "note: " << stored.from_journal << (stored.from_journal == 1 ? " trial is" : " trials are")
           << " from the journal beside the file: the run was killed (go on with --resume), or is running\n";
   }
-  return 0;
+  return exit_code::kDone;
 }
 
 int merge_command(const std::string& output, const std::vector<std::string>& inputs, bool force) {
@@ -59,9 +59,9 @@ int merge_command(const std::string& output, const std::vector<std::string>& inp
   std::cout << merged.trials.size() << (merged.trials.size() == 1 ? " trial" : " trials") << " of "
             << inputs.size() << (inputs.size() == 1 ? " file" : " files") << " stored in " << output << "\n";
   const std::vector<TrialKey> missing = merged.missing();
-  if (missing.empty()) return 0;
+  if (missing.empty()) return exit_code::kDone;
   print_missing(merged, missing);
-  return kSomeMissing;
+  return exit_code::kSomeFailed;
 }
 
 }  // namespace hyperattn

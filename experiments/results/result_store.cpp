@@ -80,7 +80,6 @@ struct ResultStore::Impl {
   ResultsFile results;
   std::map<TrialKey, size_t> places;  ///< of the trials in `results`
   std::set<std::string> case_ids;
-  bool outdated = false;  ///< the HDF5 file lacks something
   bool finished = false;
   double rebuild_seconds = 0;
   Stopwatch since_rebuild;
@@ -122,11 +121,11 @@ void ResultStore::Impl::index() {
 
 /// What makes a record impossible in this run, or nothing.
 std::string ResultStore::Impl::problem_of(const TrialRecord& record) const {
-  const std::string& status = record.row.text("status");
   if (case_ids.count(record.key().case_id) == 0)
     return "belongs to case '" + record.key().case_id + "', which is not in the plan";
   if (record.key().trial < 0) return "has no trial number";
-  if (status != "ok" && status != "failed" && status != "skipped") return "has status '" + status + "'";
+  if (const std::string& status = record.row.text("status"); !is_status(status))
+    return "has status '" + status + "'";
   return {};
 }
 
@@ -174,13 +173,11 @@ void ResultStore::Impl::put(const TrialRecord& record) {
     results.trials.push_back(record);
   else
     results.trials[place->second] = record;
-  outdated = true;
 }
 
 void ResultStore::Impl::rebuild() {
   const Stopwatch watch;
   write_results(path, results);
-  outdated = false;
   rebuild_seconds = watch.seconds();
   since_rebuild.restart();
 }
@@ -242,13 +239,8 @@ void ResultStore::append(const TrialRecord& record) {
   if (impl_->since_rebuild.seconds() >= kRebuildSpacing * impl_->rebuild_seconds) impl_->rebuild();
 }
 
-void ResultStore::flush() {
-  if (impl_->outdated) impl_->rebuild();
-}
-
 void ResultStore::set_provenance(const std::string& name, const AttributeValue& value) {
   impl_->results.provenance.back()[name] = value;
-  impl_->outdated = true;
 }
 
 void ResultStore::finish(bool complete) {

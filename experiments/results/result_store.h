@@ -68,9 +68,8 @@ class ResultStore {
   /// (rebuilding takes at most about a twentieth of the time). Error(environment): disk full, folder removed;
   /// everything reported before stays whole.
   void append(const TrialRecord& record);
-  /// Brings the HDF5 file up to date now; call before a long wait.
-  void flush();
-  /// Adds to this session's provenance, such as what is known only after measuring; kept from the next flush.
+  /// Adds to this session's provenance, such as what is known only after measuring; kept from the next
+  /// rebuilding.
   void set_provenance(const std::string& name, const AttributeValue& value);
 
   /// Writes the file for good and removes the journal. `complete`: everything that was planned ran.

@@ -124,8 +124,8 @@ std::vector<ColumnSpec> make_columns() {
   columns.fact("trial", kInteger, kIdentity, "independent draw of inputs and random choices, from 0");
   columns.fact("seed", ColumnKind::seed, kIdentity, "seed of the run");
   columns.fact("threads", kInteger, kIdentity, "threads that the run used");
-  columns.fact("status", kText, kOutcome, "ok, failed or skipped");
-  columns.fact("message", kText, kOutcome, "why it failed or was skipped, one sentence");
+  columns.fact("status", kText, kOutcome, "ok or failed");
+  columns.fact("message", kText, kOutcome, "why it failed, one sentence");
   for (const char* name : {"seconds", "seconds_mad", "gflops", "speedup"}) columns.figure(name, kOutcome);
   columns.fact("baseline_backend", kText, kOutcome,
                "the fastest exact attention on the same inputs, device and precision");

@@ -14,6 +14,7 @@ namespace {
 constexpr size_t kMaxText = 1000;
 constexpr const char* kOk = "ok";
 constexpr const char* kFailed = "failed";
+constexpr const char* kSkipped = "skipped";
 
 int index_of(const std::string& column, ColumnKind kind) {
   const int index = trial_column_index(column);
@@ -121,6 +122,10 @@ bool RowValues::same_as(const RowValues& other) const {
     if (column.kind == ColumnKind::seed && seed(column.name) != other.seed(column.name)) return false;
   }
   return true;
+}
+
+bool is_status(const std::string& text) {
+  return text == kOk || text == kFailed || text == kSkipped;
 }
 
 bool TrialRecord::ok() const {

@@ -68,6 +68,10 @@ struct TrialKey {
   auto operator<=>(const TrialKey&) const = default;
 };
 
+/// Whether a row may have this status: `ok`, `failed`, or `skipped`, which version 0.1 declared; nothing
+/// writes it now, and a row that has it is not done.
+[[nodiscard]] bool is_status(const std::string& text);
+
 class TrialRecord {
  public:
   RowValues row;

@@ -26,7 +26,6 @@ struct RunOptions {
   bool pin = false;
   double case_timeout = std::numeric_limits<double>::infinity();  ///< seconds for one trial of one case
   Shard shard;
-  int threads = 0;  ///< 0: OpenMP's default
   /// The program, its command and their arguments as given: for the provenance, and for the way to resume.
   std::vector<std::string> call;
 };

@@ -7,14 +7,12 @@
 #include "core/machine.h"
 #include "core/parallel.h"
 #include "experiments/messages/log.h"
+#include "experiments/running/exit_codes.h"
 #include "experiments/running/shell_command.h"
 
 namespace hyperattn {
 namespace {
 
-constexpr int kDone = 0;
-constexpr int kSomeFailed = 4;
-constexpr int kInterrupted = 130;
 constexpr size_t kFailuresShown = 10;
 
 void print_failures(const std::vector<std::string>& failures) {
@@ -78,8 +76,8 @@ int report_outcome(const RunOptions& options, const std::string& output, const O
   if (outcome.interrupted || outcome.stopped)
     std::cerr << (outcome.interrupted ? "Interrupted" : "Stopped at the first failure (--fail-fast)")
               << "; go on with: " << shell_command(resumed_call(options.call)) << "\n";
-  if (outcome.interrupted) return kInterrupted;
-  return outcome.failures.empty() ? kDone : kSomeFailed;
+  if (outcome.interrupted) return exit_code::kInterrupted;
+  return outcome.failures.empty() ? exit_code::kDone : exit_code::kSomeFailed;
 }
 
 }  // namespace hyperattn

@@ -158,6 +158,22 @@ TEST_CASE("a file with a plan that no run could have is refused before it is cou
   CHECK(read_results(folder / "plan.h5").trials_per_case == kMaximumTrials / 2);
 }
 
+TEST_CASE("a file of a version that had the status skipped is read, and another status refused",
+          "[results]") {
+  const ScratchFolder folder;
+  ResultsFile results;
+  results.cases = {{"case0", "{}"}};
+  results.trials = {made_up_record(0, 0, "skipped")};
+  write_results(folder / "old.h5", results);
+  const ResultsFile back = read_results(folder / "old.h5");
+  CHECK(back.trials.at(0).row.text("status") == "skipped");
+  CHECK(back.missing() == std::vector<TrialKey>{{"case0", 0}});
+  results.trials = {made_up_record(0, 0, "lost")};
+  write_results(folder / "wrong.h5", results);
+  check_error(Blame::input, {"wrong.h5", "has status 'lost'", "must be ok or failed"},
+              [&] { (void)read_results(folder / "wrong.h5"); });
+}
+
 TEST_CASE("an existing output is refused, and left as it is", "[results]") {
   const ScratchFolder folder;
   const std::string path = folder / "run.h5";
@@ -195,7 +211,7 @@ TEST_CASE("resuming keeps what is done and runs failures again", "[results]") {
     ResultStore store(path, made_up_run(3, 2), Existing::refuse);
     store.append(made_up_record(0, 0));
     store.append(made_up_record(1, 0, "failed"));
-    store.append(made_up_record(2, 1, "skipped"));
+    store.append(made_up_record(2, 1, "skipped"));  // as version 0.1 could have it
     if (finished) store.finish(false);
   }
   CHECK(fs::exists(path + ".journal") == !finished);
@@ -264,11 +280,10 @@ TEST_CASE("the journal of a killed run is read by show and merge, with its file 
   {
     ResultStore store(path, made_up_run(2, 2), Existing::refuse);
     for (int trial = 0; trial < 2; ++trial) store.append(made_up_record(0, trial));
-    store.flush();
     store.append(made_up_record(1, 0));
   }  // as after a kill: the journal has three trials; make the file lack the last one
   ResultsFile file = read_results(path);
-  file.trials.resize(2);
+  file.trials = {made_up_record(0, 0), made_up_record(0, 1)};
   write_results(path, file);
   const auto check_all = [&] {
     const StoredResults stored = read_with_journal(path);
