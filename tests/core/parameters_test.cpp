@@ -1,7 +1,12 @@
-// When a declared parameter has an effect, and the sentence that says why it has none.
+// Declared parameters: which values they allow, how values are written and found, when a parameter has an
+// effect, and the sentence that says why it has none.
 #include "core/parameters.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <stdexcept>
 
 namespace hyperattn {
 namespace {
@@ -94,6 +99,107 @@ TEST_CASE("conditions that lead in a circle are found") {
   };
   CHECK_THROWS_WITH(why_no_effect(specs[0], specs, default_parameters(specs)),
                     Catch::Matchers::Contains("lead in a circle"));
+}
+
+TEST_CASE("a value is allowed, or the sentence says what is") {
+  const ParameterSpec rows = integer_parameter("rows", "sampled").between(1, 64);
+  ParameterSpec buckets = rows;
+  buckets.power_of_two = true;
+  const ParameterSpec share = number_parameter("share", "of keys").between(0, 1).or_word("auto");
+  const ParameterSpec kappa = number_parameter("kappa", "wanted").at_least(1);
+  const ParameterSpec shape = choice_parameter("shape", {"disc", "ring"}, "what is drawn");
+  const ParameterSpec list = integer_list_parameter("layers", "by number").at_least(0);
+  const ParameterSpec on = boolean_parameter("on", "or not");
+  const ParameterSpec path = text_parameter("path", "of a file");
+  struct Case {
+    ParameterSpec spec;
+    ParameterValue value;
+    Text expected;
+  };
+  const double infinity = std::numeric_limits<double>::infinity();
+  const std::vector<Case> cases = {
+      {rows, int64_t{1}, ""},
+      {rows, int64_t{64}, ""},
+      {rows, int64_t{0}, "must be between 1 and 64, but is 0"},
+      {rows, int64_t{65}, "must be between 1 and 64, but is 65"},
+      {rows, 2.0, "must be an integer, but is 2"},
+      {rows, true, "must be an integer, but is true"},
+      {rows, Text("auto"), "must be an integer, but is auto"},
+      {buckets, int64_t{32}, ""},
+      {buckets, int64_t{48}, "must be a power of two, but is 48"},
+      {share, 0.5, ""},
+      {share, int64_t{1}, ""},
+      {share, Text("auto"), ""},
+      {share, 1.5, "must be between 0 and 1, but is 1.5"},
+      {share, Text("much"), "must be a number or one of auto, but is 'much'"},
+      {kappa, infinity, "must be finite, but is .inf"},
+      {kappa.or_infinity(), infinity, ""},
+      {kappa, std::nan(""), "must be a number, but is .nan"},
+      {kappa, 0.999, "must be at least 1, but is 0.999"},
+      {shape, Text("ring"), ""},
+      {shape, Text("star"), "must be one of disc, ring, but is 'star'"},
+      {shape, int64_t{1}, "must be text, but is 1"},
+      {list, IntegerList{0, 7}, ""},
+      {list, IntegerList{}, ""},
+      {list, IntegerList{3, -1}, "must be at least 0, but is -1"},
+      {list, int64_t{3}, "must be a list of integers, but is 3"},
+      {on, false, ""},
+      {on, int64_t{1}, "must be true or false, but is 1"},
+      {path, Text(""), ""},
+      {path, int64_t{7}, "must be text, but is 7"},
+  };
+  for (const Case& one : cases) {
+    CAPTURE(one.spec.name, to_string(one.value));
+    CHECK(check_parameter(one.spec, one.value) == one.expected);
+  }
+}
+
+TEST_CASE("numbers are written so that they read back as they are") {
+  for (const double value :
+       {0.1, 1.0 / 3, 5e-324, 1.7976931348623157e308, 123456789.0, -2.5, 1e21, 6.02e23}) {
+    CAPTURE(value, to_string(value));
+    CHECK(std::strtod(to_string(value).c_str(), nullptr) == value);
+  }
+  CHECK(to_string(0.1) == "0.1");
+  CHECK(to_string(int64_t{-9223372036854775807}) == "-9223372036854775807");
+  CHECK(to_string(true) == "true");
+  CHECK(to_string(IntegerList{3, 1, 2}) == "[3, 1, 2]");
+  CHECK(to_string(IntegerList{}) == "[]");
+}
+
+TEST_CASE("the nearest name is the one with the fewest changes, and none where all are far") {
+  const std::vector<Text> names = {"sample_size", "block_size", "mask", "sampling"};
+  CHECK(nearest_name("sample_siz", names) == "sample_size");
+  CHECK(nearest_name("blok_size", names) == "block_size");
+  CHECK(nearest_name("samplng", names) == "sampling");
+  CHECK(nearest_name("maks", names) == "mask");  // two changes
+  CHECK(nearest_name("xyzw", names).empty());
+  CHECK(nearest_name("mask", {}).empty());
+}
+
+TEST_CASE("a value of another type, or none, is a broken invariant") {
+  Parameters values;
+  values.set("rows", int64_t{5});
+  values.set("share", Text("auto"));
+  CHECK(values.integer("rows") == 5);
+  CHECK(values.number("rows") == 5.0);
+  CHECK(values.is_text("share"));
+  CHECK_FALSE(values.is_text("rows"));
+  CHECK_FALSE(values.is_text("none"));
+  CHECK_THROWS_AS(values.text("rows"), std::logic_error);
+  CHECK_THROWS_AS(values.number("share"), std::logic_error);
+  CHECK_THROWS_AS(values.integer("none"), std::logic_error);
+  values.erase("rows");
+  CHECK_FALSE(values.has("rows"));
+}
+
+TEST_CASE("defaults are those that were declared, and nothing is taken for what has none") {
+  const Parameters values = default_parameters(
+      {integer_parameter("rows", "sampled").by_default(5), number_parameter("width", "of the line"),
+       boolean_parameter("on", "or not"), choice_parameter("shape", {"disc", "ring"}, "drawn")});
+  std::string written;
+  for (const auto& [name, value] : values.all()) written += name + "=" + to_string(value) + " ";
+  CHECK(written == "on=false rows=5 shape=disc ");
 }
 
 }  // namespace hyperattn
