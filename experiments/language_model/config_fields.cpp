@@ -125,7 +125,7 @@ const json& ConfigFields::value(const std::string& key) const {
 
 void ConfigFields::refuse(const std::string& key, const std::string& allowed) const {
   fail_input(name_ + ": '" + key + "' must be " + allowed + ", but " +
-             (has(key) ? "is " + excerpt(value(key)) : "is missing"));
+             (document_.contains(key) ? "is " + excerpt(value(key)) : "is missing"));
 }
 
 int64_t ConfigFields::size(const std::string& key) const {

@@ -54,6 +54,12 @@ void refuse_quantised(const ConfigFields& fields) {
                     "float32 first");
 }
 
+// Attention to later tokens, which transformers computes for any decoder whose file says so, also by null.
+void refuse_not_causal(const ConfigFields& fields) {
+  if (fields.is_null("is_causal") || !fields.flag("is_causal", true))
+    fields.refuse("is_causal", "true or absent (attention without a causal mask is not built)");
+}
+
 // A path that names a file, or a folder without config.json.
 void check_is_model_folder(const fs::path& folder) {
   std::error_code error;
@@ -75,6 +81,7 @@ ModelConfig parse_model_config(const std::string& text, const std::string& name)
   const ConfigFields fields(document, name);
   const Architecture& architecture = find_architecture(fields);
   refuse_quantised(fields);
+  refuse_not_causal(fields);
   ModelConfig config;
   config.architecture = architecture.name;
   architecture.describe(fields, config);

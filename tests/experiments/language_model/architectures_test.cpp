@@ -186,6 +186,13 @@ TEST_CASE("architectures: settings of other architectures are refused by name") 
     config["quantization_config"] = {{"quant_method", "fp8"}};
     CHECK_THAT(refusal_of(config), Contains("'quantization_config'") && Contains("quantised"));
     config = config_of(name);
+    config["is_causal"] = true;
+    CHECK(refusal_of(config) == "no error");
+    config["is_causal"] = false;
+    CHECK_THAT(refusal_of(config), Contains("'is_causal' must be true or absent") && Contains("false"));
+    config["is_causal"] = nullptr;
+    CHECK_THAT(refusal_of(config), Contains("'is_causal' must be true or absent") && Contains("is null"));
+    config = config_of(name);
     config["hidden_size"] = -3;
     config["n_embd"] = -3;
     CHECK_THAT(refusal_of(config), Contains("between 1"));
