@@ -21,7 +21,6 @@ config=configs/quickstart.yaml
 out=results/quickstart
 results=$out/quickstart.h5
 hyperattn=build/release/hyperattn
-shown_lines=24 # the captured heads
 
 say "1/4 Install what building and plotting need (a minute, or nothing)"
 scripts/setup.sh --program
@@ -57,8 +56,8 @@ python=$(find_python)
 "$python" scripts/report.py "$results" -o "$out/report.html"
 
 say "Done"
-# sed reads to the end, so that `show` never writes to a closed pipe.
-"$hyperattn" show "$results" | sed -n "1,${shown_lines}p"
+# The captured heads alone; sed reads to the end, so that `show` never writes to a closed pipe.
+"$hyperattn" show "$results" | sed '/ gaussian  *[0-9]*\/[0-9]/,$d'
 cat <<MESSAGE
 
 Look at          $out/overview.png, or at everything in $out/report.html
