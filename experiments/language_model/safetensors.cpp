@@ -52,6 +52,9 @@ int64_t header_length(std::ifstream& stream, const std::string& file, int64_t fi
                " bytes; a safetensors file begins with 8 bytes that hold its header's length");
   unsigned char bytes[kLengthBytes];
   if (!stream.read(reinterpret_cast<char*>(bytes), kLengthBytes)) fail_input(file + " cannot be read");
+  if (std::equal(bytes, bytes + 4, "GGUF"))
+    fail_input(file + " is a GGUF file, which is not read: convert it to safetensors, as " +
+               "scripts/fetch_smollm2.sh does for SmolLM2");
   const int64_t length = little_endian(bytes, kLengthBytes);
   if (length < 2 || length > kMaxHeaderBytes || length > file_bytes - kLengthBytes)
     fail_input(file + " says that its header has " + std::to_string(static_cast<uint64_t>(length)) +
@@ -259,9 +262,14 @@ TensorArchive TensorArchive::open(const std::string& folder) {
   const fs::path index = fs::path(folder) / "model.safetensors.index.json";
   std::error_code error;  // a folder that cannot be looked into counts as empty
   if (fs::exists(single, error)) return open_file(single.string());
-  if (!fs::exists(index, error))
-    fail_input("the model folder " + folder +
-               " has neither model.safetensors nor model.safetensors.index.json");
+  if (!fs::exists(index, error)) {
+    std::string pickled;
+    for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
+      if (pickled.empty() && fs::exists(fs::path(folder) / name, error))
+        pickled = std::string("; its ") + name + " is not read: save the model as safetensors";
+    fail_input("the model folder '" + folder +
+               "' has neither model.safetensors nor model.safetensors.index.json" + pickled);
+  }
   const json document = read_json_object(index.string());
   const json& weight_map = member(document, "weight_map", index.string());
   if (!weight_map.is_object())

@@ -131,6 +131,19 @@ TEST_CASE("safetensors: truncated files are refused at every length") {
   CHECK_THAT(refusal_of_bytes(huge), Contains("18446744073709551615"));
 }
 
+TEST_CASE("safetensors: weights in another form are named, and what to do") {
+  CHECK_THAT(refusal_of_bytes("GGUF" + std::string(100, '\0')),
+             Contains("is a GGUF file") && Contains("scripts/fetch_smollm2.sh"));
+  for (const std::string name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    const ScratchFolder folder;
+    CHECK_THAT(input_error([&] { TensorArchive::open(folder.path()); }),
+               Catch::Matchers::EndsWith("' has neither model.safetensors nor model.safetensors.index.json"));
+    write_file(folder / name, "PK");
+    CHECK_THAT(input_error([&] { TensorArchive::open(folder.path()); }),
+               Catch::Matchers::EndsWith("; its " + name + " is not read: save the model as safetensors"));
+  }
+}
+
 TEST_CASE("safetensors: shards must lie where the index says, inside its folder") {
   const auto index_error = [](const std::string& index) {
     const ScratchFolder folder;
