@@ -15,6 +15,7 @@ void describe(const ConfigFields& fields, ModelConfig& config) {
   read_tied(fields, false, config);
   RotaryRules rules = rotary_rules(config);
   rules.interleaved = true;
+  rules.default_theta = 100000;
   read_rotary_of_all_layers(fields, rules, config);
   refuse_windows(fields, config);
 }

@@ -160,6 +160,7 @@ TEST_CASE("architectures: an absent rope_theta is the architecture's own") {
   CHECK(thetas("cohere") == std::vector<double>{5e5});
   CHECK(thetas("ernie4_5") == std::vector<double>{5e5});
   CHECK(thetas("smollm3") == std::vector<double>{2e6});
+  CHECK(thetas("helium") == std::vector<double>{1e5});
   CHECK(thetas("gemma3") == std::vector<double>{1e6, 1e4});
 }
 
