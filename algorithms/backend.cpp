@@ -181,4 +181,8 @@ const Backend* backend_on(const Method& method, const Engine& engine) {
   return nullptr;
 }
 
+const Backend& exact_backend() {
+  return *backend_on(exact_method(), default_engine());
+}
+
 }  // namespace hyperattn

@@ -13,6 +13,8 @@
 
 namespace hyperattn {
 
+class Backend;
+
 [[nodiscard]] const std::vector<const Method*>& all_methods();
 [[nodiscard]] const std::vector<const Mask*>& all_masks();
 [[nodiscard]] const std::vector<const Residual*>& all_residuals();
@@ -30,5 +32,8 @@ namespace hyperattn {
 
 /// The engine that methods run on unless another is asked for.
 [[nodiscard]] const Engine& default_engine();
+/// Exact attention on that engine: what approximate attention is compared with, and what is computed where
+/// nothing is approximated.
+[[nodiscard]] const Backend& exact_backend();
 
 }  // namespace hyperattn

@@ -1,6 +1,7 @@
 #include "experiments/attend/replay_file.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 
@@ -67,6 +68,13 @@ int64_t node_rows(const std::string& name) {
   return parsed.ec == std::errc() && parsed.ptr == end && rows > 0 ? rows : -1;
 }
 
+// The parameters of methods that the file speaks of. Its layout is fixed, since other programs write it
+// (docs/attend.md), so these names are part of a format and stay when a method changes.
+constexpr const char* kBucketCount = "bucket_count";
+constexpr const char* kSampleSize = "sample_size";
+constexpr const char* kBucketOrder = "bucket_order";
+constexpr std::array<const char*, 3> kIntegers = {"block_size", kSampleSize, "min_seq_len"};
+
 int64_t bucket_count(const Hdf5File& file, const std::string& what, int64_t projections) {
   if (projections < 0 || projections > kMaxProjections)
     fail_input(what + " of '" + file.path() + "' must be between 0 and " + std::to_string(kMaxProjections) +
@@ -78,12 +86,12 @@ int64_t bucket_count(const Hdf5File& file, const std::string& what, int64_t proj
 std::map<std::string, ParameterValue> sizes_of_datasets(const Hdf5File& file) {
   std::map<std::string, ParameterValue> values;
   if (!file.exists("/replay")) return values;
-  values["sample_size"] = int64_t{0};
+  values[kSampleSize] = int64_t{0};
   for (const std::string& name : file.children("/replay")) {
     const std::vector<int64_t> shape = file.info("/replay/" + name).shape;
-    if (node_rows(name) > 0 && !shape.empty()) values["sample_size"] = shape.back();
+    if (node_rows(name) > 0 && !shape.empty()) values[kSampleSize] = shape.back();
     if (name == "projections" && shape.size() == 2)
-      values["bucket_count"] =
+      values[kBucketCount] =
           bucket_count(file, "the number of directions in /replay/projections", shape.back());
   }
   return values;
@@ -93,15 +101,14 @@ std::map<std::string, ParameterValue> sizes_of_datasets(const Hdf5File& file) {
 
 std::map<std::string, ParameterValue> replay_parameters(const Hdf5File& file) {
   std::map<std::string, ParameterValue> values = sizes_of_datasets(file);
-  for (const char* name : {"block_size", "sample_size", "min_seq_len"})
+  for (const char* name : kIntegers)
     if (file.has_attribute("/", name)) values[name] = file.integer_attribute("/", name);
   if (file.has_attribute("/", "num_projections"))
-    values["bucket_count"] =
+    values[kBucketCount] =
         bucket_count(file, "attribute num_projections", file.integer_attribute("/", "num_projections"));
   if (file.has_attribute("/", "causal")) values["causal"] = file.boolean_attribute("/", "causal");
   if (file.has_attribute("/", "scale")) values["scale"] = file.number_attribute("/", "scale");
-  if (file.has_attribute("/", "bucket_order"))
-    values["bucket_order"] = file.text_attribute("/", "bucket_order");
+  if (file.has_attribute("/", kBucketOrder)) values[kBucketOrder] = file.text_attribute("/", kBucketOrder);
   return values;
 }
 
@@ -109,9 +116,9 @@ Replay read_replay(const Hdf5File& file, const TensorShape& query, const TensorS
                    const Parameters& parameters) {
   if (!file.exists("/replay")) fail_input("'" + file.path() + "' has no /replay");
   Replay replay;
-  if (parameters.has("bucket_count"))
-    replay.projections = read_projections(file, query.dim, parameters.integer("bucket_count"));
-  const int64_t sample_size = parameters.has("sample_size") ? parameters.integer("sample_size") : 0;
+  if (parameters.has(kBucketCount))
+    replay.projections = read_projections(file, query.dim, parameters.integer(kBucketCount));
+  const int64_t sample_size = parameters.has(kSampleSize) ? parameters.integer(kSampleSize) : 0;
   if (sample_size == 0) return replay;
   for (const std::string& name : file.children("/replay")) {
     const int64_t rows = node_rows(name);

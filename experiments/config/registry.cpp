@@ -1,6 +1,7 @@
 #include "experiments/config/registry.h"
 
 #include "algorithms/backend.h"
+#include "algorithms/masks/mask.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/measures/measure.h"
 
@@ -46,6 +47,18 @@ const Backend* Registry::find_backend(const std::string& name) const {
 }
 const Measure* Registry::find_measure(const std::string& name) const {
   return find(measures, name);
+}
+
+void Registry::refuse_mask_files(const std::string& reason) {
+  without[kMaskPath] = reason;
+  for (const Backend* backend : backends)
+    for (const ParameterSpec& spec : backend->parameters()) {
+      if (spec.name != kMaskPath) continue;
+      for (const EffectCondition& condition : spec.conditions)
+        for (const EffectCondition::Alternative& alternative : condition.alternatives)
+          for (const ParameterValue& value : alternative.values)
+            without_choices[alternative.parameter].push_back(to_string(value));
+    }
 }
 
 std::vector<ParameterSpec> Registry::offered(std::vector<ParameterSpec> specs) const {

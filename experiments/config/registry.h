@@ -26,6 +26,10 @@ struct Registry {
   /// Passes over what is in `without` instead: for configurations that an earlier version stored.
   bool reads_stored = false;
 
+  /// For a command that has no file with masks of its problems: takes the parameter that names one out of
+  /// what can be set, and the choices with which alone it has an effect.
+  void refuse_mask_files(const std::string& reason);
+
   /// The declarations without what this command ignores.
   [[nodiscard]] std::vector<ParameterSpec> offered(std::vector<ParameterSpec> specs) const;
   /// "can't be set here: …", or nothing for a name that is not in `without`.

@@ -109,9 +109,7 @@ void copy_rows(MatrixView<const float> from, RowRange range, MatrixView<float> t
 
 /// The layers run with exact attention, so that each head sees what the model was trained on.
 std::vector<LayerAttention> exact_attention(int64_t layers) {
-  const Backend* exact = find_backend("exact");
-  return std::vector<LayerAttention>(static_cast<size_t>(layers),
-                                     LayerAttention{exact, default_parameters(exact->parameters())});
+  return std::vector<LayerAttention>(static_cast<size_t>(layers), exact_layer());
 }
 
 AttentionInputs capture(const Decoder& decoder, const Parameters& parameters, const TokenText& text,

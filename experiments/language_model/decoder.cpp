@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cmath>
 
+#include "algorithms/registry.h"
 #include "core/eigen.h"
 #include "core/error.h"
 #include "core/timing.h"
@@ -70,6 +71,11 @@ void check_logits(MatrixView<const float> logits, const int64_t* positions) {
 }
 
 }  // namespace
+
+LayerAttention exact_layer() {
+  const Backend& exact = exact_backend();
+  return {&exact, default_parameters(exact.parameters())};
+}
 
 Decoder::Decoder(const std::string& folder)
     : config_(read_model_config(folder)), weights_(read_decoder_weights(folder, config_)) {}

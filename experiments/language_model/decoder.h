@@ -27,6 +27,9 @@ struct LayerAttention {
   Parameters parameters;
 };
 
+/// Exact attention, as the model was trained.
+[[nodiscard]] LayerAttention exact_layer();
+
 /// Random choices of the backends. Layer l of trial t gets the stream of trial t·(layers) + l, so layers and
 /// trials are independent.
 struct DecoderSeed {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "algorithms/backend.h"
+#include "algorithms/registry.h"
 #include "core/error.h"
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
@@ -17,9 +19,10 @@
 namespace hyperattn {
 namespace {
 
-// A backend that takes any length, for a call that replaces no layer.
-constexpr const char* kDefaultBackend = "exact";
-constexpr const char* kDefaultConfig = "name: logits\ninputs: {source: language_model}\nbackends: exact\n";
+/// Without a configuration no layer is replaced, so the backend is the one that takes any length.
+std::string default_config() {
+  return "name: logits\ninputs: {source: language_model}\nbackends: " + exact_backend().name() + "\n";
+}
 
 int64_t parse_place(const std::string& text, const std::string& all, int64_t limit, int64_t n) {
   int64_t place = -1;
@@ -55,7 +58,7 @@ const ModelCase& only_case(const ExperimentConfig& config, const Grid& grid,
     fail_usage("lm --logits writes the first window only, so windows must be 1, but is " +
                std::to_string(parameters.integer("windows")));
   if (!parameters.has("replaced")) {
-    if (const std::string& backend = grid.cases.front().backend->name(); backend != kDefaultBackend)
+    if (const std::string& backend = grid.cases.front().backend->name(); backend != exact_backend().name())
       fail_usage("lm --logits replaces no layer where replaced is missing, so backend '" + backend +
                  "' has no effect; add the number of layers, such as replaced=[2]");
     return cases.front();
@@ -94,7 +97,7 @@ std::vector<int64_t> parse_positions(const std::string& text, int64_t n) {
 
 void write_logits(const RunOptions& options, const std::string& positions_text) {
   const ReadLog log;
-  const ExperimentConfig config = read_model_experiment(with_full_names(options), kDefaultConfig);
+  const ExperimentConfig config = read_model_experiment(with_full_names(options), default_config());
   const Grid grid = expand_grid(config);
   validate_cases(config, grid);
   const std::vector<ModelCase> cases = plan_model_cases(config, grid);

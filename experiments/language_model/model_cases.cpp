@@ -109,9 +109,7 @@ std::vector<int64_t> replaced_layers(const ModelCase& model_case, int64_t layers
 }
 
 std::vector<LayerAttention> attention_of(const ModelCase& model_case, int64_t layers) {
-  const Backend* exact = find_backend("exact");
-  std::vector<LayerAttention> attention(static_cast<size_t>(layers),
-                                        LayerAttention{exact, default_parameters(exact->parameters())});
+  std::vector<LayerAttention> attention(static_cast<size_t>(layers), exact_layer());
   for (const int64_t layer : replaced_layers(model_case, layers))
     attention[static_cast<size_t>(layer)] = {model_case.grid_case->backend, model_case.grid_case->parameters};
   return attention;

@@ -64,16 +64,16 @@ class WindowSource final : public InputSource {
 
 Registry make_model_registry(bool reads_stored) {
   static const WindowSource source;
-  return {{&source},
-          all_backends(),
-          {},
-          {{"causal", "a language model is causal"},
-           {"scale", "a language model has its own"},
-           {"mask_path", "a language model's layers have no mask file"},
-           {"timing", "hyperattn lm calls the model once for each window, forward"},
-           {"measures", "hyperattn lm measures the loss and the times of the model"}},
-          {{"mask", {"file"}}},
-          reads_stored};
+  Registry registry;
+  registry.sources = {&source};
+  registry.backends = all_backends();
+  registry.without = {{"causal", "a language model is causal"},
+                      {"scale", "a language model has its own"},
+                      {"timing", "hyperattn lm calls the model once for each window, forward"},
+                      {"measures", "hyperattn lm measures the loss and the times of the model"}};
+  registry.refuse_mask_files("a language model's layers have no mask file");
+  registry.reads_stored = reads_stored;
+  return registry;
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <limits>
 
 #include "algorithms/primitives/column_sample.h"
+#include "algorithms/residuals/sample_promise.h"
 #include "core/eigen.h"
 #include "experiments/measures/described_measure.h"
 #include "experiments/measures/measures.h"
@@ -25,27 +26,6 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kDelta = 0.01;
-
-// How the backend samples, as far as the promises depend on it.
-struct Promise {
-  int64_t sample_size = 0;            // 0: no random sample, so nothing is promised
-  bool approximate_division = false;  // the product is divided by D̃ that does not depend on its sample
-  double variance_factor = 1;         // 2: half of p is uniform
-};
-
-Promise promise_of(const Parameters& parameters) {
-  const auto is = [&](const char* name, const char* value) {
-    return parameters.has(name) && parameters.text(name) == value;
-  };
-  Promise promise;
-  if (parameters.has("sample_size")) promise.sample_size = parameters.integer("sample_size");
-  promise.approximate_division = is("estimator", "theory");
-  if (promise.approximate_division) return promise;
-  // Centroids, chosen columns and a fixed prefix are no random sample, and the lemmas speak of nothing else.
-  if (!is("residual", "sample") || is("sampling", "prefix")) promise.sample_size = 0;
-  if (is("sampling", "value_norm")) promise.variance_factor = 2;
-  return promise;
-}
 
 double log_lemma_1(double log_kappa, double alpha, int64_t keys, int64_t sample_size) {
   const double log_n = std::log(static_cast<double>(std::max<int64_t>(keys, 2)));
@@ -87,7 +67,7 @@ struct Bounds {
   }
 };
 
-Bounds node_bounds(MeasureContext& context, const HeadNode& place, const Promise& promise) {
+Bounds node_bounds(MeasureContext& context, const HeadNode& place, const SamplePromise& promise) {
   const AttentionProblem& problem = context.problem();
   if (promise.sample_size == 0) return {kInfinity, kInfinity, kInfinity};
   const int64_t keys = place.node.key_count();
@@ -124,7 +104,7 @@ void fill_head(MeasureContext& context, int64_t head, FigureRow& row, LevelRows&
   row.figures["bound_product"] = kNaN;
   row.figures["bound_product_provable"] = kNaN;
   if (!context.forward.planned.masks) return;
-  const Promise promise = promise_of(context.call.parameters);
+  const SamplePromise promise = sample_promise(context.call.parameters);
   std::map<int, Bounds> by_level;
   for (const HeadNode& place : context.approximated_nodes())
     if (place.head == head) by_level[place.node.level].add(node_bounds(context, place, promise));

@@ -5,6 +5,7 @@
 #include <optional>
 #include <sstream>
 
+#include "algorithms/registry.h"
 #include "core/error.h"
 #include "experiments/config/attend_arguments.h"
 #include "experiments/files/output_file.h"
@@ -24,8 +25,7 @@ const Registry& training_registry() {
   static const Registry registry = [] {
     Registry made;
     made.backends = all_backends();
-    made.without = {{"mask_path", "a trained layer has no mask file"}};
-    made.without_choices = {{"mask", {"file"}}};
+    made.refuse_mask_files("a trained layer has no mask file");
     return made;
   }();
   return registry;
@@ -58,7 +58,7 @@ std::string to_csv(const std::string& name, const std::vector<double>& exact,
                    const std::vector<double>& other) {
   std::ostringstream text;
   text.precision(17);
-  text << "step,exact," << name << "\n";
+  text << "step," << exact_backend().name() << ',' << name << "\n";
   for (size_t step = 0; step < exact.size(); ++step)
     text << step << ',' << exact[step] << ',' << other[step] << '\n';
   return text.str();
@@ -67,7 +67,7 @@ std::string to_csv(const std::string& name, const std::vector<double>& exact,
 void print_losses(const std::string& name, const std::vector<double>& exact,
                   const std::vector<double>& other) {
   std::printf("mean squared error of what the layer retrieves (a layer that knows nothing: about 1)\n\n");
-  std::printf("%8s  %12s  %12s\n", "step", "exact", name.c_str());
+  std::printf("%8s  %12s  %12s\n", "step", exact_backend().name().c_str(), name.c_str());
   const auto steps = static_cast<int64_t>(exact.size()) - 1;
   const int64_t stride = std::max<int64_t>(1, (steps + kPrintedSteps - 1) / kPrintedSteps);
   for (int64_t step = 0; step <= steps; step = step == steps ? steps + 1 : std::min(step + stride, steps))
@@ -107,7 +107,7 @@ void train(const TrainOptions& options) {
     refuse_existing(options.output, options.force, "give --force to replace it");
     file.emplace(options.output);
   }
-  const Backend& exact = *find_backend("exact");
+  const Backend& exact = exact_backend();
   const std::vector<double> exact_losses =
       train_retrieval(exact, default_parameters(exact.parameters()), task, training);
   const std::vector<double> losses =
