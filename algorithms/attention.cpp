@@ -6,6 +6,7 @@
 
 #include "algorithms/registry.h"
 #include "core/error.h"
+#include "core/text.h"
 
 namespace hyperattn {
 namespace {
@@ -13,9 +14,7 @@ namespace {
 std::string did_you_mean(const std::string& name, const std::vector<std::string>& names) {
   const std::string nearest = nearest_name(name, names);
   if (!nearest.empty()) return "; did you mean '" + nearest + "'?";
-  std::string all;
-  for (const std::string& other : names) all += (all.empty() ? "" : ", ") + other;
-  return "; there are " + all;
+  return "; there are " + join(names);
 }
 
 template <class Thing>

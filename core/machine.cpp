@@ -15,6 +15,7 @@
 #include "build_commit.h"
 #include "build_settings.h"
 #include "core/control_groups.h"
+#include "core/text.h"
 
 namespace hyperattn {
 namespace {
@@ -269,12 +270,11 @@ std::vector<std::string> noise_warnings(const MachineInfo& machine, const BuildI
                        "', so clock rates change while measuring; choose 'performance' (as root: `cpupower "
                        "frequency-set -g performance`)");
   if (machine.core_quota > 0 && threads > machine.core_quota)
-    warnings.push_back("the control group grants " + short_number(machine.core_quota) +
-                       " cores' worth of time to " + std::to_string(threads) +
-                       (threads == 1 ? " thread" : " threads") + ", which are stopped while they measure; " +
-                       (machine.core_quota < 1
-                            ? std::string("ask for a whole core")
-                            : "use --threads " + whole_threads(machine.core_quota) + " or fewer"));
+    warnings.push_back(
+        "the control group grants " + short_number(machine.core_quota) + " cores' worth of time to " +
+        counted(int64_t{threads}, "thread") + ", which are stopped while they measure; " +
+        (machine.core_quota < 1 ? std::string("ask for a whole core")
+                                : "use --threads " + whole_threads(machine.core_quota) + " or fewer"));
   else if (cores > 0 && threads > cores)
     warnings.push_back(std::to_string(threads) + " threads share " + short_number(cores) +
                        " physical cores, so they wait for each other; use --threads " + whole_threads(cores) +
@@ -285,23 +285,22 @@ std::vector<std::string> noise_warnings(const MachineInfo& machine, const BuildI
 std::map<std::string, std::string> provenance_of(const MachineInfo& machine, const BuildInfo& build) {
   const auto count = [](double value) { return value < 0 ? std::string("unknown") : short_number(value); };
   const auto text = [](const std::string& value) { return value.empty() ? std::string("unknown") : value; };
-  std::string caches;
-  for (const CacheInfo& cache : machine.caches) caches += (caches.empty() ? "" : ", ") + cache_text(cache);
-  std::string libraries;
-  for (const auto& [name, version] : build.libraries)
-    libraries += (libraries.empty() ? "" : ", ") + name + " " + text(version);
+  std::vector<std::string> caches;
+  for (const CacheInfo& cache : machine.caches) caches.push_back(cache_text(cache));
+  std::vector<std::string> libraries;
+  for (const auto& [name, version] : build.libraries) libraries.push_back(name + " " + text(version));
   return {
       {"version", build.version},
       {"commit", build.commit},
       {"compiler", build.compiler},
       {"flags", build.flags},
       {"build_type", build.build_type},
-      {"libraries", libraries},
+      {"libraries", join(libraries)},
       {"processor", text(machine.processor)},
       {"logical_cores", count(machine.logical_cores)},
       {"physical_cores", count(machine.physical_cores)},
       {"core_quota", machine.core_quota < 0 ? "none" : short_number(machine.core_quota)},
-      {"caches", text(caches)},
+      {"caches", text(join(caches))},
       {"memory", in_units(machine.memory_bytes)},
       {"memory_limit", machine.memory_limit < 0 ? "none" : in_units(machine.memory_limit)},
       {"governor", text(machine.governor)},

@@ -1,4 +1,5 @@
 #include "core/parameters.h"
+#include "core/text.h"
 
 #include <algorithm>
 #include <charconv>
@@ -24,12 +25,6 @@ std::string shortest(double value) {
   char text[32];
   const auto end = std::to_chars(text, text + sizeof text, value).ptr;
   return {text, end};
-}
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
 }
 
 bool is_choice(const ParameterSpec& spec, const std::string& word) {
@@ -87,7 +82,7 @@ std::string check_text(const ParameterSpec& spec, const std::string& value) {
   if (spec.type == ParameterType::text || is_choice(spec, value)) return {};
   const std::string number =
       spec.type == ParameterType::choice ? "" : type_name(spec.type) + std::string(" or ");
-  return "must be " + number + "one of " + joined(spec.choices) + ", but is '" + value + "'";
+  return "must be " + number + "one of " + join(spec.choices) + ", but is '" + value + "'";
 }
 
 size_t edit_distance(const std::string& a, const std::string& b) {

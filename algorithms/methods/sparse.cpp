@@ -14,6 +14,7 @@
 #include "algorithms/registry.h"
 #include "algorithms/row_choices.h"
 #include "core/error.h"
+#include "core/text.h"
 #include "core/timing.h"
 
 namespace hyperattn {
@@ -110,11 +111,10 @@ Pass unmasked_by_rows(const AttentionProblem& problem, const HeadNode& place, co
 
 /// "sample, thinned or none": those with which rows of one mask group may hold different keys.
 std::string residuals_of_differing_rows() {
-  std::string names;
+  std::vector<std::string> names;
   for (const Residual* residual : all_residuals())
-    if (residual->rows_may_differ() && residual->stands_for_keys())
-      names += (names.empty() ? "" : ", ") + residual->name();
-  return names + " or " + residual_none().name();
+    if (residual->rows_may_differ() && residual->stands_for_keys()) names.push_back(residual->name());
+  return join(names) + " or " + residual_none().name();
 }
 
 /// The node's mask, with its window.

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/machine.h"
 #include "core/parallel.h"
+#include "core/text.h"
 #include "core/utf8.h"
 #include "experiments/attend/attend.h"
 #include "experiments/cli/commands.h"

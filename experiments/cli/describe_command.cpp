@@ -7,17 +7,12 @@
 #include "core/machine.h"
 #include "core/memory.h"
 #include "core/parallel.h"
+#include "core/text.h"
 #include "experiments/cli/commands.h"
 #include "experiments/running/session.h"
 
 namespace hyperattn {
 namespace {
-
-std::string levels() {
-  std::string text;
-  for (const std::string& level : usable_instruction_sets()) text += (text.empty() ? "" : ", ") + level;
-  return text;
-}
 
 void print(const std::string& name, const std::string& value) {
   std::printf("%-24s %s\n", name.c_str(), value.c_str());
@@ -34,7 +29,7 @@ std::string with_unit(double value, const char* unit) {
 int describe_command(int threads) {
   const MachineInfo machine = describe_machine();
   for (const auto& [name, value] : provenance_of(machine, build_info())) print(name, value);
-  print("instruction_sets", levels());
+  print("instruction_sets", join(usable_instruction_sets()));
   print("instruction_set", instruction_set() + " (in use; the environment variable HYPERATTN_SIMD chooses)");
   for (const auto& [device, text] : describe_devices()) print(device, text);
   print("threads", std::to_string(threads));

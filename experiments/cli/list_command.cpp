@@ -4,6 +4,7 @@
 
 #include "algorithms/backend.h"
 #include "algorithms/registry.h"
+#include "core/text.h"
 #include "experiments/cli/commands.h"
 #include "experiments/config/registry.h"
 #include "experiments/config/schema.h"
@@ -16,12 +17,6 @@
 
 namespace hyperattn {
 namespace {
-
-std::string joined(const std::vector<std::string>& words, const char* separator) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : separator) + word;
-  return text;
-}
 
 const char* type_word(ParameterType type) {
   switch (type) {
@@ -63,9 +58,9 @@ std::string allowed(const ParameterSpec& spec) {
   if (spec.power_of_two) parts.emplace_back("a power of two");
   if (std::string text = range(spec); !text.empty()) parts.push_back(text);
   if (!spec.choices.empty())
-    parts.push_back((spec.type == ParameterType::choice ? "" : "or ") + joined(spec.choices, " | "));
+    parts.push_back((spec.type == ParameterType::choice ? "" : "or ") + join(spec.choices, " | "));
   if (spec.allow_infinity) parts.emplace_back("or .inf");
-  std::string text = joined(parts, ", ");
+  std::string text = join(parts, ", ");
   if (spec.default_value) return text + "; default " + to_string(*spec.default_value);
   return text + (spec.optional ? "; optional" : "; required");
 }
@@ -88,7 +83,7 @@ std::string abilities(const Backend& backend) {
   if (can.mask) words.emplace_back("mask of the user's own");
   words.emplace_back("n_q != n_k");
   if (can.replay) words.emplace_back("replay");
-  return joined(words, ", ");
+  return join(words, ", ");
 }
 
 void list_backends() {

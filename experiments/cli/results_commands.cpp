@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "experiments/cli/commands.h"
 #include "experiments/results/reports.h"
 #include "experiments/results/result_store.h"
@@ -29,8 +30,8 @@ int compare_command(const std::vector<std::string>& files) {
 void print_missing(const ResultsFile& merged, const std::vector<TrialKey>& missing) {
   std::set<std::string> cases;
   for (const TrialKey& key : missing) cases.insert(key.case_id);
-  std::cerr << missing.size() << (missing.size() == 1 ? " trial" : " trials") << " of " << cases.size()
-            << (cases.size() == 1 ? " case" : " cases") << " are missing or failed:\n";
+  std::cerr << counted(missing.size(), "trial") << " of " << counted(cases.size(), "case")
+            << " are missing or failed:\n";
   size_t named = 0;
   for (const CaseEntry& entry : merged.cases)
     if (cases.count(entry.case_id) != 0 && named++ < kMissingNamed)
@@ -48,7 +49,7 @@ int show_command(const std::vector<std::string>& files, bool compare, bool all) 
     show_results(stored.results, std::cout, {terminal_width(STDOUT_FILENO, kReportWidth), all});
     if (stored.from_journal > 0)
       std::cout
-          << "note: " << stored.from_journal << (stored.from_journal == 1 ? " trial is" : " trials are")
+          << "note: " << counted(stored.from_journal, "trial") << (stored.from_journal == 1 ? " is" : " are")
           << " from the journal beside the file: the run was killed (go on with --resume), or is running\n";
   }
   return exit_code::kDone;
@@ -56,8 +57,8 @@ int show_command(const std::vector<std::string>& files, bool compare, bool all) 
 
 int merge_command(const std::string& output, const std::vector<std::string>& inputs, bool force) {
   const ResultsFile merged = merge_results(output, inputs, force);
-  std::cout << merged.trials.size() << (merged.trials.size() == 1 ? " trial" : " trials") << " of "
-            << inputs.size() << (inputs.size() == 1 ? " file" : " files") << " stored in " << output << "\n";
+  std::cout << counted(merged.trials.size(), "trial") << " of " << counted(inputs.size(), "file")
+            << " stored in " << output << "\n";
   const std::vector<TrialKey> missing = merged.missing();
   if (missing.empty()) return exit_code::kDone;
   print_missing(merged, missing);

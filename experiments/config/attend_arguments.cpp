@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "algorithms/backend.h"
+#include "core/text.h"
 #include "experiments/config/effects.h"
 #include "experiments/config/entry_reader.h"
 #include "experiments/config/overrides.h"

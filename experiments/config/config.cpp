@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "experiments/config/effects.h"
 #include "experiments/config/overrides.h"
 #include "experiments/config/resolved_yaml.h"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/text.h"
 #include "experiments/config/values.h"
 
 namespace hyperattn {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <tuple>
 
+#include "core/text.h"
 #include "experiments/config/values.h"
 
 namespace hyperattn {

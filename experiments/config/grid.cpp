@@ -6,6 +6,7 @@
 
 #include "algorithms/backend.h"
 #include "core/error.h"
+#include "core/text.h"
 #include "experiments/config/case_identity.h"
 #include "experiments/config/values.h"
 #include "experiments/config/where_names.h"

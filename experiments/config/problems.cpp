@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/parameters.h"
+#include "core/text.h"
 #include "core/utf8.h"
 
 namespace hyperattn {
@@ -66,12 +67,6 @@ void Problems::merge(const Problems& other, const std::string& suffix) {
     problem.text += suffix;
     append(std::move(problem));
   }
-}
-
-std::string join(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
 }
 
 }  // namespace hyperattn

@@ -38,7 +38,4 @@ class Problems {
   std::vector<Problem> found_;
 };
 
-/// "a, b, c".
-[[nodiscard]] std::string join(const std::vector<std::string>& words);
-
 }  // namespace hyperattn

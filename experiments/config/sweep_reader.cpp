@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/parameters.h"
+#include "core/text.h"
 #include "experiments/config/overrides.h"
 #include "experiments/config/values.h"
 #include "experiments/config/where_names.h"

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <limits>
 
+#include "core/text.h"
 #include "experiments/config/generators.h"
 
 namespace hyperattn {

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/parameters.h"
+#include "core/text.h"
 #include "experiments/config/problems.h"
 
 namespace hyperattn {
@@ -333,9 +334,7 @@ std::string describe(const WhereType& type) {
   if (type.truth) parts.emplace_back("true or false");
   if (type.any_text) parts.emplace_back("text");
   if (!type.any_text && !type.words.empty()) parts.push_back("one of the texts " + join(type.words));
-  std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : " or ") + part;
-  return text.empty() ? "never a single value" : text;
+  return parts.empty() ? "never a single value" : join(parts, " or ");
 }
 
 std::string describe(const Node& node, const TypeOf& type_of) {

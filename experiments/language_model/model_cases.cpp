@@ -5,6 +5,7 @@
 
 #include "algorithms/backend.h"
 #include "core/error.h"
+#include "core/text.h"
 #include "experiments/config/case_identity.h"
 #include "experiments/language_model/model_config.h"
 #include "experiments/running/estimates.h"
@@ -120,7 +121,7 @@ std::string describe(const ModelCase& model_case) {
   point.parameters.erase("replaced");  // of all cases; this one's number comes first
   const std::string text = describe_case(point, *model_case.grid_case);
   if (model_case.replaced == 0) return "no layer replaced" + text.substr(text.find(" on "));
-  return std::to_string(model_case.replaced) + (model_case.replaced == 1 ? " layer: " : " layers: ") + text;
+  return counted(model_case.replaced, "layer") + ": " + text;
 }
 
 double estimated_flops(const ModelCase& model_case) {

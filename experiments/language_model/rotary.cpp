@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "experiments/files/json_file.h"
 
 namespace hyperattn {
@@ -41,9 +42,9 @@ const std::vector<KindKeys>& kinds() {
 }
 
 std::string kind_names() {
-  std::string names;
-  for (const KindKeys& kind : kinds()) names += (names.empty() ? "" : ", ") + std::string(kind.name);
-  return names;
+  std::vector<std::string> names;
+  for (const KindKeys& kind : kinds()) names.emplace_back(kind.name);
+  return join(names);
 }
 
 const KindKeys& read_kind(const ConfigFields& rope, bool empty, const RotaryRules& rules) {

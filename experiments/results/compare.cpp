@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 
+#include "core/text.h"
 #include "experiments/results/cases.h"
 #include "experiments/results/rank_test.h"
 #include "experiments/results/repeat_statistics.h"

@@ -3,6 +3,7 @@
 #include <map>
 #include <sstream>
 
+#include "core/text.h"
 #include "experiments/results/cases.h"
 #include "experiments/results/repeat_statistics.h"
 #include "experiments/results/reports.h"

@@ -4,9 +4,6 @@
 #include <wchar.h>
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <cstdio>
 #include <cwchar>
 #include <stdexcept>
 #include <utility>
@@ -17,20 +14,6 @@ namespace hyperattn {
 namespace {
 
 constexpr size_t kGap = 2;
-
-std::string formatted(double value, int digits, const char* unit) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), "%.*g%s", digits, value, unit);
-  return text.data();
-}
-
-/// `value` with three significant digits and without an exponent, below 1000.
-std::string three_digits(double value, const char* unit) {
-  std::array<char, 64> text{};
-  const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
-  std::snprintf(text.data(), text.size(), "%.*f %s", decimals, value, unit);
-  return text.data();
-}
 
 std::vector<std::string> characters_of(const std::string& text) {
   std::vector<std::string> characters;
@@ -180,29 +163,6 @@ void TextTable::print_block(std::ostream& out, const std::vector<size_t>& column
   };
   print_line([&](size_t c) { return columns_[c].title; });
   for (const std::vector<std::string>& row : rows_) print_line([&](size_t c) { return row[c]; });
-}
-
-std::string figure_text(double value, int digits) {
-  return std::isnan(value) ? "" : formatted(value, digits, "");
-}
-
-std::string seconds_text(double seconds) {
-  if (std::isnan(seconds)) return "";
-  if (!(seconds < 999.5)) return formatted(seconds, 4, " s");
-  if (seconds >= 0.9995) return three_digits(seconds, "s");
-  if (seconds >= 0.9995e-3) return three_digits(seconds * 1e3, "ms");
-  return three_digits(seconds * 1e6, "µs");
-}
-
-std::string bytes_text(double bytes) {
-  if (!(bytes >= 0)) return "";
-  const std::array<const char*, 5> units{" B", " KiB", " MiB", " GiB", " TiB"};
-  size_t unit = 0;
-  while (bytes >= 1023.5 && unit + 1 < units.size()) {
-    bytes /= 1024;
-    ++unit;
-  }
-  return formatted(bytes, bytes < 999.5 ? 3 : 4, units[unit]);
 }
 
 }  // namespace hyperattn

@@ -48,11 +48,4 @@ class TextTable {
 /// the terminal.
 [[nodiscard]] std::string one_line(const std::string& text);
 
-/// "0.0123", "1.23e+10": `digits` significant digits; "" for NaN.
-[[nodiscard]] std::string figure_text(double value, int digits = 4);
-/// "12.3 ms"; "" for NaN.
-[[nodiscard]] std::string seconds_text(double seconds);
-/// "1.5 GiB"; "" for a negative number.
-[[nodiscard]] std::string bytes_text(double bytes);
-
 }  // namespace hyperattn

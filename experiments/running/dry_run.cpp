@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/memory.h"
+#include "core/text.h"
 #include "experiments/running/progress.h"
 #include "experiments/running/trials.h"
 

@@ -3,9 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 
+#include "core/text.h"
 #include "core/utf8.h"
 #include "experiments/running/terminal.h"
 
@@ -17,31 +17,6 @@ constexpr int kBarWidth = 24;
 constexpr size_t kNarrow = 80;
 
 }  // namespace
-
-std::string duration_text(double seconds) {
-  char text[64];
-  const auto whole = static_cast<int64_t>(std::llround(std::max(0.0, std::min(seconds, 1e12))));
-  if (whole == 0 && seconds > 0) return "< 1 s";
-  if (whole >= 3600)
-    std::snprintf(text, sizeof text, "%ld h %02ld min", static_cast<long>(whole / 3600),
-                  static_cast<long>(whole / 60 % 60));
-  else if (whole >= 60)
-    std::snprintf(text, sizeof text, "%ld min %02ld s", static_cast<long>(whole / 60),
-                  static_cast<long>(whole % 60));
-  else
-    std::snprintf(text, sizeof text, "%ld s", static_cast<long>(whole));
-  return text;
-}
-
-std::string quantity_text(double value, const char* unit) {
-  constexpr const char* kPrefixes[] = {"", "k", "M", "G", "T", "P", "E"};
-  size_t prefix = 0;
-  constexpr double kRoundsTo1000 = 999.5;  // in three digits
-  for (; value >= kRoundsTo1000 && prefix + 1 < std::size(kPrefixes); ++prefix) value /= 1000;
-  char text[64];
-  std::snprintf(text, sizeof text, "%.3g %s%s", value, kPrefixes[prefix], unit);
-  return text;
-}
 
 Progress::Progress(int64_t total, double total_weight)
     : total_(total), total_weight_(total_weight), terminal_(isatty(STDERR_FILENO) != 0) {

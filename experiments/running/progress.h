@@ -8,11 +8,6 @@
 
 namespace hyperattn {
 
-/// "1 h 05 min", "3 min 20 s", "12 s".
-[[nodiscard]] std::string duration_text(double seconds);
-/// 2.5e9, "FLOP": "2.5 GFLOP".
-[[nodiscard]] std::string quantity_text(double value, const char* unit);
-
 /// Writes to standard error. The time left assumes that the rest runs at the speed so far, by weight.
 class Progress {
  public:

@@ -6,6 +6,7 @@
 #include "algorithms/registry.h"
 #include "core/machine.h"
 #include "core/parallel.h"
+#include "core/text.h"
 #include "experiments/messages/log.h"
 #include "experiments/running/exit_codes.h"
 #include "experiments/running/shell_command.h"
@@ -16,7 +17,7 @@ namespace {
 constexpr size_t kFailuresShown = 10;
 
 void print_failures(const std::vector<std::string>& failures) {
-  std::cerr << failures.size() << (failures.size() == 1 ? " trial" : " trials") << " failed:\n";
+  std::cerr << counted(failures.size(), "trial") << " failed:\n";
   for (size_t i = 0; i < failures.size() && i < kFailuresShown; ++i) std::cerr << "  " << failures[i] << "\n";
   if (failures.size() > kFailuresShown)
     std::cerr << "  and " << failures.size() - kFailuresShown << " more (hyperattn show lists them)\n";
@@ -34,12 +35,9 @@ AttributeMap describe_session(const RunOptions& options) {
   provenance["fma_peak_gflops"] = measure_fma_peak_gflops(thread_count());
   for (const auto& [device, text] : describe_devices()) provenance[device] = text;
   provenance["command_line"] = shell_command(options.call);
-  std::string warnings;
-  for (const std::string& warning : noise_warnings(machine, build_info(), thread_count())) {
-    log_warning(warning);
-    warnings += (warnings.empty() ? "" : "\n") + warning;
-  }
-  provenance["warnings"] = warnings;
+  const std::vector<std::string> warnings = noise_warnings(machine, build_info(), thread_count());
+  for (const std::string& warning : warnings) log_warning(warning);
+  provenance["warnings"] = join(warnings, "\n");
   return provenance;
 }
 
@@ -70,8 +68,7 @@ Existing what_if_existing(const RunOptions& options) {
 }
 
 int report_outcome(const RunOptions& options, const std::string& output, const Outcome& outcome) {
-  std::cout << outcome.stored << (outcome.stored == 1 ? " trial" : " trials") << " stored in " << output
-            << "\n";
+  std::cout << counted(outcome.stored, "trial") << " stored in " << output << "\n";
   if (!outcome.failures.empty()) print_failures(outcome.failures);
   if (outcome.interrupted || outcome.stopped)
     std::cerr << (outcome.interrupted ? "Interrupted" : "Stopped at the first failure (--fail-fast)")

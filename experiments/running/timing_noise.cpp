@@ -1,21 +1,11 @@
 #include "experiments/running/timing_noise.h"
 
-#include <cstdio>
 #include <vector>
 
+#include "core/text.h"
 #include "experiments/results/repeat_statistics.h"
 
 namespace hyperattn {
-namespace {
-
-std::string percent(double share) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g %%", 100 * share);
-  return text;
-}
-
-}  // namespace
-
 void TimingNoise::add(const TrialRecord& record, const std::string& label) {
   std::vector<double> seconds;
   for (const TimingRow& timing : record.timings)
@@ -34,7 +24,7 @@ std::string TimingNoise::warning() const {
   if (noisy_ == 0) return {};
   return "the timings of " + std::to_string(noisy_) + " of " + std::to_string(timed_) +
          " trials are noisy: their " + steady_.parts + " leave the median uncertain by more than " +
-         percent(steady_.tolerated) + " (at worst " + percent(worst_) + ", " + worst_label_ +
+         percent_text(steady_.tolerated) + " (at worst " + percent_text(worst_) + ", " + worst_label_ +
          "), as other work, a changing clock rate or wandering threads make them; stop other work, "
          "bind threads with --pin, or " +
          steady_.cure;

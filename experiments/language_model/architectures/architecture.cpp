@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace hyperattn {
 namespace {
@@ -34,10 +35,9 @@ const std::map<std::string, Activation>& activations() {
 }  // namespace
 
 std::string architecture_names() {
-  std::string names;
-  for (const Architecture* architecture : all_architectures())
-    names += (names.empty() ? "" : ", ") + architecture->name;
-  return names;
+  std::vector<std::string> names;
+  for (const Architecture* architecture : all_architectures()) names.push_back(architecture->name);
+  return join(names);
 }
 
 void read_sizes(const ConfigFields& fields, ModelConfig& config, int64_t default_head_dim) {
@@ -93,9 +93,9 @@ void read_epsilon(const ConfigFields& fields, const char* key, double fallback, 
 Activation activation_named(const ConfigFields& fields, const char* key, const std::string& name) {
   const auto found = activations().find(name);
   if (found != activations().end()) return found->second;
-  std::string allowed;
-  for (const auto& [known, activation] : activations()) allowed += (allowed.empty() ? "" : ", ") + known;
-  fields.refuse(key, "one of " + allowed);
+  std::vector<std::string> allowed;
+  for (const auto& [known, activation] : activations()) allowed.push_back(known);
+  fields.refuse(key, "one of " + join(allowed));
 }
 
 void read_activation(const ConfigFields& fields, const char* key, const char* fallback, ModelConfig& config) {

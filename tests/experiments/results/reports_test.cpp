@@ -151,21 +151,6 @@ TEST_CASE("medians leave NaN out", "[results]") {
   CHECK(std::isnan(median({std::nan("")})));
 }
 
-TEST_CASE("numbers for people", "[results]") {
-  CHECK(seconds_text(1.2345) == "1.23 s");
-  CHECK(seconds_text(0.0123) == "12.3 ms");
-  CHECK(seconds_text(0.9996) == "1.00 s");
-  CHECK(seconds_text(123e-6) == "123 µs");
-  CHECK(seconds_text(86400) == "8.64e+04 s");
-  CHECK(seconds_text(std::nan("")).empty());
-  CHECK(bytes_text(0) == "0 B");
-  CHECK(bytes_text(1536) == "1.5 KiB");
-  CHECK(bytes_text(3.0 * (1 << 30)) == "3 GiB");
-  CHECK(bytes_text(-1).empty());
-  CHECK(figure_text(0.123456) == "0.1235");
-  CHECK(figure_text(std::numeric_limits<double>::infinity()) == "inf");
-}
-
 TEST_CASE("columns without a value are left out of a table", "[results]") {
   TextTable table;
   table.add_key_column("key", TextTable::Align::left);

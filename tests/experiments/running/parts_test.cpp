@@ -1,4 +1,4 @@
-// The runner's parts that stand alone: statistics of repeats, time limits, shards, durations.
+// The runner's parts that stand alone: statistics of repeats, time limits, shards.
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <cmath>
@@ -10,7 +10,6 @@
 #include "core/parallel.h"
 #include "core/timing.h"
 #include "experiments/results/repeat_statistics.h"
-#include "experiments/running/progress.h"
 #include "experiments/running/run_options.h"
 #include "experiments/running/time_limit.h"
 
@@ -76,23 +75,6 @@ TEST_CASE("shards are I/N, counted from 0 or from 1") {
     INFO("--shard " << wrong);
     CHECK_THROWS_WITH(parse_shard(wrong), Catch::Contains("--shard must be I/N"));
   }
-}
-
-TEST_CASE("durations read well") {
-  CHECK(duration_text(0) == "0 s");
-  CHECK(duration_text(0.4) == "< 1 s");
-  CHECK(duration_text(59.4) == "59 s");
-  CHECK(duration_text(200) == "3 min 20 s");
-  CHECK(duration_text(3900) == "1 h 05 min");
-  CHECK(duration_text(-1) == "0 s");
-}
-
-TEST_CASE("quantities have three digits and the prefix that these need") {
-  CHECK(quantity_text(0, "B") == "0 B");
-  CHECK(quantity_text(2.5e9, "FLOP") == "2.5 GFLOP");
-  CHECK(quantity_text(999.4, "B") == "999 B");
-  CHECK(quantity_text(999.7e6, "B") == "1 GB");
-  CHECK(quantity_text(3e21, "FLOP") == "3e+03 EFLOP");
 }
 
 }  // namespace
