@@ -105,6 +105,7 @@ TEST_CASE("schedule: tiles do not depend on the threads, and the last rows of a 
   const std::vector<QueryJob> jobs = make_jobs(plan.phases[0], tile);
   REQUIRE(jobs.size() > 3);
   std::vector<int64_t> ends;
+  ends.reserve(jobs.size());
   for (const QueryJob& job : jobs) ends.push_back(job.end);
   CAPTURE(tile, ends);
   CHECK(ends.front() == 2003);
