@@ -21,7 +21,8 @@ PackedColumns::PackedColumns(MatrixView<const float> rows, float factor)
   pack_transposed(pointers.data(), count_, depth_, columns_, tile_kernels().panel, packed_.data());
 }
 
-void PackedColumns::multiply(MatrixView<const float> rows, const float* bias, float* out) const {
+void PackedColumns::multiply(MatrixView<const float> rows, const float* bias, float* out,
+                             int64_t stride) const {
   MultiplyArguments product;
   product.rows = rows.rows;
   product.columns = columns_;
@@ -31,7 +32,7 @@ void PackedColumns::multiply(MatrixView<const float> rows, const float* bias, fl
   product.b = packed_.data();
   product.b_panel_stride = tile_kernels().panel * depth_;
   product.c = out;
-  product.c_stride = columns_;
+  product.c_stride = stride;
   product.bias = bias;
   product.mode = bias != nullptr ? Accumulate::bias : Accumulate::overwrite;
   tile_kernels().multiply(product);

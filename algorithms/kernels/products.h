@@ -24,7 +24,11 @@ class PackedColumns {
 
   /// out[i · columns() + j] = rows_i · row_j, plus bias[j] (columns() of them) unless that is null. 2·d FLOPs
   /// a product; a product's bits depend on its two rows alone.
-  void multiply(MatrixView<const float> rows, const float* bias, float* out) const;
+  void multiply(MatrixView<const float> rows, const float* bias, float* out) const {
+    multiply(rows, bias, out, columns_);
+  }
+  /// The same with rows of `out` that begin `stride` apart.
+  void multiply(MatrixView<const float> rows, const float* bias, float* out, int64_t stride) const;
 
  private:
   int64_t count_;

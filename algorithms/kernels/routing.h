@@ -21,18 +21,27 @@ struct GateTerms {
   float limit = 0;
 };
 
-/// Gates of the segments in some tiles. A tile is depth × kFamilyColumns numbers of keys, then r and bias of
-/// each column.
+/// A row that looks at the segments of a tile, and where their gates go: from place · kFamilyColumns on.
+struct GatePair {
+  int32_t tile = 0;
+  int32_t row = 0;
+  int32_t place = 0;
+};
+
+/// Gates of the segments in some tiles for some rows; best in order of tiles, so that rows share what they
+/// read. A tile is depth × kFamilyColumns numbers of keys, then r and bias of each column.
 struct FamilyArguments {
-  const float* query = nullptr;
+  const float* queries = nullptr;  ///< row i is queries + i · stride
+  int64_t stride = 0;
   int64_t depth = 0;
   const float* tiles = nullptr;
   const int32_t* first_segment = nullptr;  ///< of every tile: its columns are the segments that follow
-  const int32_t* chosen = nullptr;         ///< `count` tiles
+  const GatePair* pairs = nullptr;
   int64_t count = 0;
-  GateTerms terms;
-  float* gates = nullptr;       ///< count × kFamilyColumns
-  int32_t* segments = nullptr;  ///< the same
+  GateTerms terms;               ///< its root is not used
+  const float* roots = nullptr;  ///< the terms' root by row
+  float* gates = nullptr;
+  int32_t* segments = nullptr;  ///< of the gates
 };
 
 /// The floats of a tile.

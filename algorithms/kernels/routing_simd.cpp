@@ -18,13 +18,13 @@ using D = hn::ScalableTag<float>;
 using Vec = hn::Vec<D>;
 constexpr int kLanes = HWY_LANES(float);
 
-// A family is one vector where vectors are wide enough. Enough families go side by side to hide the latency
-// of a multiply-add.
+// A family is one vector where vectors are wide enough. Enough pairs of row and family go side by side to
+// hide the latency of a multiply-add.
 using Half = hn::CappedTag<float, kFamilyColumns>;
 using HalfVec = hn::Vec<Half>;
 constexpr int kHalfLanes = kLanes < kFamilyColumns ? kLanes : static_cast<int>(kFamilyColumns);
 constexpr int kVectors = static_cast<int>(kFamilyColumns) / kHalfLanes;
-constexpr int kFamilies = kVectors == 1 ? 8 : kVectors == 2 ? 4 : 1;
+constexpr int kPairs = kVectors == 1 ? 8 : kVectors == 2 ? 4 : 1;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 template <class Tag>
@@ -36,41 +36,69 @@ HWY_INLINE hn::Vec<Tag> gate_vector(Tag d, hn::Vec<Tag> product, const float* sp
   return hn::MulAdd(tangent, hn::NegMulAdd(hn::Set(d, 0.5F), tangent, sigma), mean);
 }
 
-// (Loops over registers are flat: g++ unrolls nested ones too late to keep their arrays out of memory.)
-template <int Families>
-HWY_INLINE void gate_batch(const FamilyArguments& a, int64_t first) {
+// `OneTile`: all pairs have the tile of the first, whose columns are then read once. (Loops over registers
+// are flat: g++ unrolls nested ones too late to keep their arrays out of memory.)
+template <int Pairs, bool OneTile>
+HWY_INLINE void gate_batch(const FamilyArguments& a, const GatePair* pairs) {
   const Half d;
   const hn::RebindToSigned<Half> di;
-  constexpr int kSums = Families * kVectors;
-  const float* tile[Families];
+  constexpr int kSums = Pairs * kVectors;
+  constexpr int kTiles = OneTile ? 1 : Pairs;
+  const float* tile[kTiles];
+  const float* query[Pairs];
   HWY_UNROLL(8)
-  for (int i = 0; i < Families; ++i) tile[i] = a.tiles + a.chosen[first + i] * family_floats(a.depth);
+  for (int i = 0; i < kTiles; ++i) tile[i] = a.tiles + pairs[i].tile * family_floats(a.depth);
+  HWY_UNROLL(8)
+  for (int i = 0; i < Pairs; ++i) query[i] = a.queries + pairs[i].row * a.stride;
   HalfVec sum[kSums];
   HWY_UNROLL(16)
   for (int t = 0; t < kSums; ++t) sum[t] = hn::Zero(d);
   const int64_t floats = a.depth * kFamilyColumns;
-  const float* query = a.query;
-  for (int64_t k = 0; k < floats; k += kFamilyColumns, ++query) {
-    const HalfVec q = hn::Set(d, *query);
+  for (int64_t k = 0; k < a.depth; ++k) {
+    const int64_t at = k * kFamilyColumns;
     HWY_UNROLL(16)
     for (int t = 0; t < kSums; ++t)
-      sum[t] = hn::MulAdd(q, hn::LoadU(d, tile[t / kVectors] + k + t % kVectors * kHalfLanes), sum[t]);
+      sum[t] =
+          hn::MulAdd(hn::Set(d, query[t / kVectors][k]),
+                     hn::LoadU(d, tile[OneTile ? 0 : t / kVectors] + at + t % kVectors * kHalfLanes), sum[t]);
   }
+  GateTerms terms = a.terms;
   HWY_UNROLL(16)
   for (int t = 0; t < kSums; ++t) {
     const int column = t % kVectors * kHalfLanes;
-    const float* roots = tile[t / kVectors] + floats + column;
-    const int64_t place = (first + t / kVectors) * kFamilyColumns + column;
-    hn::StoreU(gate_vector(d, sum[t], roots, roots + kFamilyColumns, a.terms), d, a.gates + place);
-    hn::StoreU(hn::Iota(di, a.first_segment[a.chosen[first + t / kVectors]] + column), di,
-               a.segments + place);
+    const GatePair& pair = pairs[t / kVectors];
+    const float* roots = tile[OneTile ? 0 : t / kVectors] + floats + column;
+    const int64_t place = pair.place * kFamilyColumns + column;
+    terms.root = a.roots[pair.row];
+    hn::StoreU(gate_vector(d, sum[t], roots, roots + kFamilyColumns, terms), d, a.gates + place);
+    hn::StoreU(hn::Iota(di, a.first_segment[pair.tile] + column), di, a.segments + place);
+  }
+}
+
+// Picks the instance for `count` pairs.
+template <int Pairs, bool OneTile>
+HWY_INLINE void gate_pairs(const FamilyArguments& a, const GatePair* pairs, int64_t count) {
+  if constexpr (Pairs > 0) {
+    if (count == Pairs)
+      gate_batch<Pairs, OneTile>(a, pairs);
+    else
+      gate_pairs<Pairs - 1, OneTile>(a, pairs, count);
   }
 }
 
 void gate_families(const FamilyArguments& a) {
-  int64_t first = 0;
-  for (; first + kFamilies <= a.count; first += kFamilies) gate_batch<kFamilies>(a, first);
-  for (; first < a.count; ++first) gate_batch<1>(a, first);
+  for (int64_t first = 0; first < a.count;) {
+    const GatePair* pairs = a.pairs + first;
+    const int64_t most = a.count - first < kPairs ? a.count - first : kPairs;
+    int64_t alike = 1;
+    while (alike < most && pairs[alike].tile == pairs[0].tile) ++alike;
+    const int64_t count = 2 * alike > kPairs ? alike : most;
+    if (count == alike)
+      gate_pairs<kPairs, true>(a, pairs, count);
+    else
+      gate_pairs<kPairs, false>(a, pairs, count);
+    first += count;
+  }
 }
 
 void gate(float* products, const float* spread_roots, const float* bias, int64_t count,

@@ -1,6 +1,7 @@
 #include "algorithms/primitives/beam.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -14,7 +15,7 @@
 namespace hyperattn {
 namespace {
 
-constexpr int64_t kRows = 48;  // of a parallel step
+constexpr int64_t kRows = 96;  // of a parallel step: many that open the same segment
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 int64_t whole_steps(int64_t count) {
@@ -57,25 +58,22 @@ class Families {
   }
 
   [[nodiscard]] int64_t most_tiles() const { return most_; }  ///< of one segment
+  [[nodiscard]] size_t tiles() const { return first_segment_.size(); }
 
-  void append_tiles(int64_t parent, std::vector<int32_t>& chosen) const {
+  /// body(tile) for the tiles of a segment's children.
+  template <class Body>
+  void for_each_tile(int64_t parent, const Body& body) const {
     const auto p = static_cast<size_t>(parent);
-    for (int32_t tile = first_tile_[p]; tile < first_tile_[p + 1]; ++tile) chosen.push_back(tile);
+    for (int32_t tile = first_tile_[p]; tile < first_tile_[p + 1]; ++tile) body(tile);
   }
 
-  void gate(const float* query, const std::vector<int32_t>& chosen, const GateTerms& terms, float* gates,
-            int32_t* segments) const {
+  /// What a gate of children needs from here.
+  [[nodiscard]] FamilyArguments arguments() const {
     FamilyArguments arguments;
-    arguments.query = query;
     arguments.depth = depth_;
     arguments.tiles = tiles_.data();
     arguments.first_segment = first_segment_.data();
-    arguments.chosen = chosen.data();
-    arguments.count = static_cast<int64_t>(chosen.size());
-    arguments.terms = terms;
-    arguments.gates = gates;
-    arguments.segments = segments;
-    routing_kernels().gate_families(arguments);
+    return arguments;
   }
 
  private:
@@ -118,12 +116,13 @@ DenseMatrix<float> scaled_variances(const BeamRequest& request) {
 struct Routes {
   explicit Routes(const BeamRequest& given)
       : request(given),
-        first((*given.means)[0].means->key.matrix(0)),
-        first_terms((*given.means)[0].spread, first.count()),
+        first_level(first_choice(given)),
+        first((*given.means)[first_level].means->key.matrix(0)),
+        first_terms((*given.means)[first_level].spread, first.count()),
         variances(scaled_variances(given)) {
     const std::vector<TreeLevel>& levels = given.tree->levels;
     most_gates = whole_steps(first.columns());
-    for (size_t t = 0; t + 1 < levels.size(); ++t) {
+    for (size_t t = first_level; t + 1 < levels.size(); ++t) {
       families.emplace_back(levels[t], (*given.means)[t + 1]);
       const int64_t opened = std::min(levels[t].count(), given.beams[t]);
       most_gates = std::max(most_gates, whole_steps(opened * families.back().most_tiles() * kFamilyColumns));
@@ -132,11 +131,22 @@ struct Routes {
       limits.push_back(std::sqrt(2 * std::log(static_cast<float>(level.size))));
   }
 
+  /// The first level at which a row has a choice: it opens all segments of the levels above.
+  static size_t first_choice(const BeamRequest& given) {
+    const std::vector<TreeLevel>& levels = given.tree->levels;
+    size_t t = 0;
+    while (t + 1 < levels.size() && levels[t].count() <= given.beams[t]) ++t;
+    return t;
+  }
+  /// Of the children of level t.
+  [[nodiscard]] const Families& families_of(size_t t) const { return families[t - first_level]; }
+
   const BeamRequest& request;
+  size_t first_level;  // of a choice
   PackedColumns first;
   SegmentTerms first_terms;
   PackedColumns variances;
-  std::vector<Families> families;  // by level of the parents
+  std::vector<Families> families;  // by level of the parents, from the first choice on
   std::vector<float> limits;       // of σ in a gate, by level
   int64_t most_gates = 0;          // of one row at a level
 };
@@ -147,19 +157,22 @@ class Walker {
   explicit Walker(const Routes& routes)
       : routes_(routes),
         request_(routes.request),
-        first_products_(kRows * routes.first.columns()),
         squares_(kRows * routes.request.queries.cols),
         variances_(kRows * routes.variances.columns()),
-        gates_(routes.most_gates),
-        segments_(routes.most_gates),
+        roots_(kRows, 0.0F),
+        gates_(kRows * routes.most_gates),
+        segments_(kRows * routes.most_gates),
         chosen_(routes.most_gates + kGateStep) {}
 
   void walk(int64_t begin, int64_t end, BeamChoice& choice) {
-    const MatrixView<const float>& q = request_.queries;
-    routes_.first.multiply({q.row(begin), end - begin, q.cols, q.stride}, nullptr, first_products_.data());
     find_variances(begin, end, choice);
-    for (int64_t i = begin; i < end; ++i)
-      walk_row(i, first_products_.data() + (i - begin) * routes_.first.columns(), choice);
+    for (size_t t = 0; t < routes_.first_level; ++t) open_all(begin, end, t, choice);
+    gate_first(begin, end, choice);
+    const size_t levels = request_.tree->levels.size();
+    for (size_t t = routes_.first_level; t < levels; ++t) {
+      if (t > routes_.first_level) gate_children(begin, end, t, choice);
+      for (int64_t i = begin; i < end; ++i) open_largest(i, begin, t, choice);
+    }
   }
 
  private:
@@ -176,84 +189,134 @@ class Walker {
             variances_[(i - begin) * routes_.variances.columns() + static_cast<int64_t>(t)];
   }
 
-  void walk_row(int64_t i, const float* first, BeamChoice& choice) {
-    const size_t levels = request_.tree->levels.size();
-    int64_t gates = gate_first(first, terms(i, 0, choice));
-    for (size_t t = 0; t < levels; ++t) {
-      const int64_t count = choose(t, gates, t + 1 == levels);
+  void open_all(int64_t begin, int64_t end, size_t t, BeamChoice& choice) {
+    for (int64_t i = begin; i < end; ++i) {
       int32_t* opened = choice.opened[t].data() + i * choice.width[t];
-      std::copy_n(chosen_.data(), count, opened);
-      if (count < choice.width[t]) opened[count] = -1;
-      if (t + 1 < levels) gates = gate_children(i, t, opened, count, terms(i, t + 1, choice));
+      std::iota(opened, opened + choice.width[t], 0);
     }
   }
 
-  [[nodiscard]] GateTerms terms(int64_t i, size_t t, const BeamChoice& choice) const {
+  void open_largest(int64_t i, int64_t begin, size_t t, BeamChoice& choice) {
+    const int64_t row = (i - begin) * routes_.most_gates;
+    const int64_t count =
+        choose(t, gates_.data() + row, segments_.data() + row, counts_[static_cast<size_t>(i - begin)]);
+    int32_t* opened = choice.opened[t].data() + i * choice.width[t];
+    std::copy_n(chosen_.data(), count, opened);
+    if (count < choice.width[t]) opened[count] = -1;
+  }
+
+  /// Of gates at level t; sets the roots of rows [begin, end).
+  GateTerms terms(int64_t begin, int64_t end, size_t t, const BeamChoice& choice) {
     GateTerms terms;
     terms.scale = request_.scale;
     if (!request_.spread) return terms;
-    terms.root = std::sqrt(choice.variance[t][static_cast<size_t>(i)]);
+    for (int64_t i = begin; i < end; ++i)
+      roots_[i - begin] = std::sqrt(choice.variance[t][static_cast<size_t>(i)]);
     terms.limit = routes_.limits[t];
     return terms;
   }
 
-  /// Gates of all segments of the first level; returns how many there are, in whole steps.
-  int64_t gate_first(const float* products, const GateTerms& terms) {
+  /// Gates of all segments of the first level that has a choice.
+  void gate_first(int64_t begin, int64_t end, const BeamChoice& choice) {
+    const MatrixView<const float>& q = request_.queries;
     const int64_t columns = routes_.first.columns();
-    std::copy_n(products, columns, gates_.data());
-    routing_kernels().gate(gates_.data(), routes_.first_terms.root.data(), routes_.first_terms.bias.data(),
-                           columns, terms);
-    std::iota(segments_.data(), segments_.data() + columns, 0);
-    return fill_step(columns);
+    routes_.first.multiply({q.row(begin), end - begin, q.cols, q.stride}, nullptr, gates_.data(),
+                           routes_.most_gates);
+    GateTerms own = terms(begin, end, routes_.first_level, choice);
+    for (int64_t i = 0; i < end - begin; ++i) {
+      own.root = roots_[i];
+      const int64_t row = i * routes_.most_gates;
+      routing_kernels().gate(gates_.data() + row, routes_.first_terms.root.data(),
+                             routes_.first_terms.bias.data(), columns, own);
+      std::iota(segments_.data() + row, segments_.data() + row + columns, 0);
+      counts_[static_cast<size_t>(i)] = fill_step(row, columns);
+    }
   }
 
-  int64_t gate_children(int64_t i, size_t t, const int32_t* opened, int64_t count, const GateTerms& terms) {
-    tiles_.clear();
-    for (int64_t c = 0; c < count; ++c) routes_.families[t].append_tiles(opened[c], tiles_);
-    routes_.families[t].gate(request_.queries.row(i), tiles_, terms, gates_.data(), segments_.data());
-    return fill_step(static_cast<int64_t>(tiles_.size()) * kFamilyColumns);
+  /// Gates of the children of what rows [begin, end) opened on level t − 1.
+  void gate_children(int64_t begin, int64_t end, size_t t, const BeamChoice& choice) {
+    const Families& families = routes_.families_of(t - 1);
+    find_pairs(begin, end, t, families, choice);
+    FamilyArguments arguments = families.arguments();
+    arguments.queries = request_.queries.row(begin);
+    arguments.stride = request_.queries.stride;
+    arguments.pairs = sorted_pairs_.data();
+    arguments.count = static_cast<int64_t>(sorted_pairs_.size());
+    arguments.terms = terms(begin, end, t, choice);
+    arguments.roots = roots_.data();
+    arguments.gates = gates_.data();
+    arguments.segments = segments_.data();
+    routing_kernels().gate_families(arguments);
   }
 
-  int64_t fill_step(int64_t count) {
+  /// Which rows look at which tiles, in order of tiles.
+  void find_pairs(int64_t begin, int64_t end, size_t t, const Families& families, const BeamChoice& choice) {
+    pairs_.clear();
+    next_pair_.assign(families.tiles() + 1, 0);
+    for (int64_t i = begin; i < end; ++i) {
+      const auto row = static_cast<int32_t>(i - begin);
+      const auto first = static_cast<int32_t>(row * routes_.most_gates / kFamilyColumns);
+      int32_t place = first;
+      const int32_t* opened = choice.row(t - 1, i);
+      for (int64_t c = 0; c < choice.width[t - 1] && opened[c] >= 0; ++c)
+        families.for_each_tile(opened[c], [&](int32_t tile) {
+          pairs_.push_back({tile, row, place++});
+          ++next_pair_[static_cast<size_t>(tile) + 1];
+        });
+      counts_[static_cast<size_t>(row)] = fill_step(first * kFamilyColumns, (place - first) * kFamilyColumns);
+    }
+    std::partial_sum(next_pair_.begin(), next_pair_.end(), next_pair_.begin());
+    sorted_pairs_.resize(pairs_.size());
+    for (const GatePair& pair : pairs_)
+      sorted_pairs_[static_cast<size_t>(next_pair_[static_cast<size_t>(pair.tile)]++)] = pair;
+  }
+
+  /// Fills a row's `count` gates to whole steps, which it returns.
+  int64_t fill_step(int64_t row, int64_t count) {
     const int64_t whole = whole_steps(count);
-    std::fill(gates_.data() + count, gates_.data() + whole, -kInfinity);
+    std::fill(gates_.data() + row + count, gates_.data() + row + whole, -kInfinity);
     return whole;
   }
 
-  /// The segments that the row opens of those in `gates`, in chosen_; returns how many.
-  int64_t choose(size_t t, int64_t gates, bool last) {
-    if (last && request_.key_budget > 0) return choose_within_budget(request_.tree->levels[t], gates);
-    return routing_kernels().largest(gates_.data(), segments_.data(), gates, request_.beams[t],
-                                     chosen_.data());
+  /// Those of `count` segments that a row opens for their gates, in chosen_; returns how many.
+  int64_t choose(size_t t, const float* gates, const int32_t* segments, int64_t count) {
+    const std::vector<TreeLevel>& levels = request_.tree->levels;
+    if (t + 1 == levels.size() && request_.key_budget > 0)
+      return choose_within_budget(levels[t], gates, segments, count);
+    return routing_kernels().largest(gates, segments, count, request_.beams[t], chosen_.data());
   }
 
   /// The largest gates while their keys fit the budget, at least one.
-  int64_t choose_within_budget(const TreeLevel& level, int64_t gates) {
+  int64_t choose_within_budget(const TreeLevel& level, const float* gates, const int32_t* segments,
+                               int64_t count) {
     places_.clear();
-    for (int64_t g = 0; g < gates; ++g)
-      if (gates_[g] > -kInfinity) places_.push_back(static_cast<int32_t>(g));
+    for (int64_t g = 0; g < count; ++g)
+      if (gates[g] > -kInfinity) places_.push_back(static_cast<int32_t>(g));
     std::stable_sort(places_.begin(), places_.end(),
-                     [&](int32_t a, int32_t b) { return gates_[a] > gates_[b]; });
+                     [&](int32_t a, int32_t b) { return gates[a] > gates[b]; });
     int64_t keys = 0;
-    int64_t count = 0;
+    int64_t opened = 0;
     for (const int32_t place : places_) {
-      keys += level.keys(segments_[place]);
-      if (count > 0 && keys > request_.key_budget) break;
-      chosen_[count++] = segments_[place];
+      keys += level.keys(segments[place]);
+      if (opened > 0 && keys > request_.key_budget) break;
+      chosen_[opened++] = segments[place];
     }
-    std::sort(chosen_.data(), chosen_.data() + count);
-    return count;
+    std::sort(chosen_.data(), chosen_.data() + opened);
+    return opened;
   }
 
   const Routes& routes_;
   const BeamRequest& request_;
-  Buffer<float> first_products_;
   Buffer<float> squares_;
   Buffer<float> variances_;
-  Buffer<float> gates_;
-  Buffer<int32_t> segments_;  // of the gates
+  Buffer<float> roots_;                  // by row
+  Buffer<float> gates_;                  // row by row
+  Buffer<int32_t> segments_;             // of the gates
+  std::array<int64_t, kRows> counts_{};  // of gates, by row, in whole steps
   Buffer<int32_t> chosen_;
-  std::vector<int32_t> tiles_;
+  std::vector<GatePair> pairs_;
+  std::vector<GatePair> sorted_pairs_;
+  std::vector<int32_t> next_pair_;  // by tile
   std::vector<int32_t> places_;
 };
 

@@ -75,56 +75,67 @@ TEST_CASE("the largest gates are those of a stable sort, ties and missing segmen
 }
 
 TEST_CASE("gates of families are scale·q·k + h(root·r), and −∞ for no segment", "[routing]") {
+  // Rows that share tiles by many, by few and not at all.
   on_every_instruction_set([] {
     for (const int64_t depth : {1, 3, 64, 65})
-      for (const int64_t count : {1, 4, 8, 9, 19}) {
-        const int64_t tiles = 23;
-        std::vector<float> data = draw(tiles * family_floats(depth), 9);
-        std::vector<int32_t> first(static_cast<size_t>(tiles));
-        std::vector<int32_t> chosen(static_cast<size_t>(count));
-        for (int64_t t = 0; t < tiles; ++t) {
-          first[static_cast<size_t>(t)] = static_cast<int32_t>(100 * t);
-          float* roots = data.data() + t * family_floats(depth) + depth * kFamilyColumns;
-          for (int64_t i = 0; i < kFamilyColumns; ++i) {
-            roots[i] = std::abs(roots[i]);
-            roots[kFamilyColumns + i] = i >= 6 && t % 2 == 0 ? -kInfinity : 0.0F;
+      for (const int64_t count : {1, 4, 8, 9, 19, 60})
+        for (const int64_t used : {1, 3, 23}) {
+          const int64_t tiles = 23;
+          const int64_t stride = depth + 2;
+          std::vector<float> data = draw(tiles * family_floats(depth), 9);
+          std::vector<int32_t> first(static_cast<size_t>(tiles));
+          for (int64_t t = 0; t < tiles; ++t) {
+            first[static_cast<size_t>(t)] = static_cast<int32_t>(100 * t);
+            float* roots = data.data() + t * family_floats(depth) + depth * kFamilyColumns;
+            for (int64_t i = 0; i < kFamilyColumns; ++i) {
+              roots[i] = std::abs(roots[i]);
+              roots[kFamilyColumns + i] = i >= 6 && t % 2 == 0 ? -kInfinity : 0.0F;
+            }
           }
+          std::vector<GatePair> pairs(static_cast<size_t>(count));
+          for (size_t i = 0; i < pairs.size(); ++i)
+            pairs[i] = {static_cast<int32_t>(7 * i % static_cast<size_t>(used)), static_cast<int32_t>(i % 5),
+                        static_cast<int32_t>(pairs.size() - 1 - i)};
+          std::sort(pairs.begin(), pairs.end(),
+                    [](const GatePair& a, const GatePair& b) { return a.tile < b.tile; });
+          const std::vector<float> queries = draw(5 * stride, 4);
+          const std::vector<float> row_roots = {3.0F, 0.0F, 0.5F, 7.0F, 1.0F};
+          std::vector<float> gates(static_cast<size_t>(count * kFamilyColumns));
+          std::vector<int32_t> segments(gates.size());
+          FamilyArguments a;
+          a.queries = queries.data();
+          a.stride = stride;
+          a.depth = depth;
+          a.tiles = data.data();
+          a.first_segment = first.data();
+          a.pairs = pairs.data();
+          a.count = count;
+          a.terms = {0.7F, 0.0F, 1.1F};
+          a.roots = row_roots.data();
+          a.gates = gates.data();
+          a.segments = segments.data();
+          routing_kernels().gate_families(a);
+          for (const GatePair& pair : pairs)
+            for (int64_t column = 0; column < kFamilyColumns; ++column) {
+              const float* numbers = data.data() + pair.tile * family_floats(depth);
+              double product = 0;
+              for (int64_t k = 0; k < depth; ++k)
+                product += static_cast<double>(queries[static_cast<size_t>(pair.row * stride + k)]) *
+                           static_cast<double>(numbers[k * kFamilyColumns + column]);
+              const double sigma = static_cast<double>(row_roots[static_cast<size_t>(pair.row)]) *
+                                   static_cast<double>(numbers[depth * kFamilyColumns + column]);
+              const double tangent = std::min(sigma, static_cast<double>(1.1F));
+              const double expected = static_cast<double>(0.7F) * product + tangent * (sigma - tangent / 2);
+              const auto place = static_cast<size_t>(pair.place * kFamilyColumns + column);
+              INFO("depth " << depth << ", " << count << " pairs, tile " << pair.tile << ", row "
+                            << pair.row);
+              CHECK(segments[place] == first[static_cast<size_t>(pair.tile)] + column);
+              if (column >= 6 && pair.tile % 2 == 0)
+                CHECK(gates[place] == -kInfinity);
+              else
+                CHECK(static_cast<double>(gates[place]) == Approx(expected).margin(1e-5));
+            }
         }
-        for (int64_t i = 0; i < count; ++i)
-          chosen[static_cast<size_t>(i)] = static_cast<int32_t>(7 * i % tiles);
-        const std::vector<float> query = draw(depth, 4);
-        std::vector<float> gates(static_cast<size_t>(count * kFamilyColumns));
-        std::vector<int32_t> segments(gates.size());
-        FamilyArguments a;
-        a.query = query.data();
-        a.depth = depth;
-        a.tiles = data.data();
-        a.first_segment = first.data();
-        a.chosen = chosen.data();
-        a.count = count;
-        a.terms = {0.7F, 3.0F, 1.1F};
-        a.gates = gates.data();
-        a.segments = segments.data();
-        routing_kernels().gate_families(a);
-        for (int64_t i = 0; i < count * kFamilyColumns; ++i) {
-          const int64_t tile = chosen[static_cast<size_t>(i / kFamilyColumns)];
-          const int64_t column = i % kFamilyColumns;
-          const float* numbers = data.data() + tile * family_floats(depth);
-          double product = 0;
-          for (int64_t k = 0; k < depth; ++k)
-            product += static_cast<double>(query[static_cast<size_t>(k)]) *
-                       static_cast<double>(numbers[k * kFamilyColumns + column]);
-          const double sigma = 3.0 * static_cast<double>(numbers[depth * kFamilyColumns + column]);
-          const double tangent = std::min(sigma, static_cast<double>(1.1F));
-          const double expected = static_cast<double>(0.7F) * product + tangent * (sigma - tangent / 2);
-          INFO("depth " << depth << ", " << count << " tiles, gate " << i);
-          CHECK(segments[static_cast<size_t>(i)] == first[static_cast<size_t>(tile)] + column);
-          if (column >= 6 && tile % 2 == 0)
-            CHECK(gates[static_cast<size_t>(i)] == -kInfinity);
-          else
-            CHECK(static_cast<double>(gates[static_cast<size_t>(i)]) == Approx(expected).margin(1e-5));
-        }
-      }
   });
 }
 
