@@ -94,17 +94,20 @@ PassBuilder& PassBuilder::visit_segment(int32_t list, int32_t segment, const std
   return *this;
 }
 
-PassBuilder& PassBuilder::visit_segments(int32_t list, const std::vector<int64_t>& begins,
-                                         std::vector<RowEntry> entries) {
+PassBuilder& PassBuilder::visit_rows(const RowVisits& visits) {
   assert(open_);
   const auto offset = static_cast<int64_t>(pass_.row_entries.size());
-  for (size_t t = 0; t + 1 < begins.size(); ++t)
-    if (begins[t] < begins[t + 1])
-      pass_.row_visits.push_back({list, static_cast<int32_t>(t), offset + begins[t], offset + begins[t + 1]});
-  if (offset == 0)
-    pass_.row_entries = std::move(entries);
-  else
-    pass_.row_entries.insert(pass_.row_entries.end(), entries.begin(), entries.end());
+  for (RowVisit visit : visits.visits) {
+    visit.first_entry += offset;
+    visit.last_entry += offset;
+    pass_.row_visits.push_back(visit);
+  }
+  pass_.row_entries.insert(pass_.row_entries.end(), visits.entries.begin(), visits.entries.end());
+  return *this;
+}
+
+PassBuilder& PassBuilder::reserve_row_entries(int64_t count) {
+  pass_.row_entries.reserve(pass_.row_entries.size() + static_cast<size_t>(count));
   return *this;
 }
 

@@ -12,6 +12,12 @@
 
 namespace hyperattn {
 
+/// Row visits of a group, which number their entries from 0.
+struct RowVisits {
+  std::vector<RowVisit> visits;
+  std::vector<RowEntry> entries;
+};
+
 /// Builds one pass. Groups are opened and closed in increasing order of positions; a group that attends to
 /// nothing is left out.
 class PassBuilder {
@@ -38,9 +44,10 @@ class PassBuilder {
   PassBuilder& visit_all_except(int32_t list, const std::vector<int32_t>& excluded);
   /// Single positions of the open group (increasing) attend to a segment of a list.
   PassBuilder& visit_segment(int32_t list, int32_t segment, const std::vector<RowEntry>& entries);
-  /// The same for all segments of a list: segment t has entries [begins[t], begins[t + 1]).
-  PassBuilder& visit_segments(int32_t list, const std::vector<int64_t>& begins,
-                              std::vector<RowEntry> entries);
+  /// All row visits of the open group.
+  PassBuilder& visit_rows(const RowVisits& visits);
+  /// Room for so many entries more.
+  PassBuilder& reserve_row_entries(int64_t count);
   /// The open group attends to the pass's moments, which stand for `keys` keys.
   PassBuilder& visit_moments(int64_t keys);
 

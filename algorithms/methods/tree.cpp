@@ -19,7 +19,7 @@ namespace hyperattn {
 namespace {
 
 constexpr double kMostKeys = std::numeric_limits<int32_t>::max();
-constexpr int64_t kRowsOfPart = 1024;  // of a parallel step that writes row visits
+constexpr int64_t kRowsOfGroup = 1024;  // at least: their entries stay in the second-level cache
 
 struct TreeChoice {
   IntegerList sizes;
@@ -123,38 +123,71 @@ struct Pieces {
   [[nodiscard]] int64_t count() const { return static_cast<int64_t>(begins.size()) - 1; }
 };
 
-/// Row visits of one list, from what each of `rows` rows attends to. `emit(row, skips, add)` calls
-/// add(piece, skip), and has a number of each piece for itself.
-/// `room`: entries that the pass will have in the end.
-template <class EmitRow>
-void add_row_visits(int32_t list, int64_t rows, int64_t pieces, int64_t room, const EmitRow& emit,
-                    PassBuilder& pass) {
-  const int64_t parts = (rows + kRowsOfPart - 1) / kRowsOfPart;
-  DenseMatrix<int64_t> places(parts, pieces);
-  parallel_for(parts, [&](int64_t part, int) {
-    int64_t* counts = places.row(part);
-    std::vector<uint32_t> skips(static_cast<size_t>(pieces));
-    for (int64_t i = part * kRowsOfPart; i < std::min(rows, (part + 1) * kRowsOfPart); ++i)
-      emit(i, skips, [&](int64_t piece, uint16_t) { ++counts[piece]; });
-  });
-  std::vector<int64_t> begins = {0};
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    int64_t place = begins.back();
-    for (int64_t part = 0; part < parts; ++part) place += std::exchange(places(part, piece), place);
-    begins.push_back(place);
-  }
-  std::vector<RowEntry> entries;
-  entries.reserve(static_cast<size_t>(std::max(room, begins.back())));
-  entries.resize(static_cast<size_t>(begins.back()));
-  parallel_for(parts, [&](int64_t part, int) {
-    int64_t* next = places.row(part);
-    std::vector<uint32_t> skips(static_cast<size_t>(pieces));
-    for (int64_t i = part * kRowsOfPart; i < std::min(rows, (part + 1) * kRowsOfPart); ++i)
-      emit(i, skips, [&](int64_t piece, uint16_t skip) {
-        entries[static_cast<size_t>(next[piece]++)] = {static_cast<int32_t>(i), skip};
+/// Writes the row visits of the query rows [begin, end) of a pass, list by list.
+class VisitWriter {
+ public:
+  VisitWriter(int64_t begin, int64_t end) : begin_(begin), end_(end) {}
+
+  /// `emit(row, skips, add)` calls add(piece, skip), and has a number of each piece for itself.
+  template <class EmitRow>
+  void add_list(int32_t list, int64_t pieces, const EmitRow& emit) {
+    emitted_.clear();
+    next_.assign(static_cast<size_t>(pieces) + 1, 0);
+    skips_.resize(static_cast<size_t>(pieces));
+    for (int64_t row = begin_; row < end_; ++row)
+      emit(row, skips_, [&](int64_t piece, uint16_t skip) {
+        emitted_.push_back({static_cast<int32_t>(piece), {static_cast<int32_t>(row), skip}});
+        ++next_[static_cast<size_t>(piece) + 1];
       });
+    auto begin = static_cast<int64_t>(group_.entries.size());
+    next_[0] = begin;
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+      int64_t& end = next_[static_cast<size_t>(piece) + 1];
+      end += begin;
+      if (begin < end) group_.visits.push_back({list, static_cast<int32_t>(piece), begin, end});
+      begin = end;
+    }
+    group_.entries.resize(static_cast<size_t>(begin));
+    for (const Emitted& one : emitted_)
+      group_.entries[static_cast<size_t>(next_[static_cast<size_t>(one.piece)]++)] = one.entry;
+  }
+
+  [[nodiscard]] RowVisits take() { return std::move(group_); }
+
+ private:
+  struct Emitted {
+    int32_t piece;
+    RowEntry entry;
+  };
+  int64_t begin_;
+  int64_t end_;
+  RowVisits group_;
+  std::vector<Emitted> emitted_;
+  std::vector<int64_t> next_;  // by piece
+  std::vector<uint32_t> skips_;
+};
+
+/// Rows of a group: more where there are many keys, so that a visit has rows to share.
+int64_t rows_of_group(int64_t keys) {
+  return std::max(kRowsOfGroup, keys / kSegmentKeys / kRowsOfGroup * kRowsOfGroup);
+}
+
+/// `write(writer)` for groups of rows, which become groups of the pass.
+template <class Write>
+void add_groups(int64_t rows, int64_t rows_each, const Write& write, PassBuilder& pass) {
+  std::vector<RowVisits> groups(static_cast<size_t>((rows + rows_each - 1) / rows_each));
+  parallel_for(static_cast<int64_t>(groups.size()), [&](int64_t g, int) {
+    VisitWriter writer(g * rows_each, std::min(rows, (g + 1) * rows_each));
+    write(writer);
+    groups[static_cast<size_t>(g)] = writer.take();
   });
-  pass.visit_segments(list, begins, std::move(entries));
+  int64_t entries = 0;
+  for (const RowVisits& group : groups) entries += static_cast<int64_t>(group.entries.size());
+  pass.reserve_row_entries(entries);
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const auto begin = static_cast<int64_t>(g) * rows_each;
+    pass.group(begin, std::min(rows, begin + rows_each)).visit_rows(groups[g]);
+  }
 }
 
 /// Calls add(segment) for the segments that a row opens at a level.
@@ -165,37 +198,57 @@ void for_each_opened(const BeamChoice& choice, size_t level, int64_t row, const 
 }
 
 /// The keys of a row's opened runs; or, `others`, all other keys of the node.
-void add_runs(const KeyTree& tree, const BeamChoice& choice, int64_t rows, bool others, Stage stage,
-              int64_t room, PassBuilder& pass) {
-  const size_t last = tree.levels.size() - 1;
-  const Pieces pieces(tree.levels[last].begins);
-  KeyList list;
-  list.order = RowOrder::list(tree.order);
-  list.stage = stage;
-  list.segments = std::make_shared<const std::vector<int32_t>>(pieces.begins);
-  const int32_t number = pass.add_list(std::move(list));
-  const auto add_pieces = [&](int64_t first_segment, int64_t last_segment, const auto& add) {
-    for (int32_t piece = pieces.first[static_cast<size_t>(first_segment)];
-         piece < pieces.first[static_cast<size_t>(last_segment)]; ++piece)
-      add(piece, uint16_t{0});
-  };
-  const auto emit = [&](int64_t row, std::vector<uint32_t>&, const auto& add) {
+class RunVisits {
+ public:
+  RunVisits(const KeyTree& tree, const BeamChoice& choice, bool others, Stage stage, PassBuilder& pass)
+      : tree_(tree), choice_(choice), others_(others), pieces_(tree.levels.back().begins) {
+    KeyList list;
+    list.order = RowOrder::list(tree.order);
+    list.stage = stage;
+    list.segments = std::make_shared<const std::vector<int32_t>>(pieces_.begins);
+    list_ = pass.add_list(std::move(list));
+  }
+
+  void write(VisitWriter& writer) const {
+    writer.add_list(list_, pieces_.count(),
+                    [&](int64_t row, std::vector<uint32_t>&, const auto& add) { emit(row, add); });
+  }
+
+ private:
+  template <class Add>
+  void emit(int64_t row, const Add& add) const {
+    const size_t last = tree_.levels.size() - 1;
     int64_t next = 0;
-    for_each_opened(choice, last, row, [&](int64_t segment) {
-      if (others) add_pieces(next, segment, add);
-      if (!others) add_pieces(segment, segment + 1, add);
+    for_each_opened(choice_, last, row, [&](int64_t segment) {
+      if (others_) add_pieces(next, segment, add);
+      if (!others_) add_pieces(segment, segment + 1, add);
       next = segment + 1;
     });
-    if (others) add_pieces(next, tree.levels[last].count(), add);
-  };
-  add_row_visits(number, rows, pieces.count(), room, emit, pass);
-}
+    if (others_) add_pieces(next, tree_.levels[last].count(), add);
+  }
+
+  template <class Add>
+  void add_pieces(int64_t first_segment, int64_t last_segment, const Add& add) const {
+    for (int32_t piece = pieces_.first[static_cast<size_t>(first_segment)];
+         piece < pieces_.first[static_cast<size_t>(last_segment)]; ++piece)
+      add(piece, uint16_t{0});
+  }
+
+  const KeyTree& tree_;
+  const BeamChoice& choice_;
+  bool others_;
+  Pieces pieces_;
+  int32_t list_ = 0;
+};
 
 /// The segments of a level that a row looked at and did not open, as mean keys.
 class TailLevel {
  public:
   TailLevel(const RoutedKeys& routed, const BeamChoice& choice, size_t level)
-      : choice_(choice), level_(level), pieces_(parents_of(routed.tree, level)) {
+      : choice_(choice),
+        level_(level),
+        one_family_(opens_all_above(routed.tree, choice, level)),
+        pieces_(parents_of(routed.tree, level)) {
     for (int64_t piece = 0; piece < pieces_.count(); ++piece)
       piece_of_.resize(static_cast<size_t>(pieces_.begins[static_cast<size_t>(piece) + 1]),
                        static_cast<int32_t>(piece));
@@ -219,9 +272,16 @@ class TailLevel {
   }
 
  private:
-  /// Where the children of each segment of the level above begin; the first level's segments are one family.
-  static std::vector<int64_t> parents_of(const KeyTree& tree, size_t level) {
-    if (level == 0) return {0, tree.levels[0].count()};
+  /// Whether every row looks at all segments of the level, which are one family then.
+  static bool opens_all_above(const KeyTree& tree, const BeamChoice& choice, size_t level) {
+    for (size_t t = 0; t < level; ++t)
+      if (choice.width[t] < tree.levels[t].count()) return false;
+    return true;
+  }
+
+  /// Where the children of each segment of the level above begin.
+  [[nodiscard]] std::vector<int64_t> parents_of(const KeyTree& tree, size_t level) const {
+    if (one_family_) return {0, tree.levels[level].count()};
     return tree.levels[level - 1].first_child;
   }
 
@@ -233,7 +293,7 @@ class TailLevel {
            piece < pieces_.first[static_cast<size_t>(parent) + 1]; ++piece)
         body(static_cast<size_t>(piece));
     };
-    if (level_ == 0)
+    if (one_family_)
       family(0);
     else
       for_each_opened(choice_, level_ - 1, row, family);
@@ -241,6 +301,7 @@ class TailLevel {
 
   const BeamChoice& choice_;
   size_t level_;
+  bool one_family_;
   Pieces pieces_;
   std::vector<int32_t> piece_of_;  // by segment
 };
@@ -270,15 +331,6 @@ KeyList tail_list(const TreeChoice& choice, const RoutedKeys& routed, const Beam
   return list;
 }
 
-/// About how many visits a row has; not known beforehand for clusters.
-int64_t visits_of_row(const TreeChoice& choice, const KeyTree& tree, const BeamChoice& beam) {
-  if (choice.has_clusters()) return 0;
-  int64_t visits = beam.width.back();
-  for (size_t level = 0; choice.has_tail() && level < tree.levels.size(); ++level)
-    visits += level == 0 ? (tree.levels[0].count() + kSegmentKeys - 1) / kSegmentKeys : beam.width[level - 1];
-  return visits;
-}
-
 Pass tree_pass(const BoundProblem& bound, const TreeChoice& choice, const HeadNode& place,
                const RoutedKeys& routed, const BeamChoice& beam) {
   const AttentionProblem& problem = bound.problem();
@@ -289,17 +341,22 @@ Pass tree_pass(const BoundProblem& bound, const TreeChoice& choice, const HeadNo
     std::fill(linear.variance.begin(), linear.variance.end(), 0.0F);  // never faded out
     pass.with_linear_values(std::make_shared<const LinearValues>(std::move(linear)));
   }
-  pass.group(0, rows);
-  add_runs(routed.tree, beam, rows, false, Stage::block, rows * visits_of_row(choice, routed.tree, beam),
-           pass);
+  const RunVisits runs(routed.tree, beam, false, Stage::block, pass);
+  std::vector<TailLevel> tails;
+  std::vector<int32_t> lists;
   for (size_t level = 0; choice.has_tail() && level < routed.tree.levels.size(); ++level) {
-    const TailLevel tail(routed, beam, level);
-    const int32_t list = pass.add_list(tail_list(choice, routed, beam, level, tail.pieces()));
-    add_row_visits(
-        list, rows, tail.pieces().count(), 0,
-        [&](int64_t row, std::vector<uint32_t>& skips, const auto& add) { tail.emit(row, skips, add); },
-        pass);
+    tails.emplace_back(routed, beam, level);
+    lists.push_back(pass.add_list(tail_list(choice, routed, beam, level, tails.back().pieces())));
   }
+  const auto write = [&](VisitWriter& writer) {
+    runs.write(writer);
+    for (size_t level = 0; level < tails.size(); ++level)
+      writer.add_list(lists[level], tails[level].pieces().count(),
+                      [&](int64_t row, std::vector<uint32_t>& skips, const auto& add) {
+                        tails[level].emit(row, skips, add);
+                      });
+  };
+  add_groups(rows, rows_of_group(place.node.key_count()), write, pass);
   return pass.take();
 }
 
@@ -335,8 +392,10 @@ class TreeMasks final : public PlannedMasks {
     const AttentionNode& node = nodes()[i].node;
     PassBuilder pass(problem, nodes()[i].head, node.number,
                      RowOrder::run(node.query_begin, node.query_count()));
-    pass.group(0, node.query_count());
-    add_runs(keys_[i], choices_[i], node.query_count(), others, Stage::exact, 0, pass);
+    const RunVisits runs(keys_[i], choices_[i], others, Stage::exact, pass);
+    add_groups(
+        node.query_count(), rows_of_group(node.key_count()), [&](VisitWriter& writer) { runs.write(writer); },
+        pass);
     return pass.take();
   }
 
