@@ -60,6 +60,27 @@ struct ProjectArguments {
   float* products = nullptr;
 };
 
+/// Rows less their mean. Rows are named as those of ProjectArguments.
+struct DeviationArguments {
+  const float* data = nullptr;
+  int64_t stride = 0;
+  const int32_t* rows = nullptr;
+  int64_t count = 0;
+  int64_t depth = 0;
+  float* deviations = nullptr;  ///< count × depth
+};
+
+/// Σ_i factor[i] · row_i. Rows are named as those of ProjectArguments.
+struct CombineArguments {
+  const float* data = nullptr;
+  int64_t stride = 0;
+  const int32_t* rows = nullptr;
+  int64_t count = 0;
+  int64_t depth = 0;
+  const float* factors = nullptr;
+  float* sum = nullptr;  ///< depth
+};
+
 struct RoutingKernels {
   void (*gate_families)(const FamilyArguments&);
   /// Gates of `count` (a multiple of lanes) products in place.
@@ -72,8 +93,8 @@ struct RoutingKernels {
                      int32_t* chosen);
   /// A product's bits depend on its row and the direction alone.
   void (*project)(const ProjectArguments&);
-  /// sum[c] = Σ_i factor[i] · rows[i · depth + c].
-  void (*combine)(const float* rows, const float* factors, int64_t count, int64_t depth, float* sum);
+  void (*deviations)(const DeviationArguments&);
+  void (*combine)(const CombineArguments&);
   /// The place of each of at most kMostRanked numbers in their stable order. Both arrays have room for whole
   /// vectors.
   void (*ranks)(const int32_t* numbers, int64_t count, int32_t* ranks);

@@ -86,18 +86,24 @@ HWY_INLINE void gate_pairs(const FamilyArguments& a, const GatePair* pairs, int6
   }
 }
 
+// Pairs of one tile that follow each other, in batches of about the same size; few ones with those of the
+// next tiles.
 void gate_families(const FamilyArguments& a) {
+  constexpr int64_t kFew = kPairs / 4;
   for (int64_t first = 0; first < a.count;) {
     const GatePair* pairs = a.pairs + first;
-    const int64_t most = a.count - first < kPairs ? a.count - first : kPairs;
+    const int64_t left = a.count - first;
     int64_t alike = 1;
-    while (alike < most && pairs[alike].tile == pairs[0].tile) ++alike;
-    const int64_t count = 2 * alike > kPairs ? alike : most;
-    if (count == alike)
+    while (alike < 2 * kPairs && alike < left && pairs[alike].tile == pairs[0].tile) ++alike;
+    if (alike > kFew) {
+      const int64_t count = alike <= kPairs ? alike : alike < 2 * kPairs ? (alike + 1) / 2 : kPairs;
       gate_pairs<kPairs, true>(a, pairs, count);
-    else
+      first += count;
+    } else {
+      const int64_t count = left < kPairs ? left : kPairs;
       gate_pairs<kPairs, false>(a, pairs, count);
-    first += count;
+      first += count;
+    }
   }
 }
 
@@ -200,6 +206,11 @@ int64_t largest(const float* gates, const int32_t* segments, int64_t count, int6
   return next - chosen;
 }
 
+template <class Arguments>
+HWY_INLINE const float* row_of(const Arguments& a, int64_t i) {
+  return a.data + (a.rows == nullptr ? i : a.rows[i]) * a.stride;
+}
+
 template <int Rows>
 HWY_INLINE void project_rows(const ProjectArguments& p, int64_t first) {
   const D d;
@@ -207,7 +218,7 @@ HWY_INLINE void project_rows(const ProjectArguments& p, int64_t first) {
   Vec sum[Rows];
   HWY_UNROLL(8)
   for (int i = 0; i < Rows; ++i) {
-    row[i] = p.data + (p.rows == nullptr ? first + i : p.rows[first + i]) * p.stride;
+    row[i] = row_of(p, first + i);
     sum[i] = hn::Zero(d);
   }
   const int64_t whole = p.depth / kLanes * kLanes;
@@ -244,32 +255,67 @@ void project(const ProjectArguments& p) {
 }
 
 template <int Vectors>
-HWY_INLINE void combine_columns(const float* rows, const float* factors, int64_t count, int64_t depth,
-                                int64_t column, float* sums) {
+HWY_INLINE void deviate_columns(const DeviationArguments& a, int64_t column) {
+  const D d;
+  Vec mean[Vectors];
+  HWY_UNROLL(8)
+  for (int v = 0; v < Vectors; ++v) mean[v] = hn::Zero(d);
+  float* target = a.deviations + column;
+  for (int64_t i = 0; i < a.count; ++i, target += a.depth) {
+    const float* row = row_of(a, i) + column;
+    HWY_UNROLL(8)
+    for (int v = 0; v < Vectors; ++v) {
+      const Vec x = hn::LoadU(d, row + v * kLanes);
+      hn::StoreU(x, d, target + v * kLanes);
+      mean[v] = hn::Add(mean[v], x);
+    }
+  }
+  const Vec count = hn::Set(d, static_cast<float>(a.count));
+  HWY_UNROLL(8)
+  for (int v = 0; v < Vectors; ++v) mean[v] = hn::Div(mean[v], count);
+  target = a.deviations + column;
+  for (int64_t i = 0; i < a.count; ++i, target += a.depth) HWY_UNROLL(8)
+  for (int v = 0; v < Vectors; ++v)
+    hn::StoreU(hn::Sub(hn::LoadU(d, target + v * kLanes), mean[v]), d, target + v * kLanes);
+}
+
+void deviations(const DeviationArguments& a) {
+  constexpr int kWide = 4;
+  int64_t column = 0;
+  for (; column + kWide * kLanes <= a.depth; column += kWide * kLanes) deviate_columns<kWide>(a, column);
+  for (; column + kLanes <= a.depth; column += kLanes) deviate_columns<1>(a, column);
+  for (; column < a.depth; ++column) {
+    float mean = 0;
+    for (int64_t i = 0; i < a.count; ++i) mean += row_of(a, i)[column];
+    mean /= static_cast<float>(a.count);
+    for (int64_t i = 0; i < a.count; ++i) a.deviations[i * a.depth + column] = row_of(a, i)[column] - mean;
+  }
+}
+
+template <int Vectors>
+HWY_INLINE void combine_columns(const CombineArguments& a, int64_t column) {
   const D d;
   Vec sum[Vectors];
   HWY_UNROLL(8)
   for (int v = 0; v < Vectors; ++v) sum[v] = hn::Zero(d);
-  const float* row = rows + column;
-  for (int64_t i = 0; i < count; ++i, row += depth) {
-    const Vec factor = hn::Set(d, factors[i]);
+  for (int64_t i = 0; i < a.count; ++i) {
+    const float* row = row_of(a, i) + column;
+    const Vec factor = hn::Set(d, a.factors[i]);
     HWY_UNROLL(8)
     for (int v = 0; v < Vectors; ++v) sum[v] = hn::MulAdd(factor, hn::LoadU(d, row + v * kLanes), sum[v]);
   }
   HWY_UNROLL(8)
-  for (int v = 0; v < Vectors; ++v) hn::StoreU(sum[v], d, sums + column + v * kLanes);
+  for (int v = 0; v < Vectors; ++v) hn::StoreU(sum[v], d, a.sum + column + v * kLanes);
 }
 
-void combine(const float* rows, const float* factors, int64_t count, int64_t depth, float* sums) {
+void combine(const CombineArguments& a) {
   constexpr int kWide = 4;
   int64_t column = 0;
-  for (; column + kWide * kLanes <= depth; column += kWide * kLanes)
-    combine_columns<kWide>(rows, factors, count, depth, column, sums);
-  for (; column + kLanes <= depth; column += kLanes)
-    combine_columns<1>(rows, factors, count, depth, column, sums);
-  for (; column < depth; ++column) {
-    sums[column] = 0;
-    for (int64_t i = 0; i < count; ++i) sums[column] += factors[i] * rows[i * depth + column];
+  for (; column + kWide * kLanes <= a.depth; column += kWide * kLanes) combine_columns<kWide>(a, column);
+  for (; column + kLanes <= a.depth; column += kLanes) combine_columns<1>(a, column);
+  for (; column < a.depth; ++column) {
+    a.sum[column] = 0;
+    for (int64_t i = 0; i < a.count; ++i) a.sum[column] += a.factors[i] * row_of(a, i)[column];
   }
 }
 
@@ -296,7 +342,7 @@ void ranks(const int32_t* numbers, int64_t count, int32_t* ranks) {
 }
 
 const RoutingKernels* routing_table() {
-  static const RoutingKernels table = {gate_families, gate, largest, project, combine, ranks};
+  static const RoutingKernels table = {gate_families, gate, largest, project, deviations, combine, ranks};
   return &table;
 }
 

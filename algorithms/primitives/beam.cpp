@@ -15,7 +15,7 @@
 namespace hyperattn {
 namespace {
 
-constexpr int64_t kRows = 96;  // of a parallel step: many that open the same segment
+constexpr int64_t kRows = 192;  // of a parallel step: many that open the same segment
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 int64_t whole_steps(int64_t count) {

@@ -83,7 +83,8 @@ class Halving {
       : keys_(keys),
         order_(order),
         direction_(static_cast<size_t>(keys.cols)),
-        places_(static_cast<size_t>(kDirectionKeys)) {}
+        places_(static_cast<size_t>(kDirectionKeys)),
+        deviations_(static_cast<size_t>(kDirectionKeys * keys.cols)) {}
 
   /// Sorts ranks [begin, end) along the direction in which a sample of them spreads.
   void sort(int64_t begin, int64_t end) {
@@ -113,28 +114,20 @@ class Halving {
   }
 
   void take_deviations(int64_t begin, int64_t end) {
-    const int64_t d = keys_.cols;
     const int64_t count = end - begin;
     taken_ = std::min(count, kDirectionKeys);
-    deviations_.resize(static_cast<size_t>(taken_ * d));
-    mean_.assign(static_cast<size_t>(d), 0.0F);
-    const auto key_of = [&](int64_t i) {
-      return keys_.row(order_[static_cast<size_t>(begin + i * count / taken_)]);
-    };
-    for (int64_t i = 0; i < taken_; ++i) prefetch_row(key_of(i), d);
     for (int64_t i = 0; i < taken_; ++i) {
-      const float* key = key_of(i);
-      float* deviation = deviations_.data() + i * d;
-      for (int64_t c = 0; c < d; ++c) {
-        deviation[c] = key[c];
-        mean_[static_cast<size_t>(c)] += key[c];
-      }
+      taken_rows_[static_cast<size_t>(i)] = order_[static_cast<size_t>(begin + i * count / taken_)];
+      prefetch_row(keys_.row(taken_rows_[static_cast<size_t>(i)]), keys_.cols);
     }
-    for (float& m : mean_) m /= static_cast<float>(taken_);
-    for (int64_t i = 0; i < taken_; ++i) {
-      float* deviation = deviations_.data() + i * d;
-      for (int64_t c = 0; c < d; ++c) deviation[c] -= mean_[static_cast<size_t>(c)];
-    }
+    DeviationArguments arguments;
+    arguments.data = keys_.data;
+    arguments.stride = keys_.stride;
+    arguments.rows = taken_rows_.data();
+    arguments.count = taken_;
+    arguments.depth = keys_.cols;
+    arguments.deviations = deviations_.data();
+    routing_kernels().deviations(arguments);
   }
 
   void find_direction(int64_t begin, int64_t end) {
@@ -153,7 +146,13 @@ class Halving {
       float& place = places_[static_cast<size_t>(i)];
       place = place > middle ? 1.0F : -1.0F;
     }
-    routing_kernels().combine(deviations_.data(), places_.data(), taken_, d, direction_.data());
+    CombineArguments sum;
+    sum.data = deviations_.data();
+    sum.stride = sum.depth = d;
+    sum.count = taken_;
+    sum.factors = places_.data();
+    sum.sum = direction_.data();
+    routing_kernels().combine(sum);
     double square = 0;
     for (const float u : direction_) square += static_cast<double>(u * u);
     const float norm = std::max(static_cast<float>(std::sqrt(square)), kLeastNorm);
@@ -176,7 +175,7 @@ class Halving {
   std::vector<float> direction_;
   std::vector<float> places_;
   std::vector<float> deviations_;
-  std::vector<float> mean_;
+  std::array<int32_t, kDirectionKeys> taken_rows_{};
   std::vector<Projected> items_;
   std::vector<Projected> spare_;
   int64_t taken_ = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "algorithms/kernels/packing.h"
+#include "algorithms/kernels/routing.h"
 #include "core/parallel.h"
 
 namespace hyperattn {
@@ -15,14 +16,17 @@ void weighted_mean(MatrixView<const float> rows, const int32_t* members, const f
   const auto width = static_cast<size_t>(rows.cols);
   std::vector<double> total(width, 0.0);
   std::vector<float> sum(width);
+  CombineArguments chunk;
+  chunk.data = rows.data;
+  chunk.stride = rows.stride;
+  chunk.depth = rows.cols;
+  chunk.sum = sum.data();
   for (int64_t first = 0; first < count; first += kChunk) {
-    std::fill(sum.begin(), sum.end(), 0.0F);
-    for (int64_t i = first; i < std::min(count, first + kChunk); ++i) {
-      if (i + kPrefetchAhead < count) prefetch_row(rows.row(members[i + kPrefetchAhead]), rows.cols);
-      const float* row = rows.row(members[i]);
-      const float share = shares[i];
-      for (size_t c = 0; c < width; ++c) sum[c] += share * row[c];
-    }
+    chunk.rows = members + first;
+    chunk.factors = shares + first;
+    chunk.count = std::min(kChunk, count - first);
+    for (int64_t i = 0; i < chunk.count; ++i) prefetch_row(rows.row(chunk.rows[i]), rows.cols);
+    routing_kernels().combine(chunk);
     for (size_t c = 0; c < width; ++c) total[c] += static_cast<double>(sum[c]);
   }
   for (size_t c = 0; c < width; ++c) mean[c] = static_cast<float>(total[c]);

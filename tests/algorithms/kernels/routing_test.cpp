@@ -158,7 +158,12 @@ TEST_CASE("projections, sums of rows and ranks are those of plain loops", "[rout
         p.products = named.data();
         routing_kernels().project(p);
         std::reverse(named.begin(), named.end());
-        routing_kernels().combine(rows.data(), factors.data(), count, depth, sums.data());
+        CombineArguments combined{rows.data(), depth,          names.data(), count,
+                                  depth,       factors.data(), sums.data()};
+        routing_kernels().combine(combined);
+        std::vector<float> deviations(rows.size());
+        DeviationArguments less{rows.data(), depth, names.data(), count, depth, deviations.data()};
+        routing_kernels().deviations(less);
         INFO(count << " rows of " << depth);
         CHECK(named == products);  // a product's bits depend on its row alone
         for (int64_t i = 0; i < count; ++i) {
@@ -170,10 +175,18 @@ TEST_CASE("projections, sums of rows and ranks are those of plain loops", "[rout
         }
         for (int64_t c = 0; c < depth; ++c) {
           double sum = 0;
-          for (int64_t i = 0; i < count; ++i)
-            sum += static_cast<double>(factors[static_cast<size_t>(i)]) *
-                   static_cast<double>(rows[static_cast<size_t>(i * depth + c)]);
+          double mean = 0;
+          const auto named_row = [&](int64_t i) {
+            return static_cast<double>(rows[static_cast<size_t>((count - 1 - i) * depth + c)]);
+          };
+          for (int64_t i = 0; i < count; ++i) {
+            sum += static_cast<double>(factors[static_cast<size_t>(i)]) * named_row(i);
+            mean += named_row(i) / static_cast<double>(count);
+          }
           CHECK(static_cast<double>(sums[static_cast<size_t>(c)]) == Approx(sum).margin(1e-5));
+          for (int64_t i = 0; i < count; ++i)
+            CHECK(static_cast<double>(deviations[static_cast<size_t>(i * depth + c)]) ==
+                  Approx(named_row(i) - mean).margin(1e-5));
         }
       }
     for (const int64_t count : {1, 2, 15, 16, 17, 100, 128}) {
