@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <thread>
 
 #include "core/cancel.h"
@@ -10,6 +11,7 @@
 #include "core/parallel.h"
 #include "core/timing.h"
 #include "experiments/results/repeat_statistics.h"
+#include "experiments/running/attempt.h"
 #include "experiments/running/run_options.h"
 #include "experiments/running/time_limit.h"
 
@@ -53,6 +55,18 @@ TEST_CASE("a time limit stops parallel loops, and only those in its scope") {
     const TimeLimit limit(1e300);
     CHECK_NOTHROW(parallel_for(2, nap));
   }
+}
+
+TEST_CASE("work over its time limit fails, however late the watchdog is") {
+  const double infinity = std::numeric_limits<double>::infinity();
+  CHECK(why_failed(infinity, 0, [] {}).empty());
+  CHECK(why_failed(60, 0, [] {}).empty());
+  for (int i = 0; i < 100; ++i)  // nothing is done, and yet more than this
+    CHECK_THAT(why_failed(1e-12, 0, [] {}),
+               Catch::Contains("limit of 1e-12 s") && Catch::Contains("--case-timeout"));
+  CHECK_THAT(why_failed(60, 60, [] {}), Catch::Contains("limit of 60 s"));
+  CHECK(why_failed(60, 0, [] { fail_input("the file is torn"); }) == "the file is torn");
+  CHECK(why_failed(60, 0, [] { throw std::bad_alloc(); }) == "not enough memory");
 }
 
 TEST_CASE("a time limit does not hide an interrupt") {
