@@ -9,50 +9,59 @@
 
 namespace hyperattn {
 
+void BoundProblem::require_on_host() const {
+  static_cast<void>(problem());
+}
+
 std::vector<SortedRows> BoundProblem::sort_by_bucket(const std::vector<SortRequest>& requests,
                                                      int64_t bucket_count, BucketOrder order,
                                                      SortSeconds* seconds) const {
+  require_on_host();
   return hyperattn::sort_by_bucket(requests, bucket_count, order, seconds);
 }
 
 std::vector<uint32_t> BoundProblem::bucket_codes(MatrixView<const float> rows,
                                                  const HashDirections& directions, BucketOrder order,
                                                  bool centre) const {
+  require_on_host();
   return hyperattn::bucket_codes(rows, directions, order, centre);
 }
 
 DenseMatrix<float> BoundProblem::kmeans_centres(MatrixView<const float> rows, int64_t centres,
                                                 const RandomStream& stream) const {
+  require_on_host();
   return hyperattn::kmeans_centres(rows, centres, stream);
 }
 
 std::vector<uint32_t> BoundProblem::best_centres(MatrixView<const float> rows,
                                                  MatrixView<const float> centres, float factor,
                                                  const std::vector<float>& bias) const {
+  require_on_host();
   return hyperattn::best_centres(rows, centres, factor, bias);
 }
 
 std::vector<double> BoundProblem::squared_row_norms(MatrixView<const float> rows) const {
+  require_on_host();
   return hyperattn::squared_row_norms(rows);
 }
 
 ColumnMasses BoundProblem::column_masses(int64_t head, const AttentionNode& node,
                                          const std::vector<int32_t>& key_ranks,
                                          const SampledQueries& queries) const {
-  return hyperattn::column_masses(problem_, head, node, key_ranks, queries);
+  return hyperattn::column_masses(problem(), head, node, key_ranks, queries);
 }
 
 std::shared_ptr<SyntheticKeys> BoundProblem::run_means(int64_t head, const KeyRuns& runs) const {
-  return hyperattn::run_means(problem_, head, runs);
+  return hyperattn::run_means(problem(), head, runs);
 }
 
 KeyMoments BoundProblem::key_moments(int64_t head, const AttentionNode& node) const {
-  return hyperattn::key_moments(problem_, head, node);
+  return hyperattn::key_moments(problem(), head, node);
 }
 
 LinearValues BoundProblem::missed_covariance(int64_t head, const AttentionNode& node,
                                              const SyntheticKeys& runs) const {
-  return hyperattn::missed_covariance(problem_, head, node, runs);
+  return hyperattn::missed_covariance(problem(), head, node, runs);
 }
 
 }  // namespace hyperattn

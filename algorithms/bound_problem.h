@@ -35,7 +35,11 @@ class BoundProblem {
   BoundProblem(const BoundProblem&) = delete;
   BoundProblem& operator=(const BoundProblem&) = delete;
 
-  [[nodiscard]] const AttentionProblem& problem() const { return problem_; }
+  /// Its tensors can be read on the host. Where the caller's lie on a device they are copied when this is
+  /// first asked for; `shapes` has the same views and copies nothing.
+  [[nodiscard]] virtual const AttentionProblem& problem() const { return problem_; }
+  /// For planning that reads no tensors: views of them name rows for the primitives below.
+  [[nodiscard]] const AttentionProblem& shapes() const { return problem_; }
   [[nodiscard]] const Engine& engine() const { return engine_; }
 
   /// Names of the primitives below that run where the engine computes; the others run on the host.
@@ -72,6 +76,9 @@ class BoundProblem {
                                                        const SyntheticKeys& runs) const;
 
  private:
+  /// Before views are read.
+  void require_on_host() const;
+
   AttentionProblem problem_;
   const Engine& engine_;
 };

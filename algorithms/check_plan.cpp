@@ -32,9 +32,10 @@ std::string pass_place(size_t phase, size_t pass) {
 
 bool within(const RowOrder& order, int64_t rows) {
   if (order.count < 0) return false;
-  if (!order.rows) return order.count == 0 || (order.first >= 0 && order.first + order.count <= rows);
-  if (static_cast<int64_t>(order.rows->size()) != order.count) return false;
-  return std::all_of(order.rows->begin(), order.rows->end(),
+  const std::vector<int32_t>* listed = order.listed();
+  if (listed == nullptr) return order.count == 0 || (order.first >= 0 && order.first + order.count <= rows);
+  if (static_cast<int64_t>(listed->size()) != order.count) return false;
+  return std::all_of(listed->begin(), listed->end(),
                      [rows](int32_t row) { return row >= 0 && row < rows; });
 }
 

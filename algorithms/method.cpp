@@ -47,7 +47,7 @@ ForwardState run_planned(const Engine& engine, const BoundProblem& bound, Planne
     options.score_cap = given->score_cap.data();
   }
   ForwardState state{engine.forward(bound, *planned.plan, options), std::move(planned)};
-  if (given != nullptr) report_given(*given, bound.problem().value_dim(), state.result);
+  if (given != nullptr) report_given(*given, bound.shapes().value_dim(), state.result);
   Diagnostics& seen = state.result.diagnostics;
   const Diagnostics& notes = state.planned.notes;
   for (const auto& [stage, seconds] : notes.stage_seconds) seen.stage_seconds[stage] += seconds;

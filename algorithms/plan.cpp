@@ -96,7 +96,7 @@ bool is_exact_plan(const AttentionProblem& problem, const Plan& plan) {
     return false;
   for (size_t head = 0; head < plan.phases[0].passes.size(); ++head) {
     const Pass& pass = plan.phases[0].passes[head];
-    const bool all_rows = pass.head == static_cast<int64_t>(head) && !pass.queries.rows &&
+    const bool all_rows = pass.head == static_cast<int64_t>(head) && pass.queries.is_run() &&
                           pass.queries.first == 0 && pass.queries.count == problem.query_count() &&
                           pass.groups.size() == 1 && pass.groups[0].begin == 0 &&
                           pass.groups[0].end == problem.query_count();
@@ -104,7 +104,7 @@ bool is_exact_plan(const AttentionProblem& problem, const Plan& plan) {
       return false;
     const KeyList& list = pass.lists[0];
     const Visit& visit = pass.visits[0];
-    const bool all_keys = !list.order.rows && list.order.first == 0 && !list.log_weight && !list.synthetic &&
+    const bool all_keys = list.order.is_run() && list.order.first == 0 && !list.log_weight && !list.synthetic &&
                           !list.signed_weights && !list.has_factor() && list.uniform_log_weight == 0 &&
                           visit.begin == 0 && visit.end == problem.key_count() &&
                           visit.excluded_begin == visit.excluded_end && pass.moments == nullptr;

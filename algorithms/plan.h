@@ -19,19 +19,46 @@
 
 namespace hyperattn {
 
-/// A list of row numbers: either a permutation or selection held in memory, or the run first, first+1, …
+/// Distinct row numbers in the memory of a device.
+class RemoteRows {
+ public:
+  RemoteRows() = default;
+  virtual ~RemoteRows() = default;
+  RemoteRows(const RemoteRows&) = delete;
+  RemoteRows& operator=(const RemoteRows&) = delete;
+
+  [[nodiscard]] virtual int64_t count() const = 0;
+  /// Their address there, which the host cannot read.
+  [[nodiscard]] virtual const int32_t* on_device() const = 0;
+  /// A copy, made when it is first asked for. Thread-safe.
+  [[nodiscard]] virtual const std::vector<int32_t>& on_host() const = 0;
+};
+
+/// A list of row numbers: a permutation or selection held in memory, of the host or of a device, or the run
+/// first, first+1, …
 struct RowOrder {
-  std::shared_ptr<const std::vector<int32_t>> rows = nullptr;  ///< null: the run that starts at `first`
+  std::shared_ptr<const std::vector<int32_t>> rows = nullptr;
   int64_t first = 0;
   int64_t count = 0;
+  std::shared_ptr<const RemoteRows> remote = nullptr;
 
-  [[nodiscard]] int64_t operator[](int64_t i) const {
-    return rows ? (*rows)[static_cast<size_t>(i)] : first + i;
+  [[nodiscard]] bool is_run() const { return !rows && !remote; }
+  /// The list in the host's memory; null: a run.
+  [[nodiscard]] const std::vector<int32_t>* listed() const {
+    return remote ? &remote->on_host() : rows.get();
   }
-  static RowOrder run(int64_t first, int64_t count) { return {nullptr, first, count}; }
+  [[nodiscard]] int64_t operator[](int64_t i) const {
+    if (rows) return (*rows)[static_cast<size_t>(i)];
+    return remote ? remote->on_host()[static_cast<size_t>(i)] : first + i;
+  }
+  static RowOrder run(int64_t first, int64_t count) { return {nullptr, first, count, nullptr}; }
   static RowOrder list(std::vector<int32_t> rows) {
     const auto count = static_cast<int64_t>(rows.size());
-    return {std::make_shared<const std::vector<int32_t>>(std::move(rows)), 0, count};
+    return {std::make_shared<const std::vector<int32_t>>(std::move(rows)), 0, count, nullptr};
+  }
+  static RowOrder on_device(std::shared_ptr<const RemoteRows> rows) {
+    const int64_t count = rows->count();
+    return {nullptr, 0, count, std::move(rows)};
   }
 };
 

@@ -25,7 +25,7 @@ class BandMask final : public DescribedMask {
   }
 
   [[nodiscard]] std::unique_ptr<MaskPlanner> plan(const MaskRequest& request) const override {
-    return node_by_node([&problem = request.bound.problem(), &nodes = request.nodes,
+    return node_by_node([&problem = request.bound.shapes(), &nodes = request.nodes,
                          width = request.call.parameters.integer("band_width")](size_t i) {
       return band_mask(problem, nodes[i].node, width);
     });

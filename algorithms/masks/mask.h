@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -32,6 +33,9 @@ struct MaskRequest {
   const std::vector<HeadNode>& nodes;
   bool want_ranks = false;  ///< whether NodeMask::key_ranks will be read
   PlanningSeconds* seconds = nullptr;
+  /// Where no other ranks will be read: the keys of node i, counted from its first, whose ranks will be. Null
+  /// for all nodes or for none.
+  std::function<const std::vector<int32_t>*(size_t)> asked_keys = nullptr;
 };
 
 /// Makes the masks of the request's nodes. What is better done for all nodes at once is done when it is

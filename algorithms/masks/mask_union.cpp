@@ -38,7 +38,7 @@ void merge(std::vector<RankRange>& ranges) {
 }
 
 std::vector<Unit> units_of(const NodeMask& mask) {
-  const bool sorted = mask.queries.rows != nullptr;
+  const bool sorted = !mask.queries.is_run();
   std::vector<Unit> units;
   int64_t rows = 0;
   for (size_t g = 0; g < mask.groups.size(); ++g) {

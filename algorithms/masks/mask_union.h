@@ -46,7 +46,7 @@ class UnionRows {
 
 /// Whether rows of sorted blocks must be apart: where blocks are made of rows that nothing may depend on.
 [[nodiscard]] inline bool rows_apart_in(const NodeMask& mask, bool rows_are_independent) {
-  return rows_are_independent && mask.queries.rows != nullptr;
+  return rows_are_independent && !mask.queries.is_run();
 }
 
 }  // namespace hyperattn

@@ -111,6 +111,11 @@ NodeMask mask_of_blocks(const AttentionNode& node, const std::vector<MaskBlock>&
   return mask;
 }
 
+RowOrder order_of(SortedRows& sorted) {
+  return sorted.remote ? RowOrder::on_device(std::move(sorted.remote))
+                       : RowOrder::list(std::move(sorted.order));
+}
+
 bool is_scattered(const NodeMask& mask) {
   int64_t keys = 0;
   for (const RankRange& range : mask.ranges) keys += range.end - range.begin;
@@ -128,9 +133,10 @@ NodeMask empty_mask(const AttentionNode& node) {
 
 NodeMask sorted_mask(SortedRows queries, SortedRows keys, const std::vector<RankBlock>& blocks) {
   NodeMask mask;
-  mask.queries = RowOrder::list(std::move(queries.order));
-  mask.keys = RowOrder::list(std::move(keys.order));
+  mask.queries = order_of(queries);
+  mask.keys = order_of(keys);
   mask.key_ranks = std::move(keys.ranks);
+  mask.asked_ranks = std::move(keys.asked_ranks);
   for (const RankBlock& block : blocks) {
     const auto range = static_cast<int64_t>(mask.ranges.size());
     mask.ranges.push_back({block.key_begin, block.key_end});

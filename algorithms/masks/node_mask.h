@@ -31,7 +31,9 @@ struct NodeMask {
   RowOrder queries;                ///< position → query row of the problem
   RowOrder keys;                   ///< rank → key row of the problem; all keys of the node
   std::vector<int32_t> key_ranks;  ///< key row − node.key_begin → rank; empty: the same number
-  std::vector<MaskGroup> groups;   ///< in order of positions; together they cover all positions
+  /// In place of key_ranks where the keys were sorted on a device: the ranks of MaskRequest::asked_keys.
+  std::vector<int32_t> asked_ranks = {};
+  std::vector<MaskGroup> groups;  ///< in order of positions; together they cover all positions
   std::vector<RankRange> ranges;
   /// Masks of the same node in other orders, without further ones of their own: a row holds the keys of all
   /// of them, each once (mask_union.h).

@@ -101,7 +101,7 @@ class NodeDirections {
  public:
   NodeDirections(const MaskRequest& request, const Options& options) {
     if (options.buckets != Buckets::lsh) return;
-    const AttentionProblem& problem = request.bound.problem();
+    const AttentionProblem& problem = request.bound.shapes();
     if (const Replay* replay = request.call.replay; replay != nullptr) {
       if (options.rounds > 1)
         fail_usage("hash_rounds must be 1 for a replay, which holds the directions of one round, but is " +
@@ -155,7 +155,7 @@ class SortedTogether final : public MaskPlanner {
   static std::vector<SortRequest> requests_of(const MaskRequest& request, const Options& options,
                                               const NodeDirections& directions,
                                               const std::vector<RandomStream>& buckets, int64_t round) {
-    const AttentionProblem& problem = request.bound.problem();
+    const AttentionProblem& problem = request.bound.shapes();
     std::vector<SortRequest> requests(2 * request.nodes.size());
     for (size_t i = 0; i < request.nodes.size(); ++i) {
       const auto& [head, node] = request.nodes[i];
@@ -168,6 +168,7 @@ class SortedTogether final : public MaskPlanner {
       query.random_offset = static_cast<uint64_t>(round) * kRoundBuckets;
       key.random_offset = query.random_offset + kKeyBuckets;
       key.want_ranks = request.want_ranks || options.rounds > 1;
+      if (request.asked_keys) key.asked_rows = request.asked_keys(i);
       for (SortRequest* one : {&query, &key}) {
         one->random_buckets = &buckets[i];
         if (options.buckets == Buckets::lsh) one->directions = directions.of(i, round);
@@ -263,16 +264,16 @@ class CodedNodes final : public MaskPlanner {
     std::vector<float> mass(static_cast<size_t>(centres.rows), 0.0F);
     for (const uint32_t code : codes.key) ++mass[code];
     for (float& m : mass) m = std::log(m);
-    codes.query = bound.best_centres(queries_of(place), centres, bound.problem().scale, mass);
+    codes.query = bound.best_centres(queries_of(place), centres, bound.shapes().scale, mass);
     return codes;
   }
 
   [[nodiscard]] MatrixView<const float> queries_of(const HeadNode& place) const {
-    return rows_between(request_.bound.problem().query.matrix(place.head), place.node.query_begin,
+    return rows_between(request_.bound.shapes().query.matrix(place.head), place.node.query_begin,
                         place.node.query_end);
   }
   [[nodiscard]] MatrixView<const float> keys_of(const HeadNode& place) const {
-    return rows_between(request_.bound.problem().keys_of(place.head), place.node.key_begin,
+    return rows_between(request_.bound.shapes().keys_of(place.head), place.node.key_begin,
                         place.node.key_end);
   }
 

@@ -17,7 +17,7 @@ class ExactMethod final : public DescribedMethod {
 
   [[nodiscard]] PlannedCall plan(const BoundProblem& bound, const Call&) const override {
     PlannedCall planned;
-    planned.plan = std::make_shared<const Plan>(exact_plan(bound.problem()));
+    planned.plan = std::make_shared<const Plan>(exact_plan(bound.shapes()));
     return planned;
   }
 };

@@ -78,6 +78,18 @@ std::unique_ptr<ResidualPlanner> plan_residual(const BoundProblem& bound, const 
   return planner;
 }
 
+/// The masks of nodes whose residual is planned, so that it can say which ranks of keys it will read.
+MaskRequest request_of_masks(const BoundProblem& bound, const Call& call, const std::vector<HeadNode>& nodes,
+                             const SparseChoice& choice, const ResidualPlanner& residual,
+                             PlanningSeconds& seconds) {
+  MaskRequest request{bound,    call,   nodes, choice.residual->needs_ranks() || choice.window > 0,
+                      &seconds, nullptr};
+  if (nodes.empty() || choice.window > 0 || residual.asked_keys(0) == nullptr) return request;
+  request.want_ranks = false;
+  request.asked_keys = [&residual](size_t i) { return residual.asked_keys(i); };
+  return request;
+}
+
 /// Keys of a row's mask in a node, with its window.
 double masked_keys(const AttentionNode& node, const SparseChoice& choice, const Parameters& parameters) {
   const auto keys = static_cast<double>(node.key_count());
@@ -281,17 +293,17 @@ Plan NodeMasks::unmasked(const AttentionProblem& problem) const {
 std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, const Call& call,
                                                  PlanningSeconds* seconds) {
   const SparseChoice choice(call.parameters);
-  NodeTree tree = node_tree(bound.problem(), call.parameters);
-  std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
+  NodeTree tree = node_tree(bound.shapes(), call.parameters);
+  std::vector<HeadNode> nodes = approximated_nodes(tree, bound.shapes().heads());
   const std::optional<KeptKeys> kept = kept_keys(bound, call, nodes);
   const BoundProblem& own = kept ? kept->bound() : bound;
   const std::vector<HeadNode>& own_nodes = kept ? kept->nodes() : nodes;
-  const auto planner =
-      choice.mask->plan({own, call, own_nodes, choice.residual->needs_ranks() || choice.window > 0, seconds});
+  const auto planner = choice.mask->plan(
+      {own, call, own_nodes, choice.residual->needs_ranks() || choice.window > 0, seconds, nullptr});
   const Stopwatch watch;
   std::vector<NodeMask> masks(nodes.size());
   for_each_node(nodes, [&](size_t i) {
-    masks[i] = take_mask(*planner, own.problem(), own_nodes, i, choice.window);
+    masks[i] = take_mask(*planner, own.shapes(), own_nodes, i, choice.window);
     if (kept) masks[i] = kept->renamed(i, std::move(masks[i]));
   });
   if (seconds != nullptr) seconds->sort += watch.seconds();
@@ -300,24 +312,24 @@ std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, cons
 
 PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   const SparseChoice choice(call.parameters);
-  NodeTree tree = node_tree(bound.problem(), call.parameters);
-  std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
+  NodeTree tree = node_tree(bound.shapes(), call.parameters);
+  std::vector<HeadNode> nodes = approximated_nodes(tree, bound.shapes().heads());
   PlanningSeconds seconds;
   Stopwatch watch;
   const std::optional<KeptKeys> kept = kept_keys(bound, call, nodes);
   if (kept) seconds.draw += watch.seconds();
   const BoundProblem& own = kept ? kept->bound() : bound;
   const std::vector<HeadNode>& own_nodes = kept ? kept->nodes() : nodes;
-  const auto mask_planner = choice.mask->plan(
-      {own, call, own_nodes, choice.residual->needs_ranks() || choice.window > 0, &seconds});
   const auto residual_planner = plan_residual(own, call, choice, own_nodes, seconds);
+  const auto mask_planner =
+      choice.mask->plan(request_of_masks(own, call, own_nodes, choice, *residual_planner, seconds));
   watch.restart();
   std::vector<NodeMask> masks(nodes.size());
   std::vector<std::vector<Pass>> passes(nodes.size());
   std::vector<PlanningSeconds> spent(nodes.size());
   for_each_node(nodes, [&](size_t i) {
     Stopwatch part;
-    masks[i] = take_mask(*mask_planner, own.problem(), own_nodes, i, choice.window);
+    masks[i] = take_mask(*mask_planner, own.shapes(), own_nodes, i, choice.window);
     spent[i].sort = part.seconds();
     part.restart();
     passes[i] = residual_planner->passes(i, masks[i]);
@@ -328,7 +340,7 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
     spent[i].draw = part.seconds();
   });
   PlannedCall planned;
-  Plan plan = assemble_plan(bound.problem(), tree, nodes, std::move(passes));
+  Plan plan = assemble_plan(bound.shapes(), tree, nodes, std::move(passes));
   plan.clip_to_values = choice.residual->clips_to_values();
   planned.plan = std::make_shared<const Plan>(std::move(plan));
   share_out(watch.seconds(), spent, seconds);

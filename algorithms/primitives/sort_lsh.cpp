@@ -160,7 +160,7 @@ class BatchSort {
     const SortRequest& request = requests_[r];
     SortedRows& result = results_[r];
     result.order.resize(static_cast<size_t>(request.rows.rows));
-    if (request.want_ranks) result.ranks.resize(static_cast<size_t>(request.rows.rows));
+    if (request.wants_ranks()) result.ranks.resize(static_cast<size_t>(request.rows.rows));
     if (!counts(r)) return sort_by_comparison(r);
     int32_t next = 0;
     for (size_t bucket = 0; bucket < static_cast<size_t>(bucket_count_); ++bucket)
@@ -179,7 +179,7 @@ class BatchSort {
     for (size_t rank = 0; rank < keys.size(); ++rank) {
       const auto row = static_cast<int32_t>(static_cast<uint32_t>(keys[rank]));
       result.order[rank] = request.first_row + row;
-      if (request.want_ranks) result.ranks[static_cast<size_t>(row)] = static_cast<int32_t>(rank);
+      if (request.wants_ranks()) result.ranks[static_cast<size_t>(row)] = static_cast<int32_t>(rank);
     }
   }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,8 @@
 #include "core/tensor.h"
 
 namespace hyperattn {
+
+class RemoteRows;
 
 /// How sign patterns are ranked.
 enum class BucketOrder {
@@ -64,11 +67,18 @@ struct SortRequest {
   const RandomStream* random_buckets = nullptr;  ///< a control that shows what the hash buys
   uint64_t random_offset = 0;                    ///< row i uses number random_offset + i
   bool want_ranks = false;
+  /// Of `rows`, those whose ranks alone are wanted; null: all or none.
+  const std::vector<int32_t>* asked_rows = nullptr;
+
+  [[nodiscard]] bool wants_ranks() const { return want_ranks || asked_rows != nullptr; }
 };
 
 struct SortedRows {
   std::vector<int32_t> order;  ///< rank → first_row + row
   std::vector<int32_t> ranks;  ///< row → rank; empty unless wanted
+  /// Where the sort was on a device: the order lies there, and only the ranks of the asked rows are here.
+  std::shared_ptr<const RemoteRows> remote = nullptr;
+  std::vector<int32_t> asked_ranks = {};
 };
 
 struct SortSeconds {

@@ -174,7 +174,7 @@ void add_slices(const HeldKeys& held, int64_t begin, int64_t end, size_t group, 
 
 std::vector<Unit> units_of(const AttentionProblem& problem, const HeldKeys& held) {
   const NodeMask& mask = held.mask();
-  const bool sorted = mask.queries.rows != nullptr;
+  const bool sorted = !mask.queries.is_run();
   const int64_t offset = problem.causal ? problem.causal_offset() : 0;
   std::vector<Unit> units;
   for (size_t g = 0; g < mask.groups.size(); ++g) {

@@ -15,7 +15,7 @@ class NoResidual final : public DescribedResidual {
 
   [[nodiscard]] std::unique_ptr<ResidualPlanner> plan(const ResidualRequest& request) const override {
     return passes_by_node([request](size_t i, const NodeMask& mask) {
-      const AttentionProblem& problem = request.bound.problem();
+      const AttentionProblem& problem = request.bound.shapes();
       const bool rows_apart = rows_apart_in(mask, request.rows_are_independent);
       std::vector<Pass> passes = further_passes(problem, request.nodes[i], mask, rows_apart);
       passes.insert(passes.begin(), mask_pass(problem, request.nodes[i], mask));

@@ -32,6 +32,9 @@ class ResidualPlanner {
   /// The passes of node i: the mask's entries with weight 1, and what stands for all other keys. Each pass is
   /// in a phase of its own, in this order. Different nodes in parallel.
   [[nodiscard]] virtual std::vector<Pass> passes(size_t i, const NodeMask& mask) const = 0;
+  /// Where it reads the ranks of few keys of node i (NodeMask): these keys, counted from the node's first.
+  /// Null for all nodes or for none.
+  [[nodiscard]] virtual const std::vector<int32_t>* asked_keys(size_t /*i*/) const { return nullptr; }
   /// Adds what the passes of all nodes, once made, have to tell.
   virtual void report(Diagnostics& /*notes*/) const {}
 };

@@ -28,7 +28,7 @@ Sampling sampling_kind(const std::string& name) {
 std::vector<int32_t> replayed_rows(const ResidualRequest& request, size_t index) {
   const HeadNode& wanted = request.nodes[index];
   const int64_t rows = wanted.node.query_count();
-  const int64_t heads = request.bound.problem().heads();
+  const int64_t heads = request.bound.shapes().heads();
   const std::string name = "the replayed samples of nodes with " + std::to_string(rows) + " query rows";
   const auto found = request.call.replay->samples.find(rows);
   if (found == request.call.replay->samples.end()) fail_input(name + " are missing");
@@ -63,7 +63,7 @@ std::vector<int32_t> replayed_rows(const ResidualRequest& request, size_t index)
 class Draw {
  public:
   Draw(const ResidualRequest& request, Sampling sampling) : request_(request), sampling_(sampling) {
-    const AttentionProblem& problem = request.bound.problem();
+    const AttentionProblem& problem = request.bound.shapes();
     if (sampling != Sampling::value_norm) return;
     for (int64_t head = 0; head < problem.key_heads(); ++head)
       norms_.push_back(request.bound.squared_row_norms(problem.value.matrix(head)));
@@ -82,7 +82,7 @@ class Draw {
  private:
   [[nodiscard]] const double* norms_of(const HeadNode& place) const {
     if (norms_.empty()) return nullptr;
-    const auto head = static_cast<size_t>(request_.bound.problem().key_head(place.head));
+    const auto head = static_cast<size_t>(request_.bound.shapes().key_head(place.head));
     return norms_[head].data() + place.node.key_begin;
   }
 
@@ -149,6 +149,23 @@ Pass union_pass(const AttentionProblem& problem, const HeadNode& place, const No
   return pass.take();
 }
 
+class SamplePlanner final : public ResidualPlanner {
+ public:
+  SamplePlanner(const ResidualRequest& request, std::vector<ColumnSample> samples, bool count_collisions)
+      : request_(request), samples_(std::move(samples)), count_collisions_(count_collisions) {}
+
+  [[nodiscard]] std::vector<Pass> passes(size_t i, const NodeMask& mask) const override {
+    return sampled_passes(request_.bound.shapes(), request_.nodes[i], mask, samples_[i], count_collisions_,
+                          rows_apart_in(mask, request_.rows_are_independent));
+  }
+  [[nodiscard]] const std::vector<int32_t>* asked_keys(size_t i) const override { return &samples_[i].rows; }
+
+ private:
+  ResidualRequest request_;
+  std::vector<ColumnSample> samples_;
+  bool count_collisions_;
+};
+
 /// Sampled keys count twice or not wherever a row holds any.
 ParameterSpec collisions_parameter() {
   ParameterSpec spec =
@@ -177,18 +194,16 @@ class SampleResidual final : public DescribedResidual {
     std::vector<ColumnSample> samples(request.nodes.size());
     for_each_node(request.nodes, [&](size_t i) { samples[i] = draw.of(i); });
     const bool count_collisions = request.call.parameters.text("collisions") == "count";
-    return passes_by_node(
-        [request, samples = std::move(samples), count_collisions](size_t i, const NodeMask& mask) {
-          return sampled_passes(request.bound.problem(), request.nodes[i], mask, samples[i], count_collisions,
-                                rows_apart_in(mask, request.rows_are_independent));
-        });
+    return std::make_unique<SamplePlanner>(request, std::move(samples), count_collisions);
   }
 };
 
 }  // namespace
 
 RankedSample rank_sample(const ColumnSample& sample, const NodeMask& mask, const AttentionNode& node) {
-  const auto rank = [&](size_t i) { return mask.rank_of(sample.rows[i]); };
+  const auto rank = [&](size_t i) {
+    return mask.asked_ranks.empty() ? mask.rank_of(sample.rows[i]) : mask.asked_ranks[i];
+  };
   std::vector<size_t> order(sample.rows.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rank(a) < rank(b); });

@@ -137,8 +137,9 @@ TEST_CASE("a replay that does not fit is refused") {
   CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.call), Catch::Contains("1024"));
   golden.replay.samples.clear();
   CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.call), Catch::Contains("missing"));
-  golden.replay.projections = DenseMatrix<double>(31, 6);
-  CHECK_THROWS_WITH(hyper.forward(golden.problem, golden.call), Catch::Contains("31"));
+  GoldenCase other(file);
+  other.replay.projections = DenseMatrix<double>(31, 6);
+  CHECK_THROWS_WITH(hyper.forward(other.problem, other.call), Catch::Contains("31"));
 }
 
 }  // namespace

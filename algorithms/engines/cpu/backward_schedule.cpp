@@ -27,7 +27,7 @@ int64_t chunk_count(int64_t rows) {
 }
 
 bool rows_are_distinct(const RowOrder& order, int64_t key_count) {
-  if (!order.rows) return true;
+  if (order.is_run()) return true;
   std::vector<bool> seen(static_cast<size_t>(key_count), false);
   for (int64_t r = 0; r < order.count; ++r) {
     const auto row = static_cast<size_t>(order[r]);

@@ -39,6 +39,17 @@ AttentionGradients backward_on_device(const BoundProblem&, const Plan&, const At
                                       TensorView<const float>) {
   fail_absent();
 }
+std::unique_ptr<BoundProblem> bind_device_tensors(const AttentionProblem&, const DeviceInputs&, const Engine&,
+                                                  Precision) {
+  fail_absent();
+}
+DeviceForward forward_to_device(const BoundProblem&, const Plan&, const DeviceTensor&, const DeviceTensor&) {
+  fail_absent();
+}
+Diagnostics backward_to_device(const BoundProblem&, const Plan&, const DeviceForward&, const DeviceTensor&,
+                               const DeviceTensor&, const DeviceGradients&) {
+  fail_absent();
+}
 Tensor<float> transposed_on_device(const BoundProblem&, const Plan&, const RowSums&,
                                    TensorView<const float>) {
   fail_absent();

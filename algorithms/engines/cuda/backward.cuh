@@ -305,8 +305,25 @@ __global__ void __launch_bounds__(kThreads) key_gradient_kernel(KeyGradientArgum
       add_weights_times_rows<T, R / 8, kColumns>(sum, x, queries + first_column, key_stride, columns);
     }
   }
-  float* target = of_keys ? arguments.dkey : arguments.dvalue;
   const float factor = of_keys ? arguments.gradient_scale : 1;
+  if (job.slot < 0) {  // no other job of the launch has these keys
+    float* gradients = of_keys ? arguments.key_gradient : arguments.value_gradient;
+    const int width = of_keys ? arguments.key_width : arguments.value_width;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (own_slot[h] >= job.count) continue;
+      float* row = gradients + shared.key_row[own_slot[h]] * width;
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const int column = first_column + c * 8 + 2 * t + e;
+          if (c * 8 < columns && column < width) row[column] += factor * sum[c][2 * h + e];
+        }
+    }
+    return;
+  }
+  float* target = of_keys ? arguments.dkey : arguments.dvalue;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     if (own_slot[h] >= job.count) continue;

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <mutex>
+#include <utility>
 
 #include "algorithms/engines/cuda/kernels.h"
 #include "core/error.h"
@@ -29,6 +30,11 @@ std::string version_text(int version) {
 int& chosen_device() {
   static int number = 0;
   return number;
+}
+
+bool& device_is_in_use() {
+  static bool in_use = false;
+  return in_use;
 }
 
 std::string find_obstacle() {
@@ -76,6 +82,15 @@ void choose_device(int number) {
   chosen_device() = number;
 }
 
+void require_device(int number) {
+  const std::lock_guard<std::mutex> lock(one_call());
+  if (!device_is_in_use()) choose_device(number);
+  device_is_in_use() = true;
+  if (number != chosen_device())
+    fail_usage("the tensors are on GPU " + std::to_string(number) + ", but this process computes on GPU " +
+               std::to_string(chosen_device()));
+}
+
 void check(int error, const char* doing) {
   std::string& lasting = lasting_failure();
   if (!lasting.empty()) fail_environment(lasting);
@@ -96,6 +111,7 @@ std::mutex& one_call() {
 
 Device::Device() {
   const int device = chosen_device();
+  device_is_in_use() = true;
   check(cudaSetDevice(device), "choosing the GPU");
   cudaStream_t made = nullptr;
   check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "making a stream");
@@ -119,8 +135,27 @@ Device& Device::current() {
   return device;
 }
 
+namespace {
+
+void*& stream_of_caller() {
+  thread_local void* stream = nullptr;
+  return stream;
+}
+
+}  // namespace
+
+StreamScope::StreamScope(void* stream) : before_(std::exchange(stream_of_caller(), stream)) {}
+
+StreamScope::~StreamScope() {
+  stream_of_caller() = before_;
+}
+
+void* Device::stream() const {
+  return stream_of_caller() != nullptr ? stream_of_caller() : stream_;
+}
+
 void Device::wait() {
-  check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream_)), "computing");
+  check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream())), "computing");
 }
 
 DeviceTimer::DeviceTimer(Device& device) : device_(device) {}
@@ -165,12 +200,29 @@ double DeviceTimer::seconds() {
 }
 
 namespace detail {
+namespace {
+
+/// Memory that was kept for later calls, which may lie in pieces too small for this one.
+void give_back_unused() {
+  cudaMemPool_t pool = nullptr;
+  static_cast<void>(cudaStreamSynchronize(stream()));
+  if (cudaDeviceGetDefaultMemPool(&pool, chosen_device()) == cudaSuccess)
+    static_cast<void>(cudaMemPoolTrimTo(pool, 0));
+}
+
+}  // namespace
 
 void* allocate(int64_t bytes, const char* what) {
   void* pointer = nullptr;
   cudaError_t error = cudaMallocAsync(&pointer, static_cast<size_t>(bytes), stream());
   if (error == cudaErrorMemoryAllocation) {
     static_cast<void>(cudaGetLastError());
+    give_back_unused();
+    error = cudaMallocAsync(&pointer, static_cast<size_t>(bytes), stream());
+  }
+  if (error == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());
+    give_back_unused();  // what the refused request was about to take counts as taken
     size_t free = 0;
     size_t total = 0;
     static_cast<void>(cudaMemGetInfo(&free, &total));
@@ -182,9 +234,8 @@ void* allocate(int64_t bytes, const char* what) {
   return pointer;
 }
 
-void release(void* pointer) noexcept {
-  if (pointer != nullptr)
-    static_cast<void>(cudaFreeAsync(pointer, static_cast<cudaStream_t>(Device::current().stream())));
+void release(void* pointer, void* stream) noexcept {
+  if (pointer != nullptr) static_cast<void>(cudaFreeAsync(pointer, static_cast<cudaStream_t>(stream)));
 }
 
 void upload(void* target, const void* source, int64_t bytes) {

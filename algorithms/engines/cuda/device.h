@@ -18,6 +18,10 @@ namespace hyperattn::cuda {
 /// as many.
 void choose_device(int number);
 
+/// For tensors of a caller that lie on card `number`: that card becomes the process's, unless it uses another
+/// one already. Error(usage): it does.
+void require_device(int number);
+
 /// What the card and its driver say of themselves; empty or 0: not told.
 struct DeviceFacts {
   std::string name;          ///< "NVIDIA H100 80GB HBM3"
@@ -42,13 +46,26 @@ void check(int error, const char* doing);
 /// Calls share one stream and its memory: one at a time.
 [[nodiscard]] std::mutex& one_call();
 
+/// While it lives, what this thread does on the card goes to a stream of the caller's.
+class StreamScope {
+ public:
+  explicit StreamScope(void* stream);
+  ~StreamScope();
+  StreamScope(const StreamScope&) = delete;
+  StreamScope& operator=(const StreamScope&) = delete;
+
+ private:
+  void* before_;
+};
+
 /// Makes the card of this process current for the calling thread, and its stream.
 class Device {
  public:
   /// Throws Error(environment) with `why_unavailable`.
   [[nodiscard]] static Device& current();
 
-  [[nodiscard]] void* stream() const { return stream_; }
+  /// The innermost StreamScope's of this thread, else the engine's own.
+  [[nodiscard]] void* stream() const;
   [[nodiscard]] int64_t shared_bytes_per_block() const { return shared_bytes_; }
   void wait();
 
@@ -84,21 +101,22 @@ class DeviceTimer {
 
 namespace detail {
 void* allocate(int64_t bytes, const char* what);
-void release(void* pointer) noexcept;
+void release(void* pointer, void* stream) noexcept;
 void upload(void* target, const void* source, int64_t bytes);
 void download(void* target, const void* source, int64_t bytes);
 void clear(void* target, int64_t bytes);
 }  // namespace detail
 
-/// Memory of the card, in the order of the stream. Throws Error(environment) that names `what`, the bytes
-/// wanted and the bytes free where the card has no room.
+/// Memory of the card, in the order of the stream that it was taken on. Throws Error(environment) that names
+/// `what`, the bytes wanted and the bytes free where the card has no room.
 template <class T>
 class DeviceArray {
  public:
   DeviceArray() = default;
   DeviceArray(int64_t size, const char* what)
       : data_(size > 0 ? static_cast<T*>(detail::allocate(size * bytes_of_one(), what)) : nullptr),
-        size_(size) {}
+        size_(size),
+        stream_(data_ != nullptr ? Device::current().stream() : nullptr) {}
   /// A copy of host memory.
   DeviceArray(const T* source, int64_t size, const char* what) : DeviceArray(size, what) {
     if (size > 0) detail::upload(data_, source, size * bytes_of_one());
@@ -106,15 +124,18 @@ class DeviceArray {
   DeviceArray(const std::vector<T>& source, const char* what)
       : DeviceArray(source.data(), static_cast<int64_t>(source.size()), what) {}
   DeviceArray(DeviceArray&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+      : data_(std::exchange(other.data_, nullptr)),
+        size_(std::exchange(other.size_, 0)),
+        stream_(other.stream_) {}
   DeviceArray& operator=(DeviceArray&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
+    std::swap(stream_, other.stream_);
     return *this;
   }
   DeviceArray(const DeviceArray&) = delete;
   DeviceArray& operator=(const DeviceArray&) = delete;
-  ~DeviceArray() { detail::release(data_); }
+  ~DeviceArray() { detail::release(data_, stream_); }
 
   [[nodiscard]] T* data() const { return data_; }
   [[nodiscard]] int64_t size() const { return size_; }
@@ -132,6 +153,7 @@ class DeviceArray {
   static constexpr int64_t bytes_of_one() { return static_cast<int64_t>(sizeof(T)); }
   T* data_ = nullptr;
   int64_t size_ = 0;
+  void* stream_ = nullptr;
 };
 
 }  // namespace hyperattn::cuda

@@ -1,11 +1,15 @@
-// The primitive sort_by_bucket on the card.
+// The primitive sort_by_bucket on the card. The sorted order stays there; only the ranks that are asked for
+// come back.
+#include <algorithm>
 #include <bit>
 #include <map>
+#include <mutex>
 #include <vector>
 
 #include "algorithms/engines/cuda/device_problem.h"
 #include "algorithms/engines/cuda/sort.h"
 #include "algorithms/primitives/sort_lsh.h"
+#include "core/timing.h"
 
 namespace hyperattn::cuda {
 namespace {
@@ -33,28 +37,75 @@ struct SortLayout {
       if (!possible) return;
       const auto [place, is_new] = known.try_emplace(hash, static_cast<int64_t>(directions.size()));
       if (is_new) directions.insert(directions.end(), hash->packed().begin(), hash->packed().end());
+      if (request.asked_rows != nullptr && !request.want_ranks)
+        for (const int32_t row : *request.asked_rows)
+          asked.push_back({static_cast<int32_t>(parts.size()), row});
       parts.push_back({rows, request.rows.rows, query_row >= 0 ? query_row : key_row, place->second,
-                       query_row >= 0 ? 0 : 1});
+                       request.first_row, static_cast<int32_t>(blocks), query_row >= 0 ? 0 : 1});
       rows += request.rows.rows;
+      blocks += (request.rows.rows + kHashRows - 1) / kHashRows;
     }
   }
 
   bool possible = false;
   int64_t rows = 0;
+  int64_t blocks = 0;
   std::vector<SortPart> parts;
   std::vector<float> directions;
+  std::vector<AskedRow> asked;
 };
 
-SortedRows sorted_rows(const SortRequest& request, const int32_t* order) {
-  SortedRows result;
-  const auto count = static_cast<size_t>(request.rows.rows);
-  result.order.resize(count);
-  if (request.want_ranks) result.ranks.resize(count);
-  for (size_t rank = 0; rank < count; ++rank) {
-    result.order[rank] = request.first_row + order[rank];
-    if (request.want_ranks) result.ranks[static_cast<size_t>(order[rank])] = static_cast<int32_t>(rank);
+/// The orders of all requests, one after the other.
+class SortedOrders {
+ public:
+  SortedOrders(void* stream, int64_t rows) : stream_(stream), rows_(rows, "sorted rows") {}
+
+  [[nodiscard]] const DeviceArray<int32_t>& rows() const { return rows_; }
+  [[nodiscard]] const std::vector<int32_t>& on_host() const {
+    std::call_once(copied_, [&] {
+      const StreamScope scope(stream_);
+      host_.resize(static_cast<size_t>(rows_.size()));
+      rows_.download(host_.data());
+    });
+    return host_;
   }
-  return result;
+
+ private:
+  void* stream_;
+  DeviceArray<int32_t> rows_;
+  mutable std::once_flag copied_;
+  mutable std::vector<int32_t> host_;
+};
+
+/// One request's part of them.
+class SortedOrder final : public RemoteRows {
+ public:
+  SortedOrder(std::shared_ptr<const SortedOrders> all, int64_t begin, int64_t count)
+      : all_(std::move(all)), begin_(begin), count_(count) {}
+
+  [[nodiscard]] int64_t count() const override { return count_; }
+  [[nodiscard]] const int32_t* on_device() const override { return all_->rows().data() + begin_; }
+  [[nodiscard]] const std::vector<int32_t>& on_host() const override {
+    std::call_once(copied_, [&] {
+      const auto first = all_->on_host().begin() + begin_;
+      host_.assign(first, first + count_);
+    });
+    return host_;
+  }
+
+ private:
+  std::shared_ptr<const SortedOrders> all_;
+  int64_t begin_;
+  int64_t count_;
+  mutable std::once_flag copied_;
+  mutable std::vector<int32_t> host_;
+};
+
+std::vector<int32_t> ranks_of(const SortRequest& request, const std::vector<int32_t>& order) {
+  std::vector<int32_t> ranks(order.size());
+  for (size_t rank = 0; rank < order.size(); ++rank)
+    ranks[static_cast<size_t>(order[rank] - request.first_row)] = static_cast<int32_t>(rank);
+  return ranks;
 }
 
 }  // namespace
@@ -63,23 +114,31 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
                                                       int64_t bucket_count, BucketOrder order,
                                                       SortSeconds* seconds) const {
   const int bits = hash_bits(bucket_count);
-  const SortLayout layout(problem(), requests, bits);
+  const StreamScope scope(stream_);
+  const bool reads_queries = std::any_of(requests.begin(), requests.end(), [&](const SortRequest& request) {
+    return row_in(shapes().query, request.rows) >= 0;
+  });
+  Stopwatch watch;
+  const SortLayout layout(shapes(), requests, bits);
   if (!layout.possible) return BoundProblem::sort_by_bucket(requests, bucket_count, order, seconds);
+  const double laying_out = watch.seconds();
   const std::lock_guard<std::mutex> lock(one_call());
+  HashArguments arguments;
+  arguments.query = reads_queries ? query_.rounded() : nullptr;
+  arguments.key = key_.rounded();
+  watch.restart();
   Device& device = Device::current();
   const DeviceArray<SortPart> parts(layout.parts, "rows to sort");
   const DeviceArray<float> directions(layout.directions, "hash directions");
   const DeviceArray<uint32_t> keys(2 * layout.rows, "rows to sort");
-  const DeviceArray<int32_t> values(2 * layout.rows, "rows to sort");
-  HashArguments arguments;
+  const DeviceArray<int32_t> values(layout.rows, "rows to sort");
+  const auto sorted = std::make_shared<const SortedOrders>(stream_, layout.rows);
   arguments.parts = parts.data();
   arguments.part_count = static_cast<int32_t>(layout.parts.size());
-  arguments.rows = layout.rows;
-  arguments.query = query_.wide();
-  arguments.key = key_.wide();
+  arguments.block_count = static_cast<int32_t>(layout.blocks);
   arguments.directions = directions.data();
-  arguments.width = static_cast<int32_t>(problem().head_dim());
-  arguments.stride = static_cast<int32_t>(padded_width(problem().head_dim()));
+  arguments.width = static_cast<int32_t>(shapes().head_dim());
+  arguments.stride = static_cast<int32_t>(padded_width(shapes().head_dim()));
   arguments.bits = bits;
   arguments.gray = order == BucketOrder::gray ? 1 : 0;
   arguments.keys = keys.data();
@@ -87,29 +146,43 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
   const int key_bits = bits + std::bit_width(layout.parts.size());
   size_t scratch_bytes = 0;
   const auto sort = [&](void* scratch) {
-    check(
-        sort_pairs(scratch, scratch_bytes, keys.data(), keys.data() + layout.rows, values.data(),
-                   values.data() + layout.rows, layout.rows, key_bits < 32 ? key_bits : 32, device.stream()),
-        "sorting");
+    check(sort_pairs(scratch, scratch_bytes, keys.data(), keys.data() + layout.rows, values.data(),
+                     sorted->rows().data(), layout.rows, key_bits < 32 ? key_bits : 32, device.stream()),
+          "sorting");
   };
   sort(nullptr);
   const DeviceArray<unsigned char> scratch(static_cast<int64_t>(scratch_bytes), "room to sort in");
+  const DeviceArray<AskedRow> asked(layout.asked, "asked ranks");
+  const DeviceArray<int32_t> asked_ranks(asked.size(), "asked ranks");
   DeviceTimer hashing(device);
-  DeviceTimer sorting(device);
   hashing.start();
-  check(launch_hash(arguments, device.stream()), "hashing");
+  check(launch_hash(precision_, arguments, device.stream()), "hashing");
   hashing.stop();
-  sorting.start();
   sort(scratch.data());
-  sorting.stop();
-  std::vector<int32_t> sorted(static_cast<size_t>(layout.rows));
-  values.download_part(sorted.data(), layout.rows, layout.rows);
-  std::vector<SortedRows> results;
-  for (size_t r = 0; r < requests.size(); ++r)
-    results.push_back(sorted_rows(requests[r], sorted.data() + layout.parts[r].begin));
+  check(launch_ranks({parts.data(), asked.data(), asked.size(), keys.data(), keys.data() + layout.rows,
+                      sorted->rows().data(), asked_ranks.data()},
+                     device.stream()),
+        "looking up ranks");
+  std::vector<int32_t> ranks(layout.asked.size());
+  asked_ranks.download(ranks.data());
+  std::vector<SortedRows> results(requests.size());
+  auto next = ranks.begin();
+  for (size_t r = 0; r < requests.size(); ++r) {
+    const SortPart& part = layout.parts[r];
+    const auto own = std::make_shared<const SortedOrder>(sorted, part.begin, part.count);
+    results[r].remote = own;
+    if (requests[r].want_ranks) {
+      results[r].ranks = ranks_of(requests[r], own->on_host());
+    } else if (requests[r].asked_rows != nullptr) {
+      const auto count = static_cast<int64_t>(requests[r].asked_rows->size());
+      results[r].asked_ranks.assign(next, next + count);
+      next += count;
+    }
+  }
   if (seconds != nullptr) {
-    seconds->hash += hashing.seconds();
-    seconds->sort += sorting.seconds();
+    const double hashed = hashing.seconds();
+    seconds->hash += hashed;
+    seconds->sort += std::max(watch.seconds() + laying_out - hashed, 0.0);
   }
   return results;
 }

@@ -20,10 +20,12 @@ float base2(double natural) {
 
 class Flattening {
  public:
-  Flattening(const AttentionProblem& problem, const Plan& plan) : problem_(problem), plan_(plan) {}
+  Flattening(const AttentionProblem& problem, const Plan& plan, int64_t tile_rows)
+      : problem_(problem), plan_(plan), tile_rows_(tile_rows) {}
 
   FlatPlan run() {
     flat_.has_signed_weights = hyperattn::has_signed_weights(plan_);
+    reserve();
     for (const Phase& phase : plan_.phases) {
       FlatPhase range{size(flat_.tiles),   0,    size(flat_.passes), size(flat_.lists), size(flat_.visits),
                       size(flat_.entries), false};
@@ -47,12 +49,25 @@ class Flattening {
     return offset;
   }
 
+  /// Growing would copy megabytes.
+  void reserve() {
+    size_t tiles = 0;
+    size_t visits = 0;
+    for_each_group(plan_, [&](const Pass&, const QueryGroup& group) {
+      tiles += static_cast<size_t>((group.end - group.begin + tile_rows_ - 1) / tile_rows_);
+      visits += static_cast<size_t>(group.last_visit - group.first_visit);
+    });
+    flat_.tiles.reserve(tiles);
+    flat_.visits.reserve(visits);
+  }
+
   /// Orders that several lists share are stored once.
   FlatOrder order_of(const RowOrder& order) {
-    if (!order.rows) return {kNone, order.first};
+    if (order.remote) return {kNone, 0, order.remote->on_device()};
+    if (!order.rows) return {kNone, order.first, nullptr};
     const auto [place, is_new] = orders_.try_emplace(order.rows.get(), 0);
     if (is_new) place->second = append(*order.rows, flat_.integers);
-    return {place->second, 0};
+    return {place->second, 0, nullptr};
   }
 
   int64_t numbers_of(const std::vector<float>* values) {
@@ -160,14 +175,16 @@ class Flattening {
                               static_cast<int32_t>(visit.end), first_excluded + visit.excluded_begin,
                               first_excluded + visit.excluded_end});
     });
-    const int64_t tiles = (group.end - group.begin + kTileRows - 1) / kTileRows;
-    const std::vector<std::vector<FlatPack>> packs = packs_of(pass, group, tiles, first_list, first_entry);
+    const int64_t tiles = (group.end - group.begin + tile_rows_ - 1) / tile_rows_;
+    const bool has_packs = group.first_row_visit < group.last_row_visit;
+    std::vector<std::vector<FlatPack>> packs;
+    if (has_packs) packs = packs_of(pass, group, tiles, first_list, first_entry);
     for (int64_t t = 0; t < tiles; ++t) {
-      const int64_t begin = group.begin + t * kTileRows;
-      const int64_t first_pack = append(packs[static_cast<size_t>(t)], flat_.packs);
+      const int64_t begin = group.begin + t * tile_rows_;
+      const int64_t first_pack = has_packs ? append(packs[static_cast<size_t>(t)], flat_.packs) : 0;
       flat_.tiles.push_back({pass_number, static_cast<int32_t>(begin),
-                             static_cast<int32_t>(std::min<int64_t>(kTileRows, group.end - begin)),
-                             first_visit, size(flat_.visits), first_pack, size(flat_.packs),
+                             static_cast<int32_t>(std::min<int64_t>(tile_rows_, group.end - begin)),
+                             first_visit, size(flat_.visits), first_pack, has_packs ? size(flat_.packs) : 0,
                              group.moment_keys});
     }
   }
@@ -205,6 +222,7 @@ class Flattening {
 
   const AttentionProblem& problem_;
   const Plan& plan_;
+  int64_t tile_rows_;
   FlatPlan flat_;
   std::map<const void*, int64_t> orders_;
   std::map<const void*, int64_t> numbers_;
@@ -213,20 +231,22 @@ class Flattening {
   std::map<const void*, int64_t> synthetic_;
 };
 
-/// Blocks of ranks of the lists of one pass, with what visits them.
+/// Blocks of ranks of the lists of one phase, with what visits them.
 class Inversion {
  public:
   Inversion(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat, int64_t phase)
-      : problem_(problem), phase_(plan.phases[static_cast<size_t>(phase)]), flat_(flat) {
-    const FlatPhase& begin = flat.phases[static_cast<size_t>(phase)];
-    next_pass_ = begin.first_pass;
-    next_list_ = begin.first_list;
-    next_visit_ = begin.first_visit;
-    next_entry_ = begin.first_entry;
-  }
+      : problem_(problem),
+        phase_(plan.phases[static_cast<size_t>(phase)]),
+        flat_(flat),
+        begin_(flat.phases[static_cast<size_t>(phase)]) {}
 
   KeyWork run() {
-    for (const Pass& pass : phase_.passes) add_pass(pass);
+    collect_blocks();
+    for_each_item([&](size_t block, const KeyItem& item) {
+      ++blocks_[block].items;
+      blocks_[block].rows += item.end - item.begin;
+    });
+    place_items();
     collect_jobs();
     collect_parts();
     return std::move(work_);
@@ -240,140 +260,227 @@ class Inversion {
     int32_t flat_list;
     int32_t rank;
     int32_t count;
-    std::vector<KeyItem> items;
-    [[nodiscard]] int64_t rows() const {
-      int64_t sum = 0;
-      for (const KeyItem& item : items) sum += item.end - item.begin;
-      return sum;
-    }
+    int64_t round;  ///< kNone: keys of other jobs may be among its own
+    int64_t items = 0;
+    int64_t rows = 0;
+    int64_t first_item = 0;
   };
 
-  void add_pass(const Pass& pass) {
-    std::vector<size_t> first_block;
-    const auto pass_number = static_cast<int32_t>(next_pass_++);
-    for (const KeyList& list : pass.lists) {
-      first_block.push_back(blocks_.size());
-      for (int64_t rank = 0; rank < list.order.count; rank += kTileRows)
-        blocks_.push_back({&list,
-                           pass.key_head,
-                           pass_number,
-                           static_cast<int32_t>(next_list_),
-                           static_cast<int32_t>(rank),
-                           static_cast<int32_t>(std::min<int64_t>(kTileRows, list.order.count - rank)),
-                           {}});
-      ++next_list_;
+  void collect_blocks() {
+    int64_t most_lists = 0;
+    for (const Pass& pass : phase_.passes)
+      most_lists = std::max(most_lists, static_cast<int64_t>(pass.lists.size()));
+    const int64_t heads_per_key_head = problem_.heads() / problem_.key_heads();
+    auto pass_number = static_cast<int32_t>(begin_.first_pass);
+    auto flat_list = static_cast<int32_t>(begin_.first_list);
+    for (const Pass& pass : phase_.passes) {
+      int64_t round = pass.head % heads_per_key_head * most_lists;
+      for (const KeyList& list : pass.lists) {
+        const bool distinct = !list.synthetic && !list.order.rows;
+        first_block_.push_back(blocks_.size());
+        for (int64_t rank = 0; rank < list.order.count; rank += kTileRows)
+          blocks_.push_back({&list, pass.key_head, pass_number, flat_list, static_cast<int32_t>(rank),
+                             static_cast<int32_t>(std::min<int64_t>(kTileRows, list.order.count - rank)),
+                             distinct ? round : kNone});
+        ++round;
+        ++flat_list;
+      }
+      ++pass_number;
     }
-    const auto add = [&](int32_t list, const KeyItem& item) {
-      for (int64_t b = item.first_rank / kTileRows; b * kTileRows < item.last_rank; ++b)
-        blocks_[first_block[static_cast<size_t>(list)] + static_cast<size_t>(b)].items.push_back(item);
-    };
-    for (const QueryGroup& group : pass.groups) {
-      for_each_visit(pass, group, [&](const Visit& visit) {
-        const FlatVisit& flat = flat_.visits[static_cast<size_t>(next_visit_++)];
-        if (group.begin < group.end)
-          add(visit.list,
-              {group.begin, group.end, flat.begin, flat.end, flat.excluded_begin, flat.excluded_end, 0});
-      });
-      for_each_row_visit(pass, group, [&](const RowVisit& visit) {
-        const SegmentRange ranks = segment_of(pass.lists[static_cast<size_t>(visit.list)], visit.segment);
-        if (visit.first_entry < visit.last_entry)
-          add(visit.list, {next_entry_ + visit.first_entry, next_entry_ + visit.last_entry,
-                           static_cast<int32_t>(ranks.begin), static_cast<int32_t>(ranks.end), 0, 0, 1});
-      });
+  }
+
+  /// body(block, item) for every block that an item visits.
+  template <class Body>
+  void for_each_item(const Body& body) const {
+    int64_t next_visit = begin_.first_visit;
+    int64_t first_entry = begin_.first_entry;
+    size_t first_list = 0;
+    for (const Pass& pass : phase_.passes) {
+      const auto add = [&](int32_t list, const KeyItem& item) {
+        const size_t first = first_block_[first_list + static_cast<size_t>(list)];
+        for (int64_t b = item.first_rank / kTileRows; b * kTileRows < item.last_rank; ++b)
+          body(first + static_cast<size_t>(b), item);
+      };
+      for (const QueryGroup& group : pass.groups) {
+        for_each_visit(pass, group, [&](const Visit& visit) {
+          const FlatVisit& flat = flat_.visits[static_cast<size_t>(next_visit++)];
+          if (group.begin < group.end)
+            add(visit.list,
+                {group.begin, group.end, flat.begin, flat.end, flat.excluded_begin, flat.excluded_end, 0});
+        });
+        for_each_row_visit(pass, group, [&](const RowVisit& visit) {
+          const SegmentRange ranks = segment_of(pass.lists[static_cast<size_t>(visit.list)], visit.segment);
+          if (visit.first_entry < visit.last_entry)
+            add(visit.list, {first_entry + visit.first_entry, first_entry + visit.last_entry,
+                             static_cast<int32_t>(ranks.begin), static_cast<int32_t>(ranks.end), 0, 0, 1});
+        });
+      }
+      first_entry += static_cast<int64_t>(pass.row_entries.size());
+      first_list += pass.lists.size();
     }
-    next_entry_ += static_cast<int64_t>(pass.row_entries.size());
+  }
+
+  /// The items of each block side by side, in the order of the walk.
+  void place_items() {
+    int64_t total = 0;
+    for (Block& block : blocks_) {
+      block.first_item = total;
+      total += block.items;
+      block.items = 0;
+    }
+    work_.items.resize(static_cast<size_t>(total));
+    for_each_item([&](size_t b, const KeyItem& item) {
+      Block& block = blocks_[b];
+      work_.items[static_cast<size_t>(block.first_item + block.items++)] = item;
+    });
   }
 
   /// Most rows of a job: enough jobs for a whole card, none shorter than is worth its scratch rows.
   [[nodiscard]] int64_t longest_job() const {
-    constexpr int64_t kJobs = 1024;
+    constexpr int64_t kJobs = 4096;
     constexpr int64_t kLeastRows = 2048;
     int64_t rows = 0;
-    for (const Block& block : blocks_) rows += block.rows();
+    for (const Block& block : blocks_) rows += block.rows;
     return std::max(kLeastRows, rows / kJobs);
   }
 
   void collect_jobs() {
     const int64_t most = longest_job();
+    std::map<int64_t, std::vector<KeyJob>> rounds;
+    std::vector<KeyJob> others;
     for (const Block& block : blocks_) {
-      int64_t taken = 0;
-      for (const KeyItem& item : block.items)
-        for (int64_t begin = item.begin; begin < item.end;) {
-          if (taken == 0) start_job(block);
-          KeyItem part = item;
-          part.begin = begin;
-          part.end = std::min(item.end, begin + most - taken);
-          work_.items.push_back(part);
-          work_.jobs.back().last_item = static_cast<int64_t>(work_.items.size());
-          taken += part.end - part.begin;
-          begin = part.end;
-          if (taken >= most) taken = 0;
-        }
+      if (block.items == 0) continue;
+      const int64_t last = block.first_item + block.items;
+      if (block.rows > most) {
+        cut(block, most, others);
+      } else if (block.round != kNone) {
+        rounds[block.round].push_back(job_of(block, block.first_item, last, kNone));
+      } else {
+        others.push_back(job_of(block, block.first_item, last, take_slots(block)));
+      }
     }
+    for (const auto& [round, jobs] : rounds) {
+      append_to(work_.jobs, jobs);
+      work_.round_end.push_back(static_cast<int64_t>(work_.jobs.size()));
+    }
+    append_to(work_.jobs, others);
   }
 
-  void start_job(const Block& block) {
-    const auto item = static_cast<int64_t>(work_.items.size());
-    work_.jobs.push_back({block.pass, block.flat_list, block.rank, block.count, item, item, work_.slots});
-    job_blocks_.push_back(&block);
-    work_.slots += block.count;
+  static void append_to(std::vector<KeyJob>& all, const std::vector<KeyJob>& some) {
+    all.insert(all.end(), some.begin(), some.end());
   }
 
-  /// body(key row, slot, share) for all that the jobs give.
-  template <class Body>
-  void for_each_part(const Body& body) const {
-    for (size_t j = 0; j < work_.jobs.size(); ++j) {
-      const KeyJob& job = work_.jobs[j];
-      const Block& block = *job_blocks_[j];
-      const int64_t base = block.key_head * problem_.key_count();
-      const SyntheticKeys* synthetic = block.list->synthetic.get();
-      for (int64_t i = 0; i < job.count; ++i) {
-        const int64_t row = block.list->order[job.rank + i];
-        if (synthetic == nullptr) {
-          body(base + row, job.slot + i, 1.0F);
-          continue;
-        }
-        const auto s = static_cast<size_t>(row);
-        for (int64_t m = synthetic->member_begin[s]; m < synthetic->member_begin[s + 1]; ++m)
-          body(base + synthetic->member_order[m], job.slot + i, synthetic->share(row, m));
+  static KeyJob job_of(const Block& block, int64_t first_item, int64_t last_item, int64_t slot) {
+    return {block.pass, block.flat_list, block.rank, block.count, first_item, last_item, slot};
+  }
+
+  /// Slots for one more job of the block; its jobs come one after the other.
+  int64_t take_slots(const Block& block) {
+    if (slot_blocks_.empty() || slot_blocks_.back().block != &block)
+      slot_blocks_.push_back({&block, work_.slots, 0});
+    ++slot_blocks_.back().jobs;
+    return std::exchange(work_.slots, work_.slots + block.count);
+  }
+
+  /// Several jobs of at most `most` rows, with items of their own.
+  void cut(const Block& block, int64_t most, std::vector<KeyJob>& jobs) {
+    int64_t taken = 0;
+    for (int64_t i = block.first_item; i < block.first_item + block.items; ++i) {
+      const KeyItem item = work_.items[static_cast<size_t>(i)];
+      for (int64_t begin = item.begin; begin < item.end;) {
+        const auto place = static_cast<int64_t>(work_.items.size());
+        if (taken == 0) jobs.push_back(job_of(block, place, place, take_slots(block)));
+        KeyItem part = item;
+        part.begin = begin;
+        part.end = std::min(item.end, begin + most - taken);
+        work_.items.push_back(part);
+        jobs.back().last_item = place + 1;
+        taken += part.end - part.begin;
+        begin = part.end;
+        if (taken >= most) taken = 0;
       }
     }
   }
 
-  /// Counting sort of the parts by key row; stable, so that each row adds its parts in the order of jobs.
-  void collect_parts() {
-    std::vector<int64_t> next(static_cast<size_t>(problem_.key_heads() * problem_.key_count()), 0);
-    for_each_part([&](int64_t row, int64_t, float) { ++next[static_cast<size_t>(row)]; });
-    int64_t total = 0;
-    for (size_t row = 0; row < next.size(); ++row) {
-      if (next[row] == 0) continue;
-      work_.rows.push_back(static_cast<int64_t>(row));
-      work_.part_begin.push_back(total);
-      total += std::exchange(next[row], total);
+  struct SlotBlock {
+    const Block* block;
+    int64_t first_slot;
+    int64_t jobs;
+  };
+  /// What the jobs of a block give to a key row: slots `step` apart.
+  struct RowParts {
+    int64_t row;
+    int64_t first_slot;
+    int64_t step;
+    int64_t jobs;
+    float share;
+  };
+
+  [[nodiscard]] std::vector<RowParts> parts_of_slots() const {
+    std::vector<RowParts> parts;
+    for (const SlotBlock& own : slot_blocks_) {
+      const Block& block = *own.block;
+      const int64_t base = block.key_head * problem_.key_count();
+      const SyntheticKeys* synthetic = block.list->synthetic.get();
+      for (int64_t i = 0; i < block.count; ++i) {
+        const int64_t row = block.list->order[block.rank + i];
+        const auto add = [&](int64_t key, float share) {
+          parts.push_back({base + key, own.first_slot + i, block.count, own.jobs, share});
+        };
+        if (synthetic == nullptr) {
+          add(row, 1);
+          continue;
+        }
+        const auto s = static_cast<size_t>(row);
+        for (int64_t m = synthetic->member_begin[s]; m < synthetic->member_begin[s + 1]; ++m)
+          add(synthetic->member_order[m], synthetic->share(row, m));
+      }
     }
-    work_.part_begin.push_back(total);
-    work_.parts.resize(static_cast<size_t>(total));
-    for_each_part([&](int64_t row, int64_t slot, float share) {
-      work_.parts[static_cast<size_t>(next[static_cast<size_t>(row)]++)] = {slot, share};
-    });
+    return parts;
+  }
+
+  /// Each row adds its parts in the order of slots.
+  void collect_parts() {
+    std::vector<RowParts> all = parts_of_slots();
+    std::stable_sort(all.begin(), all.end(),
+                     [](const RowParts& a, const RowParts& b) { return a.row < b.row; });
+    for (const RowParts& parts : all) {
+      if (work_.rows.empty() || work_.rows.back() != parts.row) {
+        work_.rows.push_back(parts.row);
+        work_.part_begin.push_back(static_cast<int64_t>(work_.parts.size()));
+      }
+      for (int64_t job = 0; job < parts.jobs; ++job)
+        work_.parts.push_back({parts.first_slot + job * parts.step, parts.share});
+    }
+    work_.part_begin.push_back(static_cast<int64_t>(work_.parts.size()));
   }
 
   const AttentionProblem& problem_;
   const Phase& phase_;
   const FlatPlan& flat_;
-  int64_t next_pass_ = 0;
-  int64_t next_list_ = 0;
-  int64_t next_visit_ = 0;
-  int64_t next_entry_ = 0;
+  const FlatPhase& begin_;
   std::vector<Block> blocks_;
-  std::vector<const Block*> job_blocks_;
+  std::vector<size_t> first_block_;     // of every list
+  std::vector<SlotBlock> slot_blocks_;  // in the order of slots
   KeyWork work_;
 };
 
 }  // namespace
 
-FlatPlan flatten(const AttentionProblem& problem, const Plan& plan) {
-  return Flattening(problem, plan).run();
+FlatPlan flatten(const AttentionProblem& problem, const Plan& plan, int64_t tile_rows) {
+  return Flattening(problem, plan, tile_rows).run();
+}
+
+bool is_plain(const Plan& plan) {
+  const auto is_plain_list = [](const KeyList& list) {
+    return !list.linear_value && !list.signed_weights && !list.has_factor();
+  };
+  for (const Phase& phase : plan.phases)
+    for (const Pass& pass : phase.passes)
+      if (!pass.row_visits.empty() || pass.moments || pass.linear_values ||
+          !std::all_of(pass.lists.begin(), pass.lists.end(), is_plain_list))
+        return false;
+  return true;
 }
 
 KeyWork invert(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat, int64_t phase) {

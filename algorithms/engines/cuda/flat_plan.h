@@ -37,13 +37,21 @@ struct FlatPlan {
   bool has_signed_weights = false;
 };
 
-/// O(size of the plan). The plan must outlive the result where it has synthetic keys.
-[[nodiscard]] FlatPlan flatten(const AttentionProblem& problem, const Plan& plan);
+/// O(size of the plan). The plan must outlive the result where it has synthetic keys. More rows in a tile
+/// than kTileRows are for plain plans.
+[[nodiscard]] FlatPlan flatten(const AttentionProblem& problem, const Plan& plan,
+                               int64_t tile_rows = kTileRows);
 
-/// What the gradient of keys and values of one phase needs: blocks of ranks with all that visits them, and
-/// for every key row (key head · n_k + row) the scratch rows that add up to its gradient, in a fixed order.
+/// Whether all that rows do is to share visits to lists with unsigned weights.
+[[nodiscard]] bool is_plain(const Plan& plan);
+
+/// What the gradient of keys and values of one phase needs: blocks of ranks with all that visits them. Blocks
+/// of a list whose rows are distinct go straight to the gradients of their keys, in rounds: no two jobs of a
+/// round have a key in common. The others go to scratch rows, and every key row (key head · n_k + row) that
+/// has some says which add up to its gradient, in a fixed order.
 struct KeyWork {
   std::vector<KeyJob> jobs;
+  std::vector<int64_t> round_end;  ///< of jobs without slots, which come first: where each round ends
   std::vector<KeyItem> items;
   std::vector<int64_t> rows;        ///< key rows with a gradient in this phase, increasing
   std::vector<int64_t> part_begin;  ///< rows.size() + 1 offsets into parts

@@ -8,14 +8,18 @@ namespace hyperattn::cuda {
 
 /// Rows of a tile of query positions, and ranks of a block of a key list.
 constexpr int kTileRows = 64;
+/// Rows of a tile for the kernel that takes more at once.
+constexpr int kWideTileRows = 128;
 /// Segments of at most 16 keys that a tile looks at together.
 constexpr int kPackSegments = 4;
 constexpr int64_t kNone = -1;
 
-/// A run first, first + 1, … or a selection of rows that lies in the plan's integers.
+/// A run first, first + 1, … or a selection of rows that lies in the plan's integers or elsewhere on the
+/// card.
 struct FlatOrder {
-  int64_t rows = kNone;  ///< offset into the integers; kNone: a run
+  int64_t rows = kNone;  ///< offset into the integers; kNone: not there
   int64_t first = 0;
+  const int32_t* remote = nullptr;  ///< null: not elsewhere
 };
 
 /// A key list. Weights are in base 2. Signed weights are at most 1 in size: what they were is part of the
@@ -68,7 +72,7 @@ struct FlatPack {
   int64_t last_entry[kPackSegments] = {};
 };
 
-/// At most kTileRows positions of one group.
+/// At most kTileRows (or kWideTileRows) positions of one group.
 struct FlatTile {
   int32_t pass = 0;
   int32_t begin = 0;
@@ -93,7 +97,8 @@ struct KeyItem {
 };
 
 /// Ranks [rank, rank + count), at most kTileRows, of a list, with some of the items that visit them. Its
-/// gradients are rows [slot, slot + count) of a scratch matrix.
+/// gradients are rows [slot, slot + count) of a scratch matrix; with slot kNone they are added to the
+/// gradients of the keys themselves.
 struct KeyJob {
   int32_t pass = 0;
   int32_t list = 0;

@@ -40,14 +40,15 @@ __device__ __forceinline__ void load_state(const RowState& state, const int64_t*
     run.sum[h] = mine && t == 0 ? state.sum[row] : 0;
     run.absolute[h] = mine && t == 0 && state.absolute != nullptr ? state.absolute[row] : 0;
     run.linear[h] = 0;
+    const bool is_begun = mine && state.out != nullptr && run.maximum[h] > minus_infinity();
 #pragma unroll
-    for (int c = 0; c < C; ++c)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int column = c * 8 + 2 * t + e;
-        run.out[c][2 * h + e] =
-            mine && state.out != nullptr && column < stride ? state.out[row * stride + column] : 0;
-      }
+    for (int c = 0; c < C; ++c) {  // pairs of columns, of which rows have an even number
+      float2 pair = {0, 0};
+      if (is_begun && c * 8 + 2 * t < stride)
+        pair = *reinterpret_cast<const float2*>(state.out + row * stride + c * 8 + 2 * t);
+      run.out[c][2 * h] = pair.x;
+      run.out[c][2 * h + 1] = pair.y;
+    }
   }
 }
 
@@ -76,11 +77,51 @@ __device__ __forceinline__ void store_state(const RowState& state, const int64_t
     if (state.out == nullptr) continue;
 #pragma unroll
     for (int c = 0; c < C; ++c)
+      if (c * 8 + 2 * t < stride)
+        *reinterpret_cast<float2*>(state.out + row * stride + c * 8 + 2 * t) = {run.out[c][2 * h],
+                                                                                run.out[c][2 * h + 1]};
+  }
+}
+
+/// The end of rows that nothing more is added to: finish_kernel's, from registers.
+template <int C>
+__device__ __forceinline__ void store_finished(const FinishArguments& finish, const int64_t* query_row,
+                                               const OwnRows& own, const RunningRows<C>& run) {
+  const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int column = c * 8 + 2 * t + e;
-        if (column < stride) state.out[row * stride + column] = run.out[c][2 * h + e];
+  for (int h = 0; h < 2; ++h) {
+    const double sum = sum_of_four(run.sum[h]);
+    const double absolute = finish.state.absolute != nullptr ? sum_of_four(run.absolute[h]) : 0;
+    if (!own.there[h]) continue;
+    const int64_t row = query_row[own.row[h]];
+    const RowEnd end = row_end(sum, absolute);
+    const double factor = end.empty ? 0 : 1 / sum;
+    bool infinite = false;
+    if (finish.out != nullptr)
+#pragma unroll
+      for (int c = 0; c < C; ++c) {
+        float value[2];
+#pragma unroll
+        for (int e = 0; e < 2; ++e)
+          value[e] =
+              end.empty ? 0.0F : static_cast<float>(static_cast<double>(run.out[c][2 * h + e]) * factor);
+        const int column = c * 8 + 2 * t;
+        const int64_t element = row * finish.value_dim + column;
+        if (column + 1 < finish.value_dim && finish.value_dim % 2 == 0) {
+          store_pair(finish.out, finish.out_type, element, value[0], value[1]);
+          infinite =
+              infinite || !(fabsf(value[0]) < -minus_infinity() && fabsf(value[1]) < -minus_infinity());
+          continue;
+        }
+#pragma unroll
+        for (int e = 0; e < 2; ++e)
+          if (column + e < finish.value_dim) {
+            store_element(finish.out, finish.out_type, element + e, value[e]);
+            infinite = infinite || !(fabsf(value[e]) < -minus_infinity());
+          }
       }
+    if (infinite) atomicAdd(&finish.counts->infinite, 1ULL);
+    if (t == 0) store_row_end(finish, row, run.maximum[h], sum, end);
   }
 }
 
@@ -141,7 +182,7 @@ __global__ void __launch_bounds__(kThreads, blocks_at_once<T>(8 * C))
   const InputArrays& inputs = arguments.inputs;
   const FlatTile tile = plan.tiles[arguments.first_tile + blockIdx.x];
   const FlatPass pass = plan.passes[tile.pass];
-  const bool with_values = arguments.state.out != nullptr;
+  const bool with_values = arguments.values;
 
   find_rows(tile, pass, plan.integers, shared.query_row);
   __syncthreads();
@@ -176,8 +217,11 @@ __global__ void __launch_bounds__(kThreads, blocks_at_once<T>(8 * C))
     add_scores<T, K, C>(x, shared.chunk, traits, run);
     if (with_values) add_weights_times_rows<T, K / 8, C>(run.out, x, values, value_stride, d_v);
   }
-  store_state(arguments.state, shared.query_row, own, d_v, run);
-  if (arguments.capped != nullptr && capped > 0) atomicAdd(arguments.capped, capped);
+  if (arguments.finish.lse != nullptr)
+    store_finished(arguments.finish, shared.query_row, own, run);
+  else
+    store_state(arguments.state, shared.query_row, own, d_v, run);
+  if (arguments.score_cap != nullptr && capped > 0) atomicAdd(&arguments.counts->capped, capped);
 }
 
 }  // namespace hyperattn::cuda

@@ -5,10 +5,9 @@
 #include <cstdint>
 
 #include "algorithms/engines/cuda/flat_types.h"
+#include "algorithms/engines/cuda/precision.h"
 
 namespace hyperattn::cuda {
-
-enum class Precision { bf16, fp16, fp32 };
 
 /// Elements of a row of a device matrix: d padded with zeros, to whole steps of the matrix units.
 constexpr int64_t kRowStep = 16;
@@ -49,14 +48,39 @@ struct RowState {
   float* out = nullptr;        ///< numerators, rows of `value_dim` (padded); null where no values are wanted
 };
 
+/// Counts of a forward call.
+struct ForwardCounts {
+  unsigned long long capped = 0;
+  unsigned long long guarded = 0;
+  unsigned long long infinite = 0;  ///< rows with a NaN or infinity in out or lse
+};
+
+struct FinishArguments {
+  RowState state;
+  int64_t rows = 0;
+  int32_t value_dim = 0;  ///< not padded
+  int32_t out_stride = 0;
+  const float* given_maximum = nullptr;  ///< null: the rows' own denominators
+  const double* given_sum = nullptr;
+  float* lse = nullptr;  ///< natural
+  void* out = nullptr;   ///< rows of value_dim
+  Precision out_type = Precision::fp32;
+  float* inverse = nullptr;  ///< 1/denominator, 0 for a row without; null: not wanted
+  ForwardCounts* counts = nullptr;
+};
+
 struct ForwardArguments {
   PlanArrays plan;
   InputArrays inputs;
   RowState state;
+  bool values = true;                ///< false: sums alone are wanted
+  bool wide_tiles = false;           ///< tiles have kWideTileRows rows (`takes_wide_tiles`)
   const float* score_cap = nullptr;  ///< a row each, base 2; null: none
-  unsigned long long* capped = nullptr;
+  ForwardCounts* counts = nullptr;
   int64_t first_tile = 0;
   int64_t tile_count = 0;
+  /// Where these tiles are all that there is: what becomes of their rows in the end (`lse` null: not yet).
+  FinishArguments finish;
 };
 
 /// What the backward pass knows of every row: e = 2^(x − maximum)·inverse, ⟨g, out⟩.
@@ -76,6 +100,7 @@ struct QueryGradientArguments {
   float* dquery = nullptr;   ///< rows of padded head_dim, added to
   int64_t first_tile = 0;
   int64_t tile_count = 0;
+  bool wide_tiles = false;  ///< as of ForwardArguments
 };
 
 struct KeyGradientArguments {
@@ -86,8 +111,15 @@ struct KeyGradientArguments {
   const KeyJob* jobs = nullptr;
   const KeyItem* items = nullptr;
   int64_t job_count = 0;
-  float* dkey = nullptr;    ///< a row of padded head_dim for each slot; null: no gradient of keys is wanted
+  bool is_plain = false;    ///< for the kernels that take wide tiles
+  bool of_keys = true;      ///< false: the gradient of values alone is wanted
+  float* dkey = nullptr;    ///< a row of padded head_dim for each slot
   float* dvalue = nullptr;  ///< a row of upstream_dim for each slot
+  /// What jobs without slots add to: rows of all keys, of `key_width` and `value_width`.
+  float* key_gradient = nullptr;
+  float* value_gradient = nullptr;
+  int32_t key_width = 0;
+  int32_t value_width = 0;
 };
 
 /// A launch that was not accepted says why (cudaError_t as an int, 0: accepted). Asynchronous on `stream`.
@@ -95,6 +127,9 @@ using LaunchError = int;
 
 [[nodiscard]] LaunchError launch_forward(Precision precision, const ForwardArguments& arguments,
                                          void* stream);
+/// Whether the card has kernels for such rows that take kWideTileRows at once, of plain plans, and know no
+/// caps.
+[[nodiscard]] bool takes_wide_tiles(Precision precision, int64_t head_dim, int64_t value_dim);
 [[nodiscard]] LaunchError launch_query_gradient(Precision precision, const QueryGradientArguments& arguments,
                                                 void* stream);
 [[nodiscard]] LaunchError launch_key_gradient(Precision precision, const KeyGradientArguments& arguments,
@@ -102,14 +137,15 @@ using LaunchError = int;
 /// Bytes of shared memory that the largest of these kernels needs.
 [[nodiscard]] int64_t shared_bytes(Precision precision, int64_t head_dim, int64_t value_dim);
 
-/// fp32 rows (rows × width) to rows of the padded width in the precision, filled up with zeros. Where `out`
-/// is not null, also ⟨rounded row, out row⟩ in `delta`, and elements with `clipped` become 0 before.
+/// Rows (rows × width) of some type to rows of the padded width in the precision, filled up with zeros. Where
+/// `out` is not null, also ⟨rounded row, out row⟩ in `delta`, and elements with `clipped` become 0 before.
 struct RoundArguments {
-  const float* rows = nullptr;
-  void* rounded = nullptr;
+  const void* rows = nullptr;
+  Precision type = Precision::fp32;  ///< of rows and `out`
+  void* rounded = nullptr;           ///< null: only `delta` is wanted
   int64_t count = 0;
   int32_t width = 0;
-  const float* out = nullptr;
+  const void* out = nullptr;
   const uint8_t* clipped = nullptr;
   float* delta = nullptr;
 };
@@ -130,17 +166,6 @@ struct QueryTermArguments {
 };
 [[nodiscard]] LaunchError launch_query_terms(const QueryTermArguments& arguments, void* stream);
 
-struct FinishArguments {
-  RowState state;
-  int64_t rows = 0;
-  int32_t value_dim = 0;  ///< not padded
-  int32_t out_stride = 0;
-  const float* given_maximum = nullptr;  ///< null: the rows' own denominators
-  const double* given_sum = nullptr;
-  float* lse = nullptr;  ///< natural
-  float* out = nullptr;  ///< rows of value_dim
-  unsigned long long* guarded = nullptr;
-};
 /// Divides by the denominators. A row without keys, and a guarded row, has sum 0 and lse −∞ afterwards.
 [[nodiscard]] LaunchError launch_finish(const FinishArguments& arguments, void* stream);
 
@@ -155,7 +180,8 @@ struct ClipArguments {
   int32_t causal = 0;
   int64_t window = 0;
   const double* sum = nullptr;
-  float* out = nullptr;
+  void* out = nullptr;
+  Precision out_type = Precision::fp32;
   uint8_t* clipped = nullptr;
 };
 [[nodiscard]] LaunchError launch_clip(const ClipArguments& arguments, void* stream);
@@ -172,6 +198,17 @@ struct ReduceArguments {
   int32_t width = 0;
 };
 [[nodiscard]] LaunchError launch_reduce(const ReduceArguments& arguments, void* stream);
+
+/// fp32 rows (of `stride`) to rows of `width` in some type.
+struct StoreArguments {
+  const float* rows = nullptr;
+  int32_t stride = 0;
+  void* target = nullptr;
+  Precision type = Precision::fp32;
+  int32_t width = 0;
+  int64_t count = 0;
+};
+[[nodiscard]] LaunchError launch_store(const StoreArguments& arguments, void* stream);
 
 [[nodiscard]] LaunchError launch_fill(float* target, float value, int64_t elements, void* stream);
 

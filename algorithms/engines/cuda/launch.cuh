@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "algorithms/engines/cuda/backward.cuh"
+#include "algorithms/engines/cuda/backward_hopper.cuh"
 #include "algorithms/engines/cuda/forward.cuh"
+#include "algorithms/engines/cuda/forward_hopper.cuh"
 
 namespace hyperattn::cuda {
 
@@ -19,12 +21,12 @@ constexpr int kWide = 128;  // beyond this many columns
 
 template <class Arguments>
 LaunchError launch(void (*kernel)(Arguments), dim3 grid, int64_t shared, const Arguments& arguments,
-                   void* stream) {
+                   void* stream, int threads = kThreads) {
   if (grid.x == 0 || grid.y == 0) return cudaSuccess;
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
   if (error != cudaSuccess) return error;
-  kernel<<<grid, kThreads, static_cast<size_t>(shared), static_cast<cudaStream_t>(stream)>>>(arguments);
+  kernel<<<grid, threads, static_cast<size_t>(shared), static_cast<cudaStream_t>(stream)>>>(arguments);
   return cudaGetLastError();
 }
 
@@ -36,6 +38,9 @@ struct Launches {
     const int d = arguments.inputs.head_dim;
     const int d_v = arguments.inputs.value_dim;
     const dim3 grid(static_cast<unsigned>(arguments.tile_count));
+    if constexpr (sizeof(T) == 2)
+      if (arguments.wide_tiles)
+        return launch(hopper_forward_kernel<T>, grid, kHopperSharedBytes, arguments, stream, kHopperThreads);
     const bool wide = std::max(d, d_v) > kWide;
     const int64_t shared =
         wide ? forward_shared_bytes<T, kChunkOfWide>(d, d_v) : forward_shared_bytes<T, kNarrow>(d, d_v);
@@ -44,10 +49,21 @@ struct Launches {
     return launch(forward_kernel<T, kNarrow, 8>, grid, shared, arguments, stream);
   }
 
+  static bool takes_wide_tiles(int64_t head_dim, int64_t value_dim) {
+    if constexpr (sizeof(T) == 2)
+      return padded_width(head_dim) == kHopperColumns && padded_width(value_dim) == kHopperColumns &&
+             is_hopper_code<T>();
+    return false;
+  }
+
   static LaunchError query_gradient(const QueryGradientArguments& arguments, void* stream) {
     const int d = arguments.inputs.head_dim;
     const int d_v = arguments.inputs.value_dim;
     const dim3 grid(static_cast<unsigned>(arguments.tile_count));
+    if constexpr (sizeof(T) == 2)
+      if (arguments.wide_tiles)
+        return launch(hopper_query_gradient_kernel<T>, grid, kHopperQueryBytes, arguments, stream,
+                      kHopperThreads);
     const bool wide = std::max(d, d_v) > kWide;
     const int64_t shared = wide ? query_gradient_shared_bytes<T, kChunkOfWide>(d, d_v)
                                 : query_gradient_shared_bytes<T, kNarrow>(d, d_v);
@@ -59,7 +75,11 @@ struct Launches {
   static LaunchError key_gradient(const KeyGradientArguments& arguments, void* stream) {
     const int d = arguments.inputs.head_dim;
     const int upstream = arguments.rows.upstream_dim;
-    const bool of_keys = arguments.dkey != nullptr;
+    const bool of_keys = arguments.of_keys;
+    if constexpr (sizeof(T) == 2)
+      if (arguments.is_plain)
+        return launch(hopper_key_gradient_kernel<T>, dim3(static_cast<unsigned>(arguments.job_count)),
+                      kHopperKeyBytes, arguments, stream, kRowsThreads);
     const auto slices = [](int width) {
       return static_cast<unsigned>((width + kSliceColumns - 1) / kSliceColumns);
     };
@@ -95,6 +115,9 @@ struct Launches {
   }                                                                                          \
   LaunchError key_gradient_##NAME(const KeyGradientArguments& arguments, void* stream) {     \
     return Launches<TYPE>::key_gradient(arguments, stream);                                  \
+  }                                                                                          \
+  bool takes_wide_tiles_##NAME(int64_t head_dim, int64_t value_dim) {                        \
+    return Launches<TYPE>::takes_wide_tiles(head_dim, value_dim);                            \
   }                                                                                          \
   int64_t shared_##NAME(int64_t head_dim, int64_t value_dim) {                               \
     return Launches<TYPE>::shared(head_dim, value_dim);                                      \

@@ -8,6 +8,7 @@ namespace hyperattn::cuda {
   LaunchError forward_##NAME(const ForwardArguments& arguments, void* stream);              \
   LaunchError query_gradient_##NAME(const QueryGradientArguments& arguments, void* stream); \
   LaunchError key_gradient_##NAME(const KeyGradientArguments& arguments, void* stream);     \
+  bool takes_wide_tiles_##NAME(int64_t head_dim, int64_t value_dim);                        \
   int64_t shared_##NAME(int64_t head_dim, int64_t value_dim);
 DECLARE_PRECISION(bf16)
 DECLARE_PRECISION(fp16)
@@ -53,25 +54,66 @@ __device__ float wide(float x) {
 }
 
 /// A warp a row.
-template <class T>
+template <class T, class S>
 __global__ void round_kernel(RoundArguments arguments) {
   const int64_t row = thread_index() / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   if (row >= arguments.count) return;
   const int stride = (arguments.width + 15) / 16 * 16;
+  const S* source = static_cast<const S*>(arguments.rows) + row * arguments.width;
+  const S* out = static_cast<const S*>(arguments.out) + row * arguments.width;
   T* target = static_cast<T*>(arguments.rounded) + row * stride;
   float along = 0;
   for (int c = lane; c < stride; c += kWarp) {
-    const int64_t element = row * arguments.width + c;
-    const bool there =
-        c < arguments.width && (arguments.clipped == nullptr || arguments.clipped[element] == 0);
-    const T value = rounded<T>(there ? arguments.rows[element] : 0.0F);
-    target[c] = value;
-    if (there && arguments.out != nullptr) along += wide(value) * arguments.out[element];
+    const bool there = c < arguments.width &&
+                       (arguments.clipped == nullptr || arguments.clipped[row * arguments.width + c] == 0);
+    const T value = rounded<T>(there ? wide(source[c]) : 0.0F);
+    if (arguments.rounded != nullptr) target[c] = value;
+    if (there && arguments.out != nullptr) along += wide(value) * wide(out[c]);
   }
   if (arguments.out == nullptr) return;
   for (int step = kWarp / 2; step > 0; step /= 2) along += __shfl_xor_sync(0xffffffffU, along, step);
   if (lane == 0) arguments.delta[row] = along;
+}
+
+/// A thread four columns of a row.
+__global__ void store_kernel(StoreArguments arguments) {
+  const int64_t index = thread_index();
+  const int quads = (arguments.width + 3) / 4;
+  if (index >= arguments.count * quads) return;
+  const int64_t row = index / quads;
+  const int first = static_cast<int>(index - row * quads) * 4;
+  const float* source = arguments.rows + row * arguments.stride + first;
+  const int64_t element = row * arguments.width + first;
+  if (arguments.width % 4 == 0 && arguments.stride % 4 == 0) {
+    const float4 value = *reinterpret_cast<const float4*>(source);
+    store_pair(arguments.target, arguments.type, element, value.x, value.y);
+    store_pair(arguments.target, arguments.type, element + 2, value.z, value.w);
+    return;
+  }
+  for (int c = 0; c < 4 && first + c < arguments.width; ++c)
+    store_element(arguments.target, arguments.type, element + c, source[c]);
+}
+
+/// ⟨row, out row⟩ of rows of 16 bits whose width is a multiple of 8: eight lanes a row.
+template <class S>
+__global__ void delta_kernel(RoundArguments arguments) {
+  constexpr int kLanes = 8;
+  const int64_t row = thread_index() / kLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  float along = 0;
+  if (row < arguments.count)
+    for (int c = lane * 8; c < arguments.width; c += kLanes * 8) {
+      const int64_t element = row * arguments.width + c;
+      const uint4 left = *reinterpret_cast<const uint4*>(static_cast<const S*>(arguments.rows) + element);
+      const uint4 right = *reinterpret_cast<const uint4*>(static_cast<const S*>(arguments.out) + element);
+      const S* a = reinterpret_cast<const S*>(&left);
+      const S* b = reinterpret_cast<const S*>(&right);
+#pragma unroll
+      for (int e = 0; e < 8; ++e) along += wide(a[e]) * wide(b[e]);
+    }
+  for (int step = kLanes / 2; step > 0; step /= 2) along += __shfl_xor_sync(0xffffffffU, along, step);
+  if (lane == 0 && row < arguments.count) arguments.delta[row] = along;
 }
 
 template <class T>
@@ -170,9 +212,6 @@ __global__ void query_term_kernel(QueryTermArguments arguments) {
   }
 }
 
-constexpr double kGuardShareDevice = 1e-6;  // kGuardShare of plan.h
-constexpr double kLn2 = 0.69314718055994530942;
-
 /// A warp a row.
 __global__ void finish_kernel(FinishArguments arguments) {
   const int64_t row = thread_index() / kWarp;
@@ -181,9 +220,8 @@ __global__ void finish_kernel(FinishArguments arguments) {
   const double sum = arguments.state.sum[row];
   const double absolute = arguments.state.absolute != nullptr ? arguments.state.absolute[row] : 0;
   const float maximum = arguments.state.maximum[row];
-  const bool guarded = absolute > 0 && sum <= kGuardShareDevice * absolute;
-  const bool empty = guarded || !(sum > 0);
-  double factor = empty ? 0 : 1 / sum;
+  const RowEnd end = row_end(sum, absolute);
+  double factor = end.empty ? 0 : 1 / sum;
   if (arguments.given_sum != nullptr) {
     const double given = arguments.given_sum[row];
     const bool none = !(given > 0) || !(maximum > minus_infinity());
@@ -191,22 +229,27 @@ __global__ void finish_kernel(FinishArguments arguments) {
         none ? 0
              : exp2(static_cast<double>(maximum) - static_cast<double>(arguments.given_maximum[row])) / given;
   }
+  bool infinite = false;
   if (arguments.out != nullptr)
-    for (int c = lane; c < arguments.value_dim; c += kWarp)
-      arguments.out[row * arguments.value_dim + c] =
+    for (int c = lane; c < arguments.value_dim; c += kWarp) {
+      const float value =
           factor == 0
               ? 0.0F
               : static_cast<float>(static_cast<double>(arguments.state.out[row * arguments.out_stride + c]) *
                                    factor);
-  __syncwarp();
+      infinite = infinite || !(fabsf(value) < -minus_infinity());
+      store_element(arguments.out, arguments.out_type, row * arguments.value_dim + c, value);
+    }
+  infinite = __any_sync(0xffffffffU, infinite ? 1 : 0) != 0;
   if (lane != 0) return;
-  arguments.lse[row] =
-      empty ? minus_infinity() : static_cast<float>((static_cast<double>(maximum) + log2(sum)) * kLn2);
-  if (empty) {
-    arguments.state.sum[row] = 0;
-    arguments.state.maximum[row] = 0;
-  }
-  if (guarded) atomicAdd(arguments.guarded, 1ULL);
+  store_row_end(arguments, row, maximum, sum, end);
+  if (infinite) atomicAdd(&arguments.counts->infinite, 1ULL);
+}
+
+__device__ float load_element(const void* rows, Precision type, int64_t element) {
+  if (type == Precision::bf16) return wide(static_cast<const __nv_bfloat16*>(rows)[element]);
+  if (type == Precision::fp16) return wide(static_cast<const __half*>(rows)[element]);
+  return static_cast<const float*>(rows)[element];
 }
 
 /// Whether a clip moved a value by more than rounding: is_clipped of plan.h.
@@ -238,9 +281,10 @@ __global__ void clip_kernel(ClipArguments a) {
     }
     const int64_t flat_row = head * a.queries + row;
     if (!(a.sum[flat_row] > 0)) continue;
-    float& out = a.out[flat_row * a.value_dim + column];
-    a.clipped[flat_row * a.value_dim + column] = moved(out, low, high) ? 1 : 0;
-    out = fminf(fmaxf(out, low), high);
+    const int64_t element = flat_row * a.value_dim + column;
+    const float out = load_element(a.out, a.out_type, element);
+    a.clipped[element] = moved(out, low, high) ? 1 : 0;
+    store_element(a.out, a.out_type, element, fminf(fmaxf(out, low), high));
   }
 }
 
@@ -255,11 +299,28 @@ __global__ void reduce_kernel(ReduceArguments a) {
   }
 }
 
+template <class T, class S>
+LaunchError round_rows_of(const RoundArguments& arguments, void* stream) {
+  if constexpr (sizeof(S) == 2)
+    if (arguments.rounded == nullptr && arguments.clipped == nullptr && arguments.width % 8 == 0) {
+      delta_kernel<S><<<blocks_of(arguments.count * 8), kBlock, 0, stream_of(stream)>>>(arguments);
+      return cudaGetLastError();
+    }
+  round_kernel<T, S><<<blocks_of(arguments.count * kWarp), kBlock, 0, stream_of(stream)>>>(arguments);
+  return cudaGetLastError();
+}
+
 template <class T>
 LaunchError round_rows(const RoundArguments& arguments, void* stream) {
   if (arguments.count == 0) return cudaSuccess;
-  round_kernel<T><<<blocks_of(arguments.count * kWarp), kBlock, 0, stream_of(stream)>>>(arguments);
-  return cudaGetLastError();
+  switch (arguments.type) {
+    case Precision::bf16:
+      return round_rows_of<T, __nv_bfloat16>(arguments, stream);
+    case Precision::fp16:
+      return round_rows_of<T, __half>(arguments, stream);
+    default:
+      return round_rows_of<T, float>(arguments, stream);
+  }
 }
 
 template <class T>
@@ -294,8 +355,14 @@ LaunchError launch_query_gradient(Precision precision, const QueryGradientArgume
 #undef CALL
 }
 
-LaunchError launch_key_gradient(Precision precision, const KeyGradientArguments& arguments, void* stream){
+LaunchError launch_key_gradient(Precision precision, const KeyGradientArguments& arguments, void* stream) {
 #define CALL(NAME) key_gradient_##NAME(arguments, stream)
+  CHOOSE_PRECISION(precision, CALL)
+#undef CALL
+}
+
+bool takes_wide_tiles(Precision precision, int64_t head_dim, int64_t value_dim){
+#define CALL(NAME) takes_wide_tiles_##NAME(head_dim, value_dim)
     CHOOSE_PRECISION(precision, CALL)
 #undef CALL
 }
@@ -335,6 +402,13 @@ LaunchError launch_fill(float* target, float value, int64_t elements, void* stre
   return cudaGetLastError();
 }
 
+LaunchError launch_store(const StoreArguments& arguments, void* stream) {
+  if (arguments.count == 0) return cudaSuccess;
+  store_kernel<<<blocks_of(arguments.count * ((arguments.width + 3) / 4)), kBlock, 0, stream_of(stream)>>>(
+      arguments);
+  return cudaGetLastError();
+}
+
 LaunchError launch_query_terms(const QueryTermArguments& arguments, void* stream) {
   if (arguments.tile_count == 0) return cudaSuccess;
   query_term_kernel<<<static_cast<unsigned>(arguments.tile_count), kBlock, 0, stream_of(stream)>>>(arguments);
@@ -342,6 +416,7 @@ LaunchError launch_query_terms(const QueryTermArguments& arguments, void* stream
 }
 
 LaunchError launch_finish(const FinishArguments& arguments, void* stream) {
+  if (arguments.rows == 0) return cudaSuccess;
   finish_kernel<<<blocks_of(arguments.rows * kWarp), kBlock, 0, stream_of(stream)>>>(arguments);
   return cudaGetLastError();
 }

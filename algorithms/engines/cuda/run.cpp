@@ -72,7 +72,7 @@ float scale_in_base2(const AttentionProblem& problem) {
 }
 
 InputArrays inputs_of(const DeviceProblem& bound, const DevicePlan& plan, Precision precision, bool values) {
-  const AttentionProblem& problem = bound.problem();
+  const AttentionProblem& problem = bound.shapes();
   return {bound.query().in(precision),
           bound.key().in(precision),
           values ? bound.value().in(precision) : nullptr,
@@ -91,20 +91,21 @@ void require_room(Precision precision, int64_t head_dim, int64_t value_dim) {
 
 /// The state of every row between phases.
 struct DeviceState {
-  DeviceState(const AttentionProblem& problem, const FlatPlan& flat, bool values)
+  DeviceState(const AttentionProblem& problem, const FlatPlan& flat, bool values, bool is_finished_at_once)
       : rows(problem.heads() * problem.query_count()),
         maximum(rows, "maxima of rows"),
         sum(rows, "sums of rows"),
         absolute(flat.has_signed_weights ? rows : 0, "sums of rows"),
         linear(has_query_terms(flat) ? rows : 0, "sums of rows"),
-        out(values ? rows * padded_width(problem.value_dim()) : 0, "numerators of rows") {
+        out(values && !is_finished_at_once ? rows * padded_width(problem.value_dim()) : 0,
+            "numerators of rows") {
     check(launch_fill(maximum.data(), -std::numeric_limits<float>::infinity(), rows,
                       Device::current().stream()),
           "starting rows");
     sum.clear();
     absolute.clear();
     linear.clear();
-    out.clear();
+    if (linear.size() > 0) out.clear();  // kernels for visits do not read what no row has begun
   }
   static bool has_query_terms(const FlatPlan& flat) {
     return std::any_of(flat.phases.begin(), flat.phases.end(),
@@ -143,70 +144,46 @@ void book(Diagnostics& diagnostics, Stage stage, double layout, double computing
   diagnostics.stage_seconds[stage_name(Stage::transfer)] += std::max(total - layout - computing, 0.0);
 }
 
+/// Whether the tiles of a plan are those of one phase and have all rows: then each is finished where it is
+/// computed.
+bool is_one_phase(const AttentionProblem& problem, const FlatPlan& flat) {
+  if (flat.phases.size() != 1 || flat.phases[0].has_query_terms) return false;
+  int64_t rows = 0;
+  for (const FlatTile& tile : flat.tiles) rows += tile.count;
+  return rows == problem.heads() * problem.query_count();
+}
+
 /// One forward call.
 class ForwardCall {
  public:
   ForwardCall(const DeviceProblem& bound, const Plan& plan, const EngineOptions& options)
       : bound_(bound),
-        problem_(bound.problem()),
+        problem_(bound.shapes()),
         options_(options),
         precision_(options.denominators != nullptr ? Precision::fp32 : bound.precision()),
         clips_(plan.clip_to_values && options.values),
         device_(Device::current()),
         timer_(device_),
-        flat_(flatten(problem_, plan)),
+        wide_tiles_(options.values && options.score_cap == nullptr &&
+                    takes_wide_tiles(precision_, problem_.head_dim(), problem_.value_dim()) &&
+                    is_plain(plan)),
+        flat_(flatten(problem_, plan, wide_tiles_ ? kWideTileRows : kTileRows)),
+        finishes_at_once_(options.denominators == nullptr && is_one_phase(problem_, flat_)),
         layout_seconds_(watch_.seconds()),
         plan_(problem_, flat_, precision_),
         inputs_(inputs_of(bound_, plan_, precision_, options.values)),
-        state_(problem_, flat_, options.values),
-        counts_(2, "counts") {
+        state_(problem_, flat_, options.values, finishes_at_once_),
+        counts_(1, "counts") {
     counts_.clear();
     require_room(precision_, problem_.head_dim(), options.values ? problem_.value_dim() : 1);
   }
 
   AttentionResult run() {
-    const DeviceArray<float> caps =
-        options_.score_cap != nullptr
-            ? DeviceArray<float>(caps_in_base2(problem_, options_.score_cap), "caps of scores")
-            : DeviceArray<float>();
-    timer_.start();
-    for (const FlatPhase& phase : flat_.phases) run_phase(phase, inputs_, caps.data());
-    timer_.stop();
-    return finish();
-  }
-
- private:
-  void run_phase(const FlatPhase& phase, const InputArrays& inputs, const float* caps) {
-    const int64_t tiles = phase.last_tile - phase.first_tile;
-    check(launch_forward(
-              precision_,
-              {plan_.arrays(), inputs, state_.arrays(), caps, counts_.data(), phase.first_tile, tiles},
-              device_.stream()),
-          "attention");
-    if (!phase.has_query_terms) return;
-    QueryTermArguments terms;
-    terms.plan = plan_.arrays();
-    terms.query = bound_.query().wide();
-    terms.head_dim = static_cast<int32_t>(problem_.head_dim());
-    terms.value_dim = static_cast<int32_t>(problem_.value_dim());
-    terms.query_stride = inputs.head_dim;
-    terms.out_stride = inputs.value_dim;
-    terms.scale = problem_.scale;
-    terms.state = state_.arrays();
-    terms.first_tile = phase.first_tile;
-    terms.tile_count = tiles;
-    check(launch_query_terms(terms, device_.stream()), "moments");
-  }
-
-  AttentionResult finish() {
     const TensorShape rows = with_dim(problem_.query.shape, 1);
     const TensorShape shape = with_dim(problem_.query.shape, problem_.value_dim());
     const DeviceArray<float> lse(state_.rows, "log-sum-exps");
     const DeviceArray<float> out(options_.values ? shape.size() : 0, "outputs");
-    const DeviceArray<uint8_t> clipped(clips_ ? shape.size() : 0, "clipped elements");
-    clipped.clear();
-    finish_rows(lse, out);
-    if (clips_) clip(out, clipped);
+    compute({out.data(), Precision::fp32, lse.data(), nullptr});
     AttentionResult result;
     result.lse = Tensor<float>(rows);
     result.sums = {Tensor<float>(rows), Tensor<double>(rows)};
@@ -219,35 +196,88 @@ class ForwardCall {
     }
     if (clips_) {
       result.clipped = Tensor<uint8_t>(shape);
-      clipped.download(result.clipped.data());
+      clipped_.download(result.clipped.data());
     }
-    report(result);
+    report(result.diagnostics);
     return result;
   }
 
-  void finish_rows(const DeviceArray<float>& lse, const DeviceArray<float>& out) {
-    FinishArguments arguments;
+  DeviceForward run_to_device(const DeviceTensor& out, const DeviceTensor& lse);
+
+ private:
+  struct Target {
+    void* out;
+    Precision type;
+    float* lse;
+    float* inverse;
+  };
+
+  void compute(const Target& target) {
+    const DeviceArray<float> caps =
+        options_.score_cap != nullptr
+            ? DeviceArray<float>(caps_in_base2(problem_, options_.score_cap), "caps of scores")
+            : DeviceArray<float>();
     DeviceArray<float> maximum;
     DeviceArray<double> sum;
+    FinishArguments finish = finish_of(target);
     if (options_.denominators != nullptr) {
       maximum = {options_.denominators->maximum.data(), state_.rows, "denominators"};
       sum = {options_.denominators->sum.data(), state_.rows, "denominators"};
-      arguments.given_maximum = maximum.data();
-      arguments.given_sum = sum.data();
+      finish.given_maximum = maximum.data();
+      finish.given_sum = sum.data();
     }
-    arguments.state = state_.arrays();
-    arguments.rows = state_.rows;
-    arguments.value_dim = static_cast<int32_t>(problem_.value_dim());
-    arguments.out_stride = static_cast<int32_t>(padded_width(problem_.value_dim()));
-    arguments.lse = lse.data();
-    arguments.out = out.data();
-    arguments.guarded = counts_.data() + 1;
     timer_.start();
-    check(launch_finish(arguments, device_.stream()), "dividing by the denominators");
+    for (const FlatPhase& phase : flat_.phases) run_phase(phase, caps.data(), finish);
+    if (!finishes_at_once_) check(launch_finish(finish, device_.stream()), "dividing by the denominators");
     timer_.stop();
+    if (clips_) clip(target);
   }
 
-  void clip(const DeviceArray<float>& out, const DeviceArray<uint8_t>& clipped) {
+  [[nodiscard]] FinishArguments finish_of(const Target& target) const {
+    FinishArguments finish;
+    finish.state = state_.arrays();
+    finish.rows = state_.rows;
+    finish.value_dim = static_cast<int32_t>(problem_.value_dim());
+    finish.out_stride = static_cast<int32_t>(padded_width(problem_.value_dim()));
+    finish.lse = target.lse;
+    finish.out = target.out;
+    finish.out_type = target.type;
+    finish.inverse = target.inverse;
+    finish.counts = counts_.data();
+    return finish;
+  }
+
+  void run_phase(const FlatPhase& phase, const float* caps, const FinishArguments& finish) {
+    ForwardArguments arguments;
+    arguments.plan = plan_.arrays();
+    arguments.inputs = inputs_;
+    arguments.state = state_.arrays();
+    arguments.values = options_.values;
+    arguments.wide_tiles = wide_tiles_;
+    arguments.score_cap = caps;
+    arguments.counts = counts_.data();
+    arguments.first_tile = phase.first_tile;
+    arguments.tile_count = phase.last_tile - phase.first_tile;
+    if (finishes_at_once_) arguments.finish = finish;
+    check(launch_forward(precision_, arguments, device_.stream()), "attention");
+    if (!phase.has_query_terms) return;
+    QueryTermArguments terms;
+    terms.plan = plan_.arrays();
+    terms.query = bound_.query().wide();
+    terms.head_dim = static_cast<int32_t>(problem_.head_dim());
+    terms.value_dim = static_cast<int32_t>(problem_.value_dim());
+    terms.query_stride = inputs_.head_dim;
+    terms.out_stride = inputs_.value_dim;
+    terms.scale = problem_.scale;
+    terms.state = state_.arrays();
+    terms.first_tile = arguments.first_tile;
+    terms.tile_count = arguments.tile_count;
+    check(launch_query_terms(terms, device_.stream()), "moments");
+  }
+
+  void clip(const Target& target) {
+    clipped_ = DeviceArray<uint8_t>(state_.rows * problem_.value_dim(), "clipped elements");
+    clipped_.clear();
     ClipArguments arguments;
     arguments.value = bound_.value().wide();
     arguments.value_stride = static_cast<int32_t>(padded_width(problem_.value_dim()));
@@ -259,19 +289,22 @@ class ForwardCall {
     arguments.causal = problem_.causal ? 1 : 0;
     arguments.window = problem_.window;
     arguments.sum = state_.sum.data();
-    arguments.out = out.data();
-    arguments.clipped = clipped.data();
+    arguments.out = target.out;
+    arguments.out_type = target.type;
+    arguments.clipped = clipped_.data();
     timer_.start();
     check(launch_clip(arguments, device_.stream()), "clipping");
     timer_.stop();
   }
 
-  void report(AttentionResult& result) {
-    unsigned long long counts[2] = {0, 0};
-    counts_.download(counts);
-    if (options_.capped_entries != nullptr) *options_.capped_entries = static_cast<int64_t>(counts[0]);
-    result.diagnostics.guarded_rows = static_cast<int64_t>(counts[1]);
-    book(result.diagnostics, Stage::exact, layout_seconds_, timer_.seconds(), watch_.seconds());
+  /// Returns the rows with a NaN or infinity.
+  int64_t report(Diagnostics& diagnostics) {
+    ForwardCounts counts;
+    counts_.download(&counts);
+    if (options_.capped_entries != nullptr) *options_.capped_entries = static_cast<int64_t>(counts.capped);
+    diagnostics.guarded_rows = static_cast<int64_t>(counts.guarded);
+    book(diagnostics, Stage::exact, layout_seconds_, timer_.seconds(), watch_.seconds());
+    return static_cast<int64_t>(counts.infinite);
   }
 
   const Stopwatch watch_;
@@ -282,12 +315,15 @@ class ForwardCall {
   const bool clips_;
   Device& device_;
   DeviceTimer timer_;
+  const bool wide_tiles_;
   const FlatPlan flat_;
+  const bool finishes_at_once_;
   const double layout_seconds_;
   const DevicePlan plan_;
   const InputArrays inputs_;
-  const DeviceState state_;
-  const DeviceArray<unsigned long long> counts_;
+  DeviceState state_;
+  DeviceArray<uint8_t> clipped_;
+  const DeviceArray<ForwardCounts> counts_;
 };
 
 /// 2^(x − maximum)·inverse are the weights of a row.
@@ -314,6 +350,7 @@ class KeyGradients {
       : problem_(problem),
         rows_(problem.key_heads() * problem.key_count()),
         width_(upstream_width),
+        of_keys_(of_keys),
         dkey_(of_keys ? rows_ * problem.head_dim() : 0, "gradients of keys"),
         dvalue_(rows_ * upstream_width, "gradients of values") {
     dkey_.clear();
@@ -331,15 +368,26 @@ class KeyGradients {
     const DeviceArray<KeyItem> items(work.items, "jobs of keys");
     const int64_t d = padded_width(problem_.head_dim());
     const int64_t w = padded_width(width_);
-    const DeviceArray<float> key_slots(dkey_.size() > 0 ? work.slots * d : 0, "partial gradients of keys");
+    const DeviceArray<float> key_slots(of_keys_ ? work.slots * d : 0, "partial gradients of keys");
     const DeviceArray<float> value_slots(work.slots * w, "partial gradients of values");
-    arguments.jobs = jobs.data();
     arguments.items = items.data();
-    arguments.job_count = static_cast<int64_t>(work.jobs.size());
+    arguments.of_keys = of_keys_;
     arguments.dkey = key_slots.data();
     arguments.dvalue = value_slots.data();
+    arguments.key_gradient = dkey_.data();
+    arguments.value_gradient = dvalue_.data();
+    arguments.key_width = static_cast<int32_t>(problem_.head_dim());
+    arguments.value_width = static_cast<int32_t>(width_);
     if (timer != nullptr) timer->start();
-    check(launch_key_gradient(precision, arguments, device.stream()), "the gradient of keys");
+    int64_t begin = 0;
+    const auto launch = [&](int64_t end) {
+      arguments.jobs = jobs.data() + begin;
+      arguments.job_count = end - begin;
+      check(launch_key_gradient(precision, arguments, device.stream()), "the gradient of keys");
+      begin = end;
+    };
+    for (const int64_t end : work.round_end) launch(end);
+    launch(static_cast<int64_t>(work.jobs.size()));
     const auto reduce = [&](const DeviceArray<float>& slots, int64_t stride, const DeviceArray<float>& target,
                             int64_t width) {
       check(launch_reduce({rows.data(), begins.data(), parts.data(), rows.size(), slots.data(),
@@ -348,45 +396,145 @@ class KeyGradients {
             "adding up gradients");
     };
     reduce(value_slots, w, dvalue_, width_);
-    if (dkey_.size() > 0) reduce(key_slots, d, dkey_, problem_.head_dim());
+    if (of_keys_) reduce(key_slots, d, dkey_, problem_.head_dim());
     if (timer != nullptr) timer->stop();
   }
 
-  [[nodiscard]] Tensor<float> dkey() const { return downloaded(dkey_, problem_.head_dim()); }
-  [[nodiscard]] Tensor<float> dvalue() const { return downloaded(dvalue_, width_); }
-
- private:
+  [[nodiscard]] const DeviceArray<float>& dkey() const { return dkey_; }
+  [[nodiscard]] const DeviceArray<float>& dvalue() const { return dvalue_; }
   [[nodiscard]] Tensor<float> downloaded(const DeviceArray<float>& rows, int64_t width) const {
     Tensor<float> result(with_dim(problem_.key.shape, width));
     rows.download(result.data());
     return result;
   }
 
+ private:
   const AttentionProblem& problem_;
   int64_t rows_;
   int64_t width_;
+  bool of_keys_;
   DeviceArray<float> dkey_;
   DeviceArray<float> dvalue_;
 };
 
-/// g of every row in the kernels' precision, 0 where clipped, and ⟨g, out⟩.
-struct DeviceUpstream {
-  DeviceUpstream(Precision precision, const AttentionResult& forward, TensorView<const float> dout)
-      : rounded(precision, dout.shape.size() / dout.shape.dim, dout.shape.dim, "gradients of outputs"),
-        delta(dout.shape.size() / dout.shape.dim, "gradients of outputs") {
-    const DeviceArray<float> raw(dout.data, dout.shape.size(), "gradients of outputs");
-    const DeviceArray<float> out(forward.out.data(), dout.shape.size(), "outputs");
-    const DeviceArray<uint8_t> clipped(forward.clipped.data(), forward.clipped.shape().size(),
-                                       "clipped elements");
+/// g of every row in the kernels' precision, 0 where clipped, and ⟨g, out⟩. Where g is in it already it is
+/// used where it lies.
+class DeviceUpstream {
+ public:
+  DeviceUpstream(Precision precision, const DeviceTensor& dout, const void* out, const uint8_t* clipped)
+      : delta_(dout.shape.size() / dout.shape.dim, "gradients of outputs") {
+    const int64_t width = dout.shape.dim;
+    if (dout.type == precision && padded_width(width) == width && clipped == nullptr)
+      given_ = dout.data;
+    else
+      rounded_ = DeviceRows(precision, delta_.size(), width, "gradients of outputs");
     check(launch_round(precision,
-                       {raw.data(), rounded.data(), delta.size(), static_cast<int32_t>(dout.shape.dim),
-                        out.data(), clipped.data(), delta.data()},
+                       {dout.data, dout.type, rounded_.data(), delta_.size(), static_cast<int32_t>(width),
+                        out, clipped, delta_.data()},
                        Device::current().stream()),
           "rounding gradients");
   }
-  DeviceRows rounded;
-  DeviceArray<float> delta;
+  [[nodiscard]] const void* rows() const { return given_ != nullptr ? given_ : rounded_.data(); }
+  [[nodiscard]] const float* delta() const { return delta_.data(); }
+
+ private:
+  DeviceArray<float> delta_;
+  DeviceRows rounded_;
+  const void* given_ = nullptr;
 };
+
+/// One backward call.
+class BackwardCall {
+ public:
+  BackwardCall(const DeviceProblem& bound, const Plan& plan)
+      : bound_(bound),
+        problem_(bound.shapes()),
+        plan_(plan),
+        device_(Device::current()),
+        timer_(device_),
+        wide_tiles_(takes_wide_tiles(bound.precision(), problem_.head_dim(), problem_.value_dim()) &&
+                    is_plain(plan)),
+        flat_(flatten(problem_, plan, wide_tiles_ ? kWideTileRows : kTileRows)),
+        layout_(watch_.seconds()),
+        device_plan_(problem_, flat_, bound.precision()),
+        inputs_(inputs_of(bound, device_plan_, bound.precision(), true)),
+        dquery_(problem_.heads() * problem_.query_count() * inputs_.head_dim, "gradients of queries"),
+        keys_(problem_, problem_.value_dim(), true) {
+    require_room(bound.precision(), problem_.head_dim(), problem_.value_dim());
+    dquery_.clear();
+  }
+
+  void run(const DeviceUpstream& upstream, const float* maximum, const float* inverse) {
+    const BackwardRows rows{upstream.rows(), inputs_.value_dim, maximum, inverse, upstream.delta()};
+    const Precision precision = bound_.precision();
+    for (size_t p = 0; p < flat_.phases.size(); ++p) {
+      const FlatPhase& phase = flat_.phases[p];
+      timer_.start();
+      check(launch_query_gradient(precision,
+                                  {device_plan_.arrays(), inputs_, rows, problem_.scale, dquery_.data(),
+                                   phase.first_tile, phase.last_tile - phase.first_tile, wide_tiles_},
+                                  device_.stream()),
+            "the gradient of queries");
+      timer_.stop();
+      const Stopwatch inverting;
+      const KeyWork work = invert(problem_, plan_, flat_, static_cast<int64_t>(p));
+      layout_ += inverting.seconds();
+      KeyGradientArguments arguments;
+      arguments.plan = device_plan_.arrays();
+      arguments.inputs = inputs_;
+      arguments.rows = rows;
+      arguments.gradient_scale = problem_.scale;
+      arguments.is_plain = wide_tiles_;
+      keys_.add(work, arguments, precision, device_, &timer_);
+    }
+  }
+
+  [[nodiscard]] AttentionGradients gradients() const {
+    return {unpadded(dquery_, problem_.query.shape),
+            keys_.downloaded(keys_.dkey(), problem_.head_dim()),
+            keys_.downloaded(keys_.dvalue(), problem_.value_dim()),
+            {}};
+  }
+  void store(const DeviceGradients& target) const {
+    store(dquery_, inputs_.head_dim, target.query);
+    store(keys_.dkey(), static_cast<int32_t>(problem_.head_dim()), target.key);
+    store(keys_.dvalue(), static_cast<int32_t>(problem_.value_dim()), target.value);
+  }
+  void report(Diagnostics& diagnostics) {
+    diagnostics.entries = count_entries(plan_);
+    const double computing = timer_.seconds();
+    book(diagnostics, Stage::backward, std::min(layout_, std::max(watch_.seconds() - computing, 0.0)),
+         computing, watch_.seconds());
+  }
+
+ private:
+  void store(const DeviceArray<float>& rows, int32_t stride, const DeviceTensor& target) const {
+    const auto width = static_cast<int32_t>(target.shape.dim);
+    check(launch_store({rows.data(), stride, target.data, target.type, width, target.shape.size() / width},
+                       device_.stream()),
+          "writing gradients");
+  }
+
+  const Stopwatch watch_;
+  const DeviceProblem& bound_;
+  const AttentionProblem& problem_;
+  const Plan& plan_;
+  Device& device_;
+  DeviceTimer timer_;
+  const bool wide_tiles_;
+  const FlatPlan flat_;
+  double layout_;
+  const DevicePlan device_plan_;
+  const InputArrays inputs_;
+  const DeviceArray<float> dquery_;
+  KeyGradients keys_;
+};
+
+void require_gradient(const Plan& plan, const TensorShape& out, const TensorShape& dout) {
+  if (!(dout == out))
+    fail_input("dout must have the shape of out, " + to_string(out) + ", but is " + to_string(dout));
+  if (has_query_terms(plan)) fail_usage("a plan with moments or linear values has no gradient");
+}
 
 }  // namespace
 
@@ -405,73 +553,102 @@ std::unique_ptr<BoundProblem> bind_to_device(const AttentionProblem& problem, co
   return std::make_unique<DeviceProblem>(problem, engine, precision);
 }
 
+std::unique_ptr<BoundProblem> bind_device_tensors(const AttentionProblem& problem, const DeviceInputs& inputs,
+                                                  const Engine& engine, Precision precision) {
+  require_device(inputs.device);
+  static_cast<void>(Device::current());
+  return std::make_unique<DeviceProblem>(problem, inputs, engine, precision);
+}
+
 AttentionResult forward_on_device(const BoundProblem& bound, const Plan& plan, const EngineOptions& options) {
-  require_valid_plan(bound.problem(), plan);
+  require_valid_plan(bound.shapes(), plan);
   refuse_unsuited_options(plan, options);
   const std::lock_guard<std::mutex> lock(one_call());
-  AttentionResult result = ForwardCall(on_device(bound), plan, options).run();
+  const DeviceProblem& own = on_device(bound);
+  const StreamScope scope(own.stream());
+  AttentionResult result = ForwardCall(own, plan, options).run();
   result.diagnostics.entries = count_entries(plan);
   return result;
 }
 
+struct DeviceSums {
+  DeviceArray<float> maximum;
+  DeviceArray<float> inverse;
+  DeviceArray<uint8_t> clipped;
+};
+
+namespace {
+
+DeviceForward ForwardCall::run_to_device(const DeviceTensor& out, const DeviceTensor& lse) {
+  auto sums = std::make_shared<DeviceSums>();
+  sums->inverse = DeviceArray<float>(state_.rows, "denominators");
+  compute({out.data, out.type, static_cast<float*>(lse.data), sums->inverse.data()});
+  DeviceForward forward;
+  forward.infinite_rows = report(forward.diagnostics);
+  sums->maximum = std::move(state_.maximum);
+  sums->clipped = std::move(clipped_);
+  forward.sums = std::move(sums);
+  return forward;
+}
+
+}  // namespace
+
+DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceTensor& out,
+                                const DeviceTensor& lse) {
+  require_valid_plan(bound.shapes(), plan);
+  const std::lock_guard<std::mutex> lock(one_call());
+  const DeviceProblem& own = on_device(bound);
+  const StreamScope scope(own.stream());
+  DeviceForward forward = ForwardCall(own, plan, {}).run_to_device(out, lse);
+  forward.diagnostics.entries = count_entries(plan);
+  return forward;
+}
+
 AttentionGradients backward_on_device(const BoundProblem& bound, const Plan& plan,
                                       const AttentionResult& forward, TensorView<const float> dout) {
-  if (!(dout.shape == forward.out.shape()))
-    fail_input("dout must have the shape of out, " + to_string(forward.out.shape()) + ", but is " +
-               to_string(dout.shape));
-  if (has_query_terms(plan)) fail_usage("a plan with moments or linear values has no gradient");
-  require_valid_plan(bound.problem(), plan);
+  require_gradient(plan, forward.out.shape(), dout.shape);
+  require_valid_plan(bound.shapes(), plan);
   const std::lock_guard<std::mutex> lock(one_call());
-  const Stopwatch watch;
   const DeviceProblem& own = on_device(bound);
-  const AttentionProblem& problem = own.problem();
-  const Precision precision = own.precision();
-  require_room(precision, problem.head_dim(), problem.value_dim());
-  Device& device = Device::current();
-  DeviceTimer timer(device);
-  const FlatPlan flat = flatten(problem, plan);
-  double layout = watch.seconds();
-  const DevicePlan device_plan(problem, flat, precision);
-  const InputArrays inputs = inputs_of(own, device_plan, precision, true);
+  const StreamScope scope(own.stream());
+  BackwardCall call(own, plan);
   const DeviceWeights weights(forward.sums);
-  const DeviceUpstream upstream(precision, forward, dout);
-  const BackwardRows rows{upstream.rounded.data(), inputs.value_dim, weights.maximum.data(),
-                          weights.inverse.data(), upstream.delta.data()};
-  const DeviceArray<float> dquery(problem.heads() * problem.query_count() * inputs.head_dim,
-                                  "gradients of queries");
-  dquery.clear();
-  KeyGradients keys(problem, problem.value_dim(), true);
-  for (size_t p = 0; p < flat.phases.size(); ++p) {
-    const FlatPhase& phase = flat.phases[p];
-    const Stopwatch inverting;
-    const KeyWork work = invert(problem, plan, flat, static_cast<int64_t>(p));
-    layout += inverting.seconds();
-    timer.start();
-    check(launch_query_gradient(precision,
-                                {device_plan.arrays(), inputs, rows, problem.scale, dquery.data(),
-                                 phase.first_tile, phase.last_tile - phase.first_tile},
-                                device.stream()),
-          "the gradient of queries");
-    timer.stop();
-    KeyGradientArguments arguments;
-    arguments.plan = device_plan.arrays();
-    arguments.inputs = inputs;
-    arguments.rows = rows;
-    arguments.gradient_scale = problem.scale;
-    keys.add(work, arguments, precision, device, &timer);
-  }
-  AttentionGradients gradients{unpadded(dquery, problem.query.shape), keys.dkey(), keys.dvalue(), {}};
-  gradients.diagnostics.entries = count_entries(plan);
-  book(gradients.diagnostics, Stage::backward, layout, timer.seconds(), watch.seconds());
+  const DeviceArray<float> raw(dout.data, dout.shape.size(), "gradients of outputs");
+  const DeviceArray<float> out(forward.out.data(), dout.shape.size(), "outputs");
+  const DeviceArray<uint8_t> clipped(forward.clipped.data(), forward.clipped.shape().size(),
+                                     "clipped elements");
+  const DeviceUpstream upstream(own.precision(), {raw.data(), Precision::fp32, dout.shape}, out.data(),
+                                clipped.data());
+  call.run(upstream, weights.maximum.data(), weights.inverse.data());
+  AttentionGradients gradients = call.gradients();
+  call.report(gradients.diagnostics);
   return gradients;
+}
+
+Diagnostics backward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceForward& forward,
+                               const DeviceTensor& out, const DeviceTensor& dout,
+                               const DeviceGradients& gradients) {
+  require_gradient(plan, out.shape, dout.shape);
+  require_valid_plan(bound.shapes(), plan);
+  const std::lock_guard<std::mutex> lock(one_call());
+  const DeviceProblem& own = on_device(bound);
+  const StreamScope scope(own.stream());
+  BackwardCall call(own, plan);
+  const DeviceUpstream upstream(own.precision(), dout, out.data, forward.sums->clipped.data());
+  call.run(upstream, forward.sums->maximum.data(), forward.sums->inverse.data());
+  call.store(gradients);
+  Diagnostics diagnostics;
+  call.report(diagnostics);
+  return diagnostics;
 }
 
 Tensor<float> transposed_on_device(const BoundProblem& bound, const Plan& plan, const RowSums& denominators,
                                    TensorView<const float> rows) {
-  require_valid_plan(bound.problem(), plan);
+  require_valid_plan(bound.shapes(), plan);
   const std::lock_guard<std::mutex> lock(one_call());
   const DeviceProblem& own = on_device(bound);
-  const AttentionProblem& problem = own.problem();
+  const StreamScope scope(own.stream());
+  const AttentionProblem& problem = own.shapes();
   require_room(Precision::fp32, problem.head_dim(), 1);
   Device& device = Device::current();
   const FlatPlan flat = flatten(problem, plan);
@@ -488,7 +665,7 @@ Tensor<float> transposed_on_device(const BoundProblem& bound, const Plan& plan, 
   for (size_t p = 0; p < flat.phases.size(); ++p)
     products.add(invert(problem, plan, flat, static_cast<int64_t>(p)), arguments, Precision::fp32, device,
                  nullptr);
-  return products.dvalue();
+  return products.downloaded(products.dvalue(), rows.shape.dim);
 }
 
 }  // namespace hyperattn::cuda

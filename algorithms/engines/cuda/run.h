@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "algorithms/device_tensor.h"
 #include "algorithms/engine.h"
 #include "algorithms/engines/cuda/kernels.h"
 
@@ -27,5 +28,30 @@ namespace hyperattn::cuda {
                                                     TensorView<const float> dout);
 [[nodiscard]] Tensor<float> transposed_on_device(const BoundProblem& bound, const Plan& plan,
                                                  const RowSums& denominators, TensorView<const float> rows);
+
+/// The problem of a caller's tensors that lie on the card, used where they lie as DeviceInput says. Views of
+/// `problem` are not read. Error(usage): they are not on the card of this process.
+[[nodiscard]] std::unique_ptr<BoundProblem> bind_device_tensors(const AttentionProblem& problem,
+                                                                const DeviceInputs& inputs,
+                                                                const Engine& engine, Precision precision);
+
+/// What the backward pass reads of a forward pass whose results lie on the card.
+struct DeviceSums;
+struct DeviceForward {
+  std::shared_ptr<const DeviceSums> sums;
+  int64_t infinite_rows = 0;  ///< rows with a NaN or infinity in out or lse
+  Diagnostics diagnostics;
+};
+
+/// The same between tensors on the card: out (batch, heads, n_q, d_v) and lse (batch, heads, n_q, 1; fp32)
+/// are the caller's, in any type. Returns when the card is done. The theory's estimator, which has
+/// denominators of its own, has none of these.
+[[nodiscard]] DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan,
+                                              const DeviceTensor& out, const DeviceTensor& lse);
+
+/// Gradients in the shapes of the inputs, in any type; `out` and `dout` are of one type.
+Diagnostics backward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceForward& forward,
+                               const DeviceTensor& out, const DeviceTensor& dout,
+                               const DeviceGradients& gradients);
 
 }  // namespace hyperattn::cuda

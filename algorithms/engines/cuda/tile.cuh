@@ -237,6 +237,7 @@ __device__ __forceinline__ void gather_rows(T* tile, int tile_row, const T* sour
 }
 
 __device__ __forceinline__ int64_t row_of(const FlatOrder& order, int64_t index, const int32_t* integers) {
+  if (order.remote != nullptr) return order.remote[index];
   return order.rows == kNone ? order.first + index : integers[order.rows + index];
 }
 
@@ -285,6 +286,53 @@ __device__ __forceinline__ int64_t first_visible(const FlatPass& pass, int64_t p
 }
 __device__ __forceinline__ int64_t last_visible(const FlatPass& pass, int64_t position) {
   return position + pass.diagonal + 1;
+}
+
+__device__ __forceinline__ void store_element(void* rows, Precision type, int64_t element, float value) {
+  if (type == Precision::bf16)
+    static_cast<__nv_bfloat16*>(rows)[element] = __float2bfloat16_rn(value);
+  else if (type == Precision::fp16)
+    static_cast<__half*>(rows)[element] = __float2half_rn(value);
+  else
+    static_cast<float*>(rows)[element] = value;
+}
+
+/// Two elements side by side, the first at an even place.
+__device__ __forceinline__ void store_pair(void* rows, Precision type, int64_t element, float first,
+                                           float second) {
+  if (type == Precision::bf16)
+    *reinterpret_cast<__nv_bfloat162*>(static_cast<__nv_bfloat16*>(rows) + element) =
+        __floats2bfloat162_rn(first, second);
+  else if (type == Precision::fp16)
+    *reinterpret_cast<__half2*>(static_cast<__half*>(rows) + element) = __floats2half2_rn(first, second);
+  else
+    *reinterpret_cast<float2*>(static_cast<float*>(rows) + element) = {first, second};
+}
+
+constexpr double kGuardShareDevice = 1e-6;  // kGuardShare of plan.h
+constexpr double kLn2 = 0.69314718055994530942;
+
+/// What becomes of a row with these sums.
+struct RowEnd {
+  bool guarded;  ///< its signed denominator is noise
+  bool empty;    ///< it gives 0
+};
+__device__ __forceinline__ RowEnd row_end(double sum, double absolute) {
+  const bool guarded = absolute > 0 && sum <= kGuardShareDevice * absolute;
+  return {guarded, guarded || sum <= 0};
+}
+
+/// lse, the sums that the backward pass reads, and counts.
+__device__ __forceinline__ void store_row_end(const FinishArguments& finish, int64_t row, float maximum,
+                                              double sum, const RowEnd& end) {
+  const float lse =
+      end.empty ? minus_infinity() : static_cast<float>((static_cast<double>(maximum) + log2(sum)) * kLn2);
+  finish.lse[row] = lse;
+  finish.state.maximum[row] = end.empty ? 0 : maximum;
+  finish.state.sum[row] = end.empty ? 0 : sum;
+  if (finish.inverse != nullptr) finish.inverse[row] = end.empty ? 0.0F : static_cast<float>(1 / sum);
+  if (end.guarded) atomicAdd(&finish.counts->guarded, 1ULL);
+  if (!end.empty && !(fabsf(lse) < -minus_infinity())) atomicAdd(&finish.counts->infinite, 1ULL);
 }
 
 }  // namespace hyperattn::cuda

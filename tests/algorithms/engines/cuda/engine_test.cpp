@@ -288,23 +288,31 @@ TEST_CASE("cuda: hash and sort on the card give the host's order, and methods th
       for (const int64_t buckets : {2, 128, 256, 512, 1 << 17})
         for (const BucketOrder order : {BucketOrder::gray, BucketOrder::reference}) {
           const HashDirections directions(RandomStream(7, Purpose::other), size.head_dim, hash_bits(buckets));
+          const std::vector<int32_t> asked = {static_cast<int32_t>(size.keys - 1), 0,
+                                              static_cast<int32_t>(size.keys / 2), 0};
           std::vector<SortRequest> requests;
           for (int64_t head = 0; head < p.problem.heads(); ++head) {
-            requests.push_back({p.problem.query.matrix(head), 3, &directions, nullptr, 0, true});
-            requests.push_back({p.problem.keys_of(head), 0, &directions, nullptr, 0, head % 2 == 0});
+            requests.push_back({p.problem.query.matrix(head), 3, &directions, nullptr, 0, true, nullptr});
+            requests.push_back({p.problem.keys_of(head), 0, &directions, nullptr, 0, head % 2 == 0, &asked});
           }
           const auto seen = bound->sort_by_bucket(requests, buckets, order, nullptr);
           const auto expected = sort_by_bucket(requests, buckets, order, nullptr);
           INFO(precision << ", " << to_string(size) << ", " << buckets << " buckets");
           REQUIRE(seen.size() == expected.size());
           for (size_t r = 0; r < seen.size(); ++r) {
-            CHECK((seen[r].order == expected[r].order));
-            CHECK((seen[r].ranks == expected[r].ranks));
+            REQUIRE(seen[r].remote != nullptr);
+            CHECK((seen[r].remote->on_host() == expected[r].order));
+            CHECK((seen[r].ranks == (requests[r].want_ranks ? expected[r].ranks : std::vector<int32_t>())));
+            if (requests[r].want_ranks || requests[r].asked_rows == nullptr) continue;
+            REQUIRE(seen[r].asked_ranks.size() == asked.size());
+            for (size_t i = 0; i < asked.size(); ++i)
+              CHECK(seen[r].asked_ranks[i] == expected[r].ranks[static_cast<size_t>(asked[i])]);
           }
         }
       for (const Variant& variant : variants(kVariantSizes)) {
         const Backend& backend = backend_named(variant.backend);
-        const Call call = call_for(variant.backend, variant.settings);
+        Call call = call_for(variant.backend, variant.settings);
+        call.parameters.set("precision", precision);  // of the kept keys, which are a problem of their own
         if (!backend.check(p.problem, call.parameters).empty()) continue;
         INFO(precision << ", " << to_string(variant) << ", " << to_string(size));
         const DoubleResult here = run_plan_in_double(p.problem, *backend.method().plan(*bound, call).plan);

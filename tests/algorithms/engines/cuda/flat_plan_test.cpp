@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "algorithms/plan_walk.h"
@@ -205,6 +206,7 @@ TEST_CASE(
         }
       std::map<std::pair<int64_t, int64_t>, double> expected;
       for (const KeyJob& job : work.jobs) {
+        if (job.slot == kNone) continue;
         // The list of the plan by its number among all lists.
         int64_t number = 0;
         for (const Phase& each : plan.phases)
@@ -234,6 +236,33 @@ TEST_CASE(
       CHECK(worst < 1e-6);
     }
   }
+}
+
+TEST_CASE("no two jobs of a round without slots have a key in common, and jobs with slots come last") {
+  int64_t without_slots = 0;
+  for (uint64_t seed = 0; seed < 24; ++seed) {
+    const RandomProblem p({90, 170, 3, 2, 1, 4, false, seed % 2 == 0 ? 2 : 0});
+    const Plan plan = RandomPlan(p.problem, plan_families()[seed % 3], seed).make();
+    const FlatPlan flat = flatten(p.problem, plan);
+    for (size_t phase = 0; phase < plan.phases.size(); ++phase) {
+      const KeyWork work = invert(p.problem, plan, flat, static_cast<int64_t>(phase));
+      INFO("plan " << seed << ", phase " << phase);
+      size_t job = 0;
+      for (const int64_t end : work.round_end) {
+        std::set<int64_t> keys;
+        for (; job < static_cast<size_t>(end); ++job) {
+          const KeyJob& own = work.jobs[job];
+          REQUIRE(own.slot == kNone);
+          const FlatList& list = flat.lists[static_cast<size_t>(own.list)];
+          for (int64_t i = 0; i < own.count; ++i)
+            CHECK(keys.insert(list.source_row + at(flat, list.order, own.rank + i)).second);
+          ++without_slots;
+        }
+      }
+      for (; job < work.jobs.size(); ++job) CHECK(work.jobs[job].slot != kNone);
+    }
+  }
+  CHECK(without_slots > 0);
 }
 
 TEST_CASE("a block of keys that very many rows visit is cut into several jobs of bounded length") {

@@ -1,0 +1,346 @@
+// Gradients of one phase on Hopper's matrix units, as forward_hopper.cuh goes: of queries by wide tiles of
+// query rows, of keys and values by blocks of 64 ranks, whose rows come chunk by chunk.
+#pragma once
+
+#include "algorithms/engines/cuda/backward.cuh"
+#include "algorithms/engines/cuda/forward_hopper.cuh"
+
+namespace hyperattn::cuda {
+
+struct HopperQueryShared {
+  unsigned char queries[2 * kTileBytes];
+  unsigned char upstream[2 * kTileBytes];
+  HopperChunks chunks;
+  int64_t query_row[kWideTileRows];
+};
+constexpr int64_t kHopperQueryBytes = sizeof(HopperQueryShared) + 1024;
+
+constexpr int kRowsThreads = 128;
+
+struct HopperRows {
+  unsigned char queries[kTileBytes];
+  unsigned char upstream[kTileBytes];
+};
+
+/// Chunks of 64 query rows on their way, and what is known of each.
+struct HopperRowChunks {
+  HopperRows stage[kStages];
+  float maximum[kStages][64];
+  float inverse[kStages][64];
+  float delta[kStages][64];
+  int32_t first[kStages][64];  ///< visible ranks
+  int32_t last[kStages][64];
+  float key_bias[kStages][64];  ///< of the job's ranks; −∞: these rows do not visit them
+  int32_t masked[kStages];
+};
+
+struct HopperKeyShared {
+  unsigned char keys[kTileBytes];
+  unsigned char values[kTileBytes];
+  HopperRowChunks chunks;
+  int64_t key_row[64];
+};
+constexpr int64_t kHopperKeyBytes = sizeof(HopperKeyShared) + 1024;
+
+#if HYPERATTN_HAS_WGMMA
+
+/// Goes through the rows that visit a job's ranks. Two threads have a row; each copies half of it.
+template <class T>
+class RowGather {
+ public:
+  __device__ RowGather(const KeyGradientArguments& arguments, const KeyJob& job, const FlatPass& pass,
+                       const FlatList& list)
+      : arguments_(arguments), job_(job), pass_(pass), item_(job.first_item) {
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread < job.count) weight_ = weights_of(list, job.rank + thread, arguments.plan.numbers).bias;
+    if (item_ < job_.last_item) load_item();
+    find_next();
+  }
+
+  [[nodiscard]] __device__ bool more() const { return there_is_next_; }
+
+  __device__ void copy_next(HopperRowChunks& shared, int stage) {
+    const int slot = static_cast<int>(threadIdx.x) / 2;
+    const int half = static_cast<int>(threadIdx.x) % 2;
+    const bool there = row_ >= 0;
+    const int64_t offset = (there ? row_ : 0) * kHopperColumns;
+    const T* query = static_cast<const T*>(arguments_.inputs.query) + offset;
+    const T* upstream = static_cast<const T*>(arguments_.rows.upstream) + offset;
+#pragma unroll
+    for (int c = half; c < 8; c += 2) {
+      copy_piece(shared.stage[stage].queries + swizzled(slot, c), query + c * 8, there);
+      copy_piece(shared.stage[stage].upstream + swizzled(slot, c), upstream + c * 8, there);
+    }
+    if (half == 0) {
+      shared.maximum[stage][slot] = maximum_;
+      shared.inverse[stage][slot] = inverse_;
+      shared.delta[stage][slot] = delta_;
+      shared.first[stage][slot] = first_;
+      shared.last[stage][slot] = last_;
+    }
+    if (threadIdx.x < 64) shared.key_bias[stage][threadIdx.x] = chunk_bias_;
+    if (threadIdx.x == 0) shared.masked[stage] = masked_ ? 1 : 0;
+    find_next();
+  }
+
+ private:
+  __device__ void load_item() {
+    const KeyItem item = arguments_.items[item_];
+    begin_ = item.begin;
+    end_ = item.end;
+    narrow(pass_, job_, begin_, end_);
+    const int32_t rank = job_.rank + static_cast<int32_t>(threadIdx.x);
+    const bool seen = threadIdx.x < job_.count && rank >= item.first_rank && rank < item.last_rank &&
+                      !is_among(arguments_.plan.integers, item.excluded_begin, item.excluded_end, rank);
+    bias_ = seen ? weight_ : minus_infinity();
+  }
+
+  __device__ void find_next() {
+    while (item_ < job_.last_item && begin_ >= end_)
+      if (++item_ < job_.last_item) load_item();
+    there_is_next_ = item_ < job_.last_item;
+    if (!there_is_next_) return;
+    const int64_t position = begin_ + static_cast<int>(threadIdx.x) / 2;
+    const int64_t chunk_end = begin_ + 64 < end_ ? begin_ + 64 : end_;
+    const bool there = position < end_;
+    row_ = there ? pass_.row_base + row_of(pass_.queries, position, arguments_.plan.integers) : -1;
+    maximum_ = there ? arguments_.rows.maximum[row_] : 0;
+    inverse_ = there ? arguments_.rows.inverse[row_] : 0;
+    delta_ = there ? arguments_.rows.delta[row_] : 0;
+    first_ = pass_.triangular ? as_rank(first_visible(pass_, position)) : 0;
+    last_ = pass_.triangular ? as_rank(last_visible(pass_, position)) : INT32_MAX;
+    masked_ = !sees_all(pass_, job_, begin_, chunk_end);
+    chunk_bias_ = bias_;
+    begin_ += 64;
+  }
+
+  const KeyGradientArguments& arguments_;
+  const KeyJob& job_;
+  const FlatPass& pass_;
+  int64_t item_;
+  int64_t begin_ = 0;
+  int64_t end_ = 0;
+  float weight_ = 0;      ///< of the thread's rank of the job
+  float bias_ = 0;        ///< the same for the rows of the item
+  float chunk_bias_ = 0;  ///< of the next chunk
+  bool there_is_next_ = false;
+  bool masked_ = false;
+  int64_t row_ = -1;
+  float maximum_ = 0;
+  float inverse_ = 0;
+  float delta_ = 0;
+  int32_t first_ = 0;
+  int32_t last_ = 0;
+};
+
+/// Adds to (or writes) the 64 columns of the two rows of a thread.
+__device__ __forceinline__ void store_gradient(float* row, int width, const float (&sum)[8][4], int h,
+                                               float factor, bool add) {
+  const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int c = 0; c < 8; ++c)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int column = c * 8 + 2 * t + e;
+      if (column < width) row[column] = (add ? row[column] : 0) + factor * sum[c][2 * h + e];
+    }
+}
+
+#endif
+
+template <class T>
+__global__ void __launch_bounds__(kHopperThreads, 2)
+    hopper_query_gradient_kernel(QueryGradientArguments arguments) {
+#if HYPERATTN_HAS_WGMMA
+  extern __shared__ unsigned char memory[];
+  auto& shared = aligned_shared<HopperQueryShared>(memory);
+  const PlanArrays& plan = arguments.plan;
+  const FlatTile tile = plan.tiles[arguments.first_tile + blockIdx.x];
+  const FlatPass pass = plan.passes[tile.pass];
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < kWideTileRows)
+    shared.query_row[thread] =
+        thread < tile.count ? pass.row_base + row_of(pass.queries, tile.begin + thread, plan.integers) : -1;
+  ChunkGather<T> gather(plan, arguments.inputs, tile, pass);
+  __syncthreads();
+  copy_rows<T>(shared.queries, arguments.inputs.query, shared.query_row);
+  copy_rows<T>(shared.upstream, arguments.rows.upstream, shared.query_row);
+  int issued = 0;
+#pragma unroll
+  for (int stage = 0; stage < kStages - 1; ++stage) {
+    if (gather.more()) {
+      gather.copy_next(shared.chunks, stage);
+      ++issued;
+    }
+    end_copies();
+  }
+  const OwnRows own = own_rows(tile, pass);
+  float maximum[2] = {0, 0};
+  float inverse[2] = {0, 0};
+  float delta[2] = {0, 0};
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (!own.there[h]) continue;
+    const int64_t row = shared.query_row[own.row[h]];
+    maximum[h] = arguments.rows.maximum[row];
+    inverse[h] = arguments.rows.inverse[row];
+    delta[h] = arguments.rows.delta[row];
+  }
+  float sum[8][4] = {};
+  const uint64_t queries = descriptor_of(shared.queries + thread / 128 * kTileBytes);
+  const uint64_t upstream = descriptor_of(shared.upstream + thread / 128 * kTileBytes);
+  for (int chunk = 0, stage = 0; chunk < issued; ++chunk) {
+    await_copies<kStages - 2>();
+    show_to_products();
+    __syncthreads();
+    if (gather.more()) {
+      gather.copy_next(shared.chunks, stage == 0 ? kStages - 1 : stage - 1);
+      ++issued;
+    }
+    end_copies();
+    const uint64_t keys = descriptor_of(shared.chunks.stage[stage].keys);
+    const uint64_t values = descriptor_of(shared.chunks.stage[stage].values);
+    float x[8][4] = {};
+    float along[8][4] = {};
+    begin_products();
+#pragma unroll
+    for (int step = 0; step < 4; ++step)
+      multiply_rows<T>(x, queries + 2 * step, keys + 2 * step, step > 0 ? 1 : 0);
+#pragma unroll
+    for (int step = 0; step < 4; ++step)
+      multiply_rows<T>(along, upstream + 2 * step, values + 2 * step, step > 0 ? 1 : 0);
+    await_products(x);
+    await_products(along);
+    score_chunk(x, shared.chunks, stage, own, arguments.inputs.scale);
+#pragma unroll
+    for (int n = 0; n < 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        x[n][e] = normalised<T>(x[n][e], maximum[e / 2], inverse[e / 2]) * (along[n][e] - delta[e / 2]);
+    uint32_t weights[4][4];
+    pack_weights<T>(weights, x);
+    begin_products();
+#pragma unroll
+    for (int step = 0; step < 4; ++step) multiply_weights<T>(sum, weights[step], keys + 128 * step);
+    await_products(sum);
+    stage = stage == kStages - 1 ? 0 : stage + 1;
+  }
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+    if (own.there[h])
+      store_gradient(arguments.dquery + shared.query_row[own.row[h]] * kHopperColumns, kHopperColumns, sum, h,
+                     arguments.gradient_scale, true);
+#endif
+}
+
+template <class T>
+__global__ void __launch_bounds__(kRowsThreads, 3)
+    hopper_key_gradient_kernel(KeyGradientArguments arguments) {
+#if HYPERATTN_HAS_WGMMA
+  extern __shared__ unsigned char memory[];
+  auto& shared = aligned_shared<HopperKeyShared>(memory);
+  const InputArrays& inputs = arguments.inputs;
+  const PlanArrays& plan = arguments.plan;
+  const KeyJob job = arguments.jobs[blockIdx.x];
+  const FlatPass pass = plan.passes[job.pass];
+  const FlatList& list = plan.lists[job.list];
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < 64)
+    shared.key_row[thread] =
+        thread < job.count ? list.source_row + row_of(list.order, job.rank + thread, plan.integers) : -1;
+  RowGather<T> gather(arguments, job, pass, list);
+  __syncthreads();
+  const auto* key_rows = static_cast<const T*>(list.synthetic != 0 ? inputs.synthetic_key : inputs.key);
+  const auto* value_rows = static_cast<const T*>(list.synthetic != 0 ? inputs.synthetic_value : inputs.value);
+  for (int i = thread; i < 64 * 8; i += kRowsThreads) {
+    const int64_t row = shared.key_row[i / 8];
+    const int64_t offset = (row < 0 ? 0 : row) * kHopperColumns + i % 8 * 8;
+    copy_piece(shared.keys + swizzled(i / 8, i % 8), key_rows + offset, row >= 0);
+    copy_piece(shared.values + swizzled(i / 8, i % 8), value_rows + offset, row >= 0);
+  }
+  int issued = 0;
+#pragma unroll
+  for (int stage = 0; stage < kStages - 1; ++stage) {
+    if (gather.more()) {
+      gather.copy_next(shared.chunks, stage);
+      ++issued;
+    }
+    end_copies();
+  }
+  const int warp = thread / 32;
+  const int g = thread % 32 / 4;
+  const int t = thread % 4;
+  const int own_slot[2] = {warp * kWarpRows + g, warp * kWarpRows + g + 8};
+  float dkey[8][4] = {};
+  float dvalue[8][4] = {};
+  const uint64_t keys = descriptor_of(shared.keys);
+  const uint64_t values = descriptor_of(shared.values);
+  for (int chunk = 0, stage = 0; chunk < issued; ++chunk) {
+    await_copies<kStages - 2>();
+    show_to_products();
+    __syncthreads();
+    if (gather.more()) {
+      gather.copy_next(shared.chunks, stage == 0 ? kStages - 1 : stage - 1);
+      ++issued;
+    }
+    end_copies();
+    const HopperRowChunks& rows = shared.chunks;
+    const uint64_t queries = descriptor_of(rows.stage[stage].queries);
+    const uint64_t upstream = descriptor_of(rows.stage[stage].upstream);
+    float x[8][4] = {};
+    float along[8][4] = {};
+    begin_products();
+#pragma unroll
+    for (int step = 0; step < 4; ++step)
+      multiply_rows<T>(x, keys + 2 * step, queries + 2 * step, step > 0 ? 1 : 0);
+#pragma unroll
+    for (int step = 0; step < 4; ++step)
+      multiply_rows<T>(along, values + 2 * step, upstream + 2 * step, step > 0 ? 1 : 0);
+    await_products(x);
+    await_products(along);
+    const float bias[2] = {rows.key_bias[stage][own_slot[0]], rows.key_bias[stage][own_slot[1]]};
+    const bool masked = rows.masked[stage] != 0;
+#pragma unroll
+    for (int n = 0; n < 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int slot = n * 8 + 2 * t + e % 2;
+        const int32_t rank = job.rank + own_slot[e / 2];
+        float score = fmaf(x[n][e], inputs.scale, bias[e / 2]);
+        if (masked && (rank < rows.first[stage][slot] || rank >= rows.last[stage][slot]))
+          score = minus_infinity();
+        x[n][e] = normalised<T>(score, rows.maximum[stage][slot], rows.inverse[stage][slot]);
+        along[n][e] = x[n][e] * (along[n][e] - rows.delta[stage][slot]);
+      }
+    uint32_t weights[4][4];
+    pack_weights<T>(weights, x);
+    begin_products();
+#pragma unroll
+    for (int step = 0; step < 4; ++step) multiply_weights<T>(dvalue, weights[step], upstream + 128 * step);
+    await_products(dvalue);
+    pack_weights<T>(weights, along);
+    begin_products();
+#pragma unroll
+    for (int step = 0; step < 4; ++step) multiply_weights<T>(dkey, weights[step], queries + 128 * step);
+    await_products(dkey);
+    stage = stage == kStages - 1 ? 0 : stage + 1;
+  }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (own_slot[h] >= job.count) continue;
+    if (job.slot < 0) {  // no other job of the launch has these keys
+      const int64_t row = shared.key_row[own_slot[h]];
+      store_gradient(arguments.value_gradient + row * arguments.value_width, arguments.value_width, dvalue, h,
+                     1, true);
+      store_gradient(arguments.key_gradient + row * arguments.key_width, arguments.key_width, dkey, h,
+                     arguments.gradient_scale, true);
+    } else {
+      const int64_t row = (job.slot + own_slot[h]) * kHopperColumns;
+      store_gradient(arguments.dvalue + row, kHopperColumns, dvalue, h, 1, false);
+      store_gradient(arguments.dkey + row, kHopperColumns, dkey, h, arguments.gradient_scale, false);
+    }
+  }
+#endif
+}
+
+}  // namespace hyperattn::cuda

@@ -1,0 +1,111 @@
+// The matrix units of Hopper (sm_90a): four warps multiply 64 rows with a tile of 64 from shared memory,
+// whose rows of 128 bytes lie swizzled: piece c of 16 bytes of row r lies at piece c ^ (r % 8). Tiles begin
+// at multiples of 1024 bytes. A thread has the same elements of a product as by mma.sync (tile.cuh).
+#pragma once
+
+#include "algorithms/engines/cuda/tile.cuh"
+
+namespace hyperattn::cuda {
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define HYPERATTN_HAS_WGMMA 1
+#endif
+
+constexpr int kRowBytes = 128;
+constexpr int kTileBytes = 64 * kRowBytes;
+
+/// Address of a piece of a row in a swizzled tile, from the tile's beginning.
+__device__ __forceinline__ int swizzled(int row, int piece) {
+  return row * kRowBytes + ((piece ^ (row & 7)) << 4);
+}
+
+/// Copies 16 bytes without a way through registers; zeros where `there` is false.
+__device__ __forceinline__ void copy_piece(void* target, const void* source, bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(target)), "l"(source),
+               "r"(there ? 16 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void end_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/// All but the last N groups of copies have arrived.
+template <int N>
+__device__ __forceinline__ void await_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+#if HYPERATTN_HAS_WGMMA
+
+/// Of a swizzled tile: 8 rows are 1024 bytes.
+__device__ __forceinline__ uint64_t descriptor_of(const void* tile) {
+  constexpr uint64_t kEightRows = 1024 >> 4;
+  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
+  return (static_cast<uint64_t>(shared_address(tile)) & 0x3FFFF) >> 4 | uint64_t{1} << 16 | kEightRows << 32 |
+         kSwizzle128;
+}
+
+__device__ __forceinline__ void begin_products() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+/// What was written to shared memory by copies is seen by the matrix units, after a barrier.
+__device__ __forceinline__ void show_to_products() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+#define HYPERATTN_SUMS(x)                                                                                  \
+  "+f"(x[0][0]), "+f"(x[0][1]), "+f"(x[0][2]), "+f"(x[0][3]), "+f"(x[1][0]), "+f"(x[1][1]), "+f"(x[1][2]), \
+      "+f"(x[1][3]), "+f"(x[2][0]), "+f"(x[2][1]), "+f"(x[2][2]), "+f"(x[2][3]), "+f"(x[3][0]),            \
+      "+f"(x[3][1]), "+f"(x[3][2]), "+f"(x[3][3]), "+f"(x[4][0]), "+f"(x[4][1]), "+f"(x[4][2]),            \
+      "+f"(x[4][3]), "+f"(x[5][0]), "+f"(x[5][1]), "+f"(x[5][2]), "+f"(x[5][3]), "+f"(x[6][0]),            \
+      "+f"(x[6][1]), "+f"(x[6][2]), "+f"(x[6][3]), "+f"(x[7][0]), "+f"(x[7][1]), "+f"(x[7][2]),            \
+      "+f"(x[7][3])
+#define HYPERATTN_SUM_NAMES                                                                               \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
+  "%22, "                                                                                                 \
+  "%23, %24, %25, %26, %27, %28, %29, %30, %31}"
+
+/// Waits for products; the sums may be read afterwards.
+__device__ __forceinline__ void await_products(float (&x)[8][4]) {
+  asm volatile("wgmma.commit_group.sync.aligned;\n\twgmma.wait_group.sync.aligned 0;"
+               : HYPERATTN_SUMS(x)::"memory");
+}
+
+/// x (64 × 64) = or += 64 rows · (64 rows)ᵀ over 16 columns.
+template <class T>
+__device__ __forceinline__ void multiply_rows(float (&x)[8][4], uint64_t left, uint64_t right, int add) {
+#define HYPERATTN_MULTIPLY_ROWS(TYPES)                                            \
+  asm volatile(                                                                   \
+      "{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %34, 0;\n\t"                          \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPES " " HYPERATTN_SUM_NAMES \
+      ", %32, %33, p, 1, 1, 0, 0;\n\t}"                                           \
+      : HYPERATTN_SUMS(x)                                                         \
+      : "l"(left), "l"(right), "r"(add))
+  if constexpr (std::is_same_v<T, __half>)
+    HYPERATTN_MULTIPLY_ROWS("f16.f16");
+  else
+    HYPERATTN_MULTIPLY_ROWS("bf16.bf16");
+#undef HYPERATTN_MULTIPLY_ROWS
+}
+
+/// x (64 × 64 columns) += weights (64 × 16, in registers) · 16 rows.
+template <class T>
+__device__ __forceinline__ void multiply_weights(float (&x)[8][4], const uint32_t (&weights)[4],
+                                                 uint64_t rows) {
+#define HYPERATTN_MULTIPLY_WEIGHTS(TYPES)                                                  \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPES " " HYPERATTN_SUM_NAMES \
+               ", {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"                                  \
+               : HYPERATTN_SUMS(x)                                                         \
+               : "r"(weights[0]), "r"(weights[1]), "r"(weights[2]), "r"(weights[3]), "l"(rows))
+  if constexpr (std::is_same_v<T, __half>)
+    HYPERATTN_MULTIPLY_WEIGHTS("f16.f16");
+  else
+    HYPERATTN_MULTIPLY_WEIGHTS("bf16.bf16");
+#undef HYPERATTN_MULTIPLY_WEIGHTS
+}
+
+#undef HYPERATTN_SUMS
+#undef HYPERATTN_SUM_NAMES
+
+#endif
+
+}  // namespace hyperattn::cuda
