@@ -42,12 +42,9 @@ def _number(name, value):
         raise UsageError(f"{name} must be a number, but is {value!r}") from None
 
 
-def prepare(q, k, v, method, causal, seed, engine, scale, window, trial, settings):
-    """A checked call on float32 arrays with four axes, to be run."""
-    return _core.Run(
-        q,
-        k,
-        v,
+def request(method, causal, seed, engine, scale, window, trial, settings):
+    """The arguments of a call that are no arrays, checked."""
+    return dict(
         method=_text("method", method),
         engine="" if engine is None else _text("engine", engine),
         settings=settings,
@@ -57,6 +54,11 @@ def prepare(q, k, v, method, causal, seed, engine, scale, window, trial, setting
         seed=_integer("seed", seed, _U64),
         trial=_integer("trial", trial, _U32),
     )
+
+
+def prepare(q, k, v, *call):
+    """A checked call on float32 arrays with four axes, to be run."""
+    return _core.Run(q, k, v, **request(*call))
 
 
 class Gradients(NamedTuple):

@@ -10,13 +10,15 @@ from typing import Any, Optional, Tuple, Union
 import torch
 from torch.autograd.function import once_differentiable
 
+from . import _core
 from .arrays import TYPES, check_ranks, four_axes
-from .calls import prepare
+from .calls import prepare, request
 from .errors import InputError, UsageError
 
 __all__ = ["attention"]
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_PRECISIONS = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 _ON_A_CARD = ("cuda", "cudnn")  # engines, of which the second is a method's name, too
 
 
@@ -44,23 +46,101 @@ def _check_devices(q, k, v, method, engine):
 
 def _floats(name, tensor):
     """float32 and row-major, as a NumPy array with four axes: the tensor's own memory where it is such on the CPU."""
-    floats = tensor.detach().to("cpu", torch.float32).contiguous()
+    return four_axes(_in_float32(name, tensor.detach().cpu()).contiguous().numpy())
+
+
+def _in_float32(name, tensor):
+    floats = tensor.to(torch.float32)
     if tensor.dtype == torch.float64 and not torch.isfinite(floats).all() and torch.isfinite(tensor).all():
         raise InputError(f"{name} holds a value beyond the range of float32 (3.4e38), in which attention is computed")
-    return four_axes(floats.numpy())
+    return floats
 
 
 def _reads_in_place(tensor):
-    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous()
+    if tensor.device.type == "cuda":
+        return _lies_well(tensor)
+    return tensor.dtype == torch.float32 and tensor.is_contiguous()
+
+
+def _lies_well(tensor):
+    """Whether the engine reads and writes it where it lies on the GPU."""
+    return tensor.dtype in _PRECISIONS and tensor.is_contiguous() and tensor.data_ptr() % 16 == 0
+
+
+def _laid_well(name, tensor):
+    """The tensor itself or a copy on its GPU, row-major and in a type that the engine has."""
+    if tensor.dtype == torch.float64:
+        tensor = _in_float32(name, tensor)
+    tensor = tensor.detach().contiguous()
+    return tensor if _lies_well(tensor) else tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _told(tensor):
+    """What the C++ side knows of a tensor on a GPU: its shape with four axes, type and address."""
+    shape = (1,) * (4 - tensor.dim()) + tuple(tensor.shape)
+    return shape, str(tensor.dtype).partition(".")[2], tensor.data_ptr()
+
+
+class _RunOnCard:
+    """A call on tensors of a CUDA device, which stay there; on the stream that is PyTorch's current one."""
+
+    def __init__(self, q, k, v, call):
+        method, causal, seed, engine, scale, window, trial, settings = call
+        tensors = [_laid_well(name, tensor) for name, tensor in (("q", q), ("k", k), ("v", v))]
+        settings = {"precision": _PRECISIONS[tensors[0].dtype], **settings}
+        self._given = (q, k, v)
+        self._tensors = tensors  # alive as long as the run
+        self._device = q.device
+        self._out = None
+        self._run = _core.DeviceRun(
+            *map(_told, tensors),
+            device=q.device.index,
+            stream=torch.cuda.current_stream(q.device).cuda_stream,
+            **request(method, causal, seed, engine, scale, window, trial, settings),
+        )
+
+    def no_gradient(self):
+        return self._run.no_gradient()
+
+    def forward(self):
+        """out in v's type, and lse in float32."""
+        q, _, v = self._tensors
+        out = torch.empty(q.shape[:-1] + v.shape[-1:], dtype=v.dtype, device=self._device)
+        lse = torch.empty(q.shape[:-1] + (1,), dtype=torch.float32, device=self._device)
+        try:
+            self._run.forward(_told(out), _told(lse))
+        except InputError:
+            for name, tensor in zip("qkv", self._tensors):
+                if not torch.isfinite(tensor).all():
+                    raise InputError(f"{name} holds a NaN or infinity") from None
+            raise
+        self._out = out
+        return out.to(self._given[2].dtype), lse[..., 0]
+
+    def backward(self, dout):
+        dout = _laid_well("dout", dout.to(self._out.dtype))
+        gradients = [torch.empty_like(tensor) for tensor in self._tensors]
+        self._run.backward(_told(self._out), _told(dout), *map(_told, gradients))
+        return tuple(gradient.to(given.dtype) for gradient, given in zip(gradients, self._given))
+
+
+def _stays_on_card(q, method, engine, settings):
+    """What the front door for tensors on a GPU has: all on engine cuda but the theory's estimator."""
+    return q.device.type == "cuda" and engine == "cuda" and method != "cudnn" and settings.get("estimator") != "theory"
 
 
 def _prepare(q, k, v, call):
+    method, engine, settings = call[0], call[3], call[7]
+    if _stays_on_card(q, method, engine, settings):
+        return _RunOnCard(q, k, v, call)
     floats = [_floats(name, tensor) for name, tensor in (("q", q), ("k", k), ("v", v))]
     return prepare(*floats, *call)
 
 
 def _forward(run, q, v):
     """out in v's type, and lse in float32, on v's device."""
+    if isinstance(run, _RunOnCard):
+        return run.forward()
     run.forward()
     leading = q.shape[:-2]
     out, lse = torch.from_numpy(run.out()), torch.from_numpy(run.lse())
@@ -68,6 +148,8 @@ def _forward(run, q, v):
 
 
 def _backward(run, dout, shapes, types):
+    if isinstance(run, _RunOnCard):
+        return run.backward(dout)
     gradients = run.backward(_floats("dout", dout))
     pieces = zip(gradients, shapes, types)
     return tuple(torch.from_numpy(array).reshape(shape).to(dout.device, dtype) for array, shape, dtype in pieces)
@@ -189,8 +271,9 @@ def attention(
     other arguments: as of `hyperattn.attention`
 
     Returns out, (…, n_q, d_v), in v's type; everything is computed in single precision. Tensors that are float32 and
-    contiguous on the CPU are not copied; those of a CUDA device go through the host's memory. The gradient is that of
-    the method's own forward with its random choices held fixed; UsageError where a tensor requires one and the method
+    contiguous on the CPU are not copied. Nor are those of a CUDA device where they are contiguous and their rows have
+    a multiple of 16 columns: they are read there in their own type, on PyTorch's current stream, and `precision` is that
+    type where it is not given. (`cudnn`, and `estimator="theory"`, go through the host's memory.) The gradient is that of the method's own forward with its random choices held fixed; UsageError where a tensor requires one and the method
     has none. Gradients of gradients are refused.
     """
     for name, tensor in (("q", q), ("k", k), ("v", v)):

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "declarations.h"
+#include "device_run.h"
 #include "interrupt.h"
 #include "run.h"
 
@@ -70,6 +71,25 @@ PYBIND11_MODULE(_core, module) {
       .def("diagnostics", &Run::diagnostics)
       .def("backward", &Run::backward, py::arg("dout").noconvert())
       .def("measure", &Run::measure, py::arg("figures"), py::arg("settings"));
+
+  py::class_<DeviceRun>(module, "DeviceRun")
+      .def(
+          py::init([](const TensorTold& q, const TensorTold& k, const TensorTold& v, int device,
+                      uint64_t stream, std::string method, std::string engine, py::dict settings, bool causal,
+                      int64_t window, std::optional<double> scale, uint64_t seed, uint32_t trial) {
+            return std::make_unique<DeviceRun>(
+                Request{std::move(method), std::move(engine), std::move(settings), causal, window, scale,
+                        seed, trial},
+                q, k, v, device, stream);
+          }),
+          py::arg("q"), py::arg("k"), py::arg("v"), py::arg("device"), py::arg("stream"), py::arg("method"),
+          py::arg("engine"), py::arg("settings"), py::arg("causal"), py::arg("window"), py::arg("scale"),
+          py::arg("seed"), py::arg("trial"))
+      .def("forward", &DeviceRun::forward, py::arg("out"), py::arg("lse"))
+      .def("no_gradient", &DeviceRun::no_gradient)
+      .def("diagnostics", &DeviceRun::diagnostics)
+      .def("backward", &DeviceRun::backward, py::arg("out"), py::arg("dout"), py::arg("dq"), py::arg("dk"),
+           py::arg("dv"));
 
   module.def("methods", &table_of_methods);
   module.def("engines", &table_of_engines);

@@ -35,22 +35,6 @@ py::array array_of(Tensor<float> tensor) {
   return py::array_t<float>(shape, data, owner);
 }
 
-Attention attention_of(const Request& request) {
-  AttentionOptions options;
-  options.engine = request.engine;
-  options.seed = request.seed;
-  options.trial = request.trial;
-  return Attention(request.method, settings_from(request.settings), options);
-}
-
-AttentionProblem problem_of(const Request& request, const Array& query, const Array& key,
-                            const Array& value) {
-  AttentionProblem problem = attention_problem(view_of(query), view_of(key), view_of(value), request.causal);
-  if (request.scale) problem.scale = static_cast<float>(*request.scale);
-  problem.window = request.window;
-  return problem;
-}
-
 /// As on the command line, where a setting that changes nothing is a mistake.
 void refuse_ineffective(const Request& request, const Attention& attention) {
   const std::vector<ParameterSpec>& specs = attention.backend().parameters();
@@ -142,14 +126,30 @@ bool is_wanted(const Measuring& measuring, const std::string& figure) {
 
 }  // namespace
 
+Attention attention_of(const Request& request) {
+  AttentionOptions options;
+  options.engine = request.engine;
+  options.seed = request.seed;
+  options.trial = request.trial;
+  Attention attention(request.method, settings_from(request.settings), options);
+  refuse_ineffective(request, attention);
+  return attention;
+}
+
+AttentionProblem problem_of(const Request& request, TensorView<const float> query,
+                            TensorView<const float> key, TensorView<const float> value) {
+  AttentionProblem problem = attention_problem(query, key, value, request.causal);
+  if (request.scale) problem.scale = static_cast<float>(*request.scale);
+  problem.window = request.window;
+  return problem;
+}
+
 Run::Run(const Request& request, Array query, Array key, Array value)
     : query_(std::move(query)),
       key_(std::move(key)),
       value_(std::move(value)),
       attention_(attention_of(request)),
-      problem_(problem_of(request, query_, key_, value_)) {
-  refuse_ineffective(request, attention_);
-}
+      problem_(problem_of(request, view_of(query_), view_of(key_), view_of(value_))) {}
 
 void Run::forward() {
   compute([&] {
@@ -176,7 +176,10 @@ py::array Run::lse(const py::object& self) {
 }
 
 py::dict Run::diagnostics() const {
-  const Diagnostics& said = state_.result.diagnostics;
+  return dict_of(state_.result.diagnostics);
+}
+
+py::dict dict_of(const Diagnostics& said) {
   py::dict all;
   all["entries"] = said.entries;
   all["collisions"] = said.collisions;

@@ -27,6 +27,13 @@ struct Request {
   uint32_t trial = 0;
 };
 
+/// The method of a request with its settings. Error(usage), also for a setting without an effect.
+[[nodiscard]] Attention attention_of(const Request& request);
+/// How the request's problem is computed, on tensors of these shapes.
+[[nodiscard]] AttentionProblem problem_of(const Request& request, TensorView<const float> query,
+                                          TensorView<const float> key, TensorView<const float> value);
+[[nodiscard]] pybind11::dict dict_of(const Diagnostics& diagnostics);
+
 /// A method with its settings on a problem. Keeps the arrays; nothing is copied.
 class Run {
  public:

@@ -200,18 +200,77 @@ class Refusals(TorchTest):
 @unittest.skipUnless(torch is not None and torch.cuda.is_available() and hyperattn.engines().loc["cuda", "available"],
                      "needs a CUDA device, and PyTorch and this package built for it")
 class Cuda(TorchTest):
+    """Tensors that stay on the card, against the same call on the CPU's tensors, which are uploaded."""
+
+    TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"} if torch else {}
+    # Rows that are padded and rows that are not, grouped queries, and tiles for the card's own kernel.
+    SHAPES = SHAPES, ((1, 4, 300, 64), (1, 2, 500, 64), (1, 2, 500, 64)), ((2, 150, 32), (2, 150, 32), (2, 150, 48))
+
+    def compare(self, shapes, dtype, **options):
+        there, here = ([tensor.to(device, dtype).requires_grad_() for tensor in tensors(*shapes)] for device in ("cuda", "cpu"))
+        call = dict(engine="cuda", return_lse=True, **{"precision": self.TYPES[dtype], **SMALL, **options})
+        (out, lse), (expected, expected_lse) = (hyperattn.torch.attention(*each, **call) for each in (there, here))
+        self.assertEqual((out.device.type, out.dtype, lse.dtype), ("cuda", dtype, torch.float32))
+        self.assertTrue(torch.equal(out.cpu(), expected), f"{shapes} {dtype} {options}")
+        self.assertTrue(torch.equal(lse.cpu(), expected_lse))
+        out.square().sum().backward()
+        expected.square().sum().backward()
+        for a, b in zip(there, here):
+            self.assertEqual((a.grad.device.type, a.grad.dtype), ("cuda", dtype))
+            # ⟨g, out⟩ is that of `out` as it is returned, rounded to its type.
+            differs = (a.grad.cpu().float() - b.grad.float()).norm() / b.grad.float().norm()
+            self.assertLess(differs, 1e-5 if dtype == torch.float32 else 1e-2, f"{shapes} {dtype} {options}")
+
     def test_the_bits_of_the_same_call_on_the_cpu_s_tensors(self):
-        for options in (SMALL, {**SMALL, "causal": True, "min_seq_len": 16, "precision": "fp32"}):
-            for dtype in (torch.float32, torch.bfloat16):
-                there, here = ([tensor.to(device, dtype).requires_grad_() for tensor in tensors(*SHAPES)] for device in ("cuda", "cpu"))
-                out, expected = (hyperattn.torch.attention(*each, engine="cuda", **options) for each in (there, here))
-                self.assertEqual((out.device.type, out.dtype), ("cuda", dtype))
-                self.assertTrue(torch.equal(out.cpu(), expected))
-                out.square().sum().backward()
-                expected.square().sum().backward()
-                for a, b in zip(there, here):
-                    self.assertEqual(a.grad.device.type, "cuda")
-                    torch.testing.assert_close(a.grad.cpu(), b.grad, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+        for shapes in self.SHAPES:
+            for dtype in self.TYPES:
+                for options in ({}, {"causal": True, "min_seq_len": 32}, {"hash_rounds": 2}):
+                    self.compare(shapes, dtype, **options)
+
+    def test_methods_that_plan_on_the_host(self):
+        for options in ({"residual": "centroids"}, {"prescore": "leverage", "prescore_keys": 100}, {"buckets": "kmeans"}):
+            self.compare(self.SHAPES[1], torch.float32, **options)
+
+    def test_the_type_of_the_tensors_is_the_precision(self):
+        given = [tensor.cuda().half() for tensor in tensors(*self.SHAPES[1])]
+        out = hyperattn.torch.attention(*given, engine="cuda", **SMALL)
+        self.assertTrue(torch.equal(out, hyperattn.torch.attention(*given, engine="cuda", precision="fp16", **SMALL)))
+        double = hyperattn.torch.attention(*(tensor.double() for tensor in given), engine="cuda", **SMALL)
+        single = hyperattn.torch.attention(*(tensor.float() for tensor in given), engine="cuda", **SMALL)
+        self.assertTrue(torch.equal(double.float(), single))
+
+    def test_strides_and_addresses(self):
+        plain = [tensor.cuda() for tensor in tensors(*self.SHAPES[1])]
+        out = hyperattn.torch.attention(*plain, engine="cuda", **SMALL)
+        moved = [torch.cat([tensor.new_zeros(1), tensor.flatten()])[1:].view(tensor.shape) for tensor in plain]
+        turned = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in plain]
+        for given in (moved, turned):
+            self.assertTrue(torch.equal(hyperattn.torch.attention(*given, engine="cuda", **SMALL), out))
+
+    def test_the_order_of_the_current_stream(self):
+        given = [tensor.cuda() for tensor in tensors(*self.SHAPES[1])]
+        expected = hyperattn.torch.attention(*(tensor + 1 for tensor in given), engine="cuda", **SMALL)
+        torch.cuda.synchronize()
+        with torch.cuda.stream(torch.cuda.Stream()):
+            torch.cuda._sleep(200_000_000)  # a tenth of a second, in which the tensors are still the old ones
+            for tensor in given:
+                tensor.add_(1)
+            out = hyperattn.torch.attention(*given, engine="cuda", **SMALL)
+            self.assertTrue(torch.equal(out, expected))
+
+    def test_a_tensor_with_a_nan_is_named(self):
+        given = [tensor.cuda() for tensor in tensors(*self.SHAPES[1])]
+        for place, name in enumerate("qkv"):
+            broken = [tensor.clone() for tensor in given]
+            broken[place][0, 0, 3, 5] = float("nan")
+            with self.assertRaisesRegex(hyperattn.InputError, f"{name} holds a NaN or infinity"):
+                hyperattn.torch.attention(*broken, engine="cuda", **SMALL)
+
+    def test_what_goes_through_the_host(self):
+        given = tensors(*self.SHAPES[1])
+        call = dict(engine="cuda", precision="fp32", estimator="theory", **SMALL)
+        out = hyperattn.torch.attention(*(tensor.cuda() for tensor in given), **call)
+        self.assertTrue(torch.equal(out.cpu(), hyperattn.torch.attention(*given, **call)))
 
     def test_near_the_engine_of_the_cpu(self):
         given = tensors(*SHAPES)

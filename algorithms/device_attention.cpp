@@ -1,0 +1,93 @@
+#include "algorithms/device_attention.h"
+
+#include <string>
+#include <utility>
+
+#include "algorithms/engines/cuda/run.h"
+#include "algorithms/registry.h"
+#include "core/error.h"
+
+namespace hyperattn {
+namespace {
+
+const Engine& cuda_engine() {
+  return *find_engine("cuda");
+}
+
+cuda::Precision precision_of(const Parameters& parameters) {
+  const std::string& name = parameters.text("precision");
+  if (name == "bf16") return cuda::Precision::bf16;
+  return name == "fp16" ? cuda::Precision::fp16 : cuda::Precision::fp32;
+}
+
+AttentionProblem with_shapes(AttentionProblem problem, const DeviceInputs& inputs) {
+  problem.query = {nullptr, inputs.query.shape};
+  problem.key = {nullptr, inputs.key.shape};
+  problem.value = {nullptr, inputs.value.shape};
+  return problem;
+}
+
+/// Throws where the method cannot run on such tensors.
+void require_fit(const Attention& attention, const AttentionProblem& shapes) {
+  const Backend& backend = attention.backend();
+  if (&backend.engine() != &cuda_engine())
+    fail_usage("tensors on a GPU need engine 'cuda', but the engine is '" + backend.engine().name() + "'");
+  check_problem(shapes);
+  const Parameters& parameters = attention.parameters();
+  if (const std::string wrong = backend.check(shapes, parameters); !wrong.empty())
+    fail_usage("method '" + backend.name() + "': " + wrong);
+  if (const std::string missing = backend.engine().available(); !missing.empty())
+    fail_environment("engine 'cuda' " + missing);
+}
+
+}  // namespace
+
+struct DeviceAttention::State {
+  Attention attention;
+  std::unique_ptr<BoundProblem> bound;
+  PlannedCall planned;
+  cuda::DeviceForward result;
+};
+
+DeviceAttention::DeviceAttention(const Attention& attention, const AttentionProblem& problem,
+                                 const DeviceInputs& inputs)
+    : state_(std::make_unique<State>(State{attention, nullptr, {}, {}})) {
+  const AttentionProblem shapes = with_shapes(problem, inputs);
+  require_fit(attention, shapes);
+  state_->bound =
+      cuda::bind_device_tensors(shapes, inputs, cuda_engine(), precision_of(attention.parameters()));
+}
+
+DeviceAttention::~DeviceAttention() = default;
+
+void DeviceAttention::forward(const DeviceTensor& out, const DeviceTensor& lse) {
+  State& own = *state_;
+  own.planned = own.attention.backend().method().plan(*own.bound, own.attention.call());
+  if (own.planned.denominators)
+    fail_usage("estimator: theory computes denominators on the host and is not for tensors on a GPU");
+  own.result = cuda::forward_to_device(*own.bound, *own.planned.plan, out, lse);
+  if (own.result.infinite_rows > 0)
+    fail_input("the result holds a NaN or infinity in " + std::to_string(own.result.infinite_rows) +
+               " rows: q, k or v hold one, or scores beyond the range of the precision");
+  Diagnostics& seen = own.result.diagnostics;
+  const Diagnostics& notes = own.planned.notes;
+  for (const auto& [stage, seconds] : notes.stage_seconds) seen.stage_seconds[stage] += seconds;
+  seen.entries += notes.entries;
+  seen.collisions = notes.collisions;
+  seen.drawn_keys = notes.drawn_keys;
+  seen.ceiling_share = notes.ceiling_share;
+}
+
+void DeviceAttention::backward(const DeviceTensor& out, const DeviceTensor& dout,
+                               const DeviceGradients& gradients) const {
+  const Attention& attention = state_->attention;
+  if (const std::string none = attention.backend().no_gradient(attention.parameters()); !none.empty())
+    fail_usage("method '" + attention.backend().name() + "' " + none);
+  cuda::backward_to_device(*state_->bound, *state_->planned.plan, state_->result, out, dout, gradients);
+}
+
+const Diagnostics& DeviceAttention::diagnostics() const {
+  return state_->result.diagnostics;
+}
+
+}  // namespace hyperattn

@@ -1,0 +1,47 @@
+// The front door for tensors that lie on a GPU: they are read and written there, in the order of the caller's
+// stream, and not copied but where `DeviceAttention` says so.
+//
+//   const Attention hyper("hyper", {{"precision", std::string("bf16")}}, {.engine = "cuda"});
+//   DeviceAttention call(hyper, problem, inputs);
+//   call.forward(out, lse);
+//   call.backward(out, dout, gradients);
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "algorithms/attention.h"
+#include "algorithms/device_tensor.h"
+
+namespace hyperattn {
+
+/// One problem. Calls return when the GPU is done with them. Inputs are used where they lie if they are in
+/// the method's precision and their rows have a multiple of 16 columns; else they are rounded to copies. What
+/// a method plans from their values on the host, as all but `exact`, `lsh` and `hyper` with a uniform sample
+/// do, it plans from a copy there.
+class DeviceAttention {
+ public:
+  /// `problem` says how, not what: its views are not read but for their shapes. The inputs must outlive this.
+  /// Error(usage): the method's engine is not `cuda`, or these settings cannot go with such shapes; the
+  /// theory's estimator is not for tensors on a GPU. Error(input): shapes that do not fit.
+  DeviceAttention(const Attention& attention, const AttentionProblem& problem, const DeviceInputs& inputs);
+  ~DeviceAttention();
+  DeviceAttention(const DeviceAttention&) = delete;
+  DeviceAttention& operator=(const DeviceAttention&) = delete;
+
+  /// out (batch, heads, n_q, d_v) in any type, and lse (batch, heads, n_q, 1) in fp32. Error(input): a row of
+  /// them has a NaN or infinity, as where the inputs hold one.
+  void forward(const DeviceTensor& out, const DeviceTensor& lse);
+  /// Gradients of ⟨out, dout⟩ after `forward`, whose `out` this is; dout is of its type. Error(usage): these
+  /// settings have no gradient.
+  void backward(const DeviceTensor& out, const DeviceTensor& dout, const DeviceGradients& gradients) const;
+
+  /// Of the last `forward`.
+  [[nodiscard]] const Diagnostics& diagnostics() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace hyperattn

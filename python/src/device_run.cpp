@@ -1,0 +1,72 @@
+#include "device_run.h"
+
+#include "core/error.h"
+#include "interrupt.h"
+
+namespace py = pybind11;
+
+namespace hyperattn::python {
+namespace {
+
+cuda::Precision type_named(const std::string& name) {
+  if (name == "bfloat16") return cuda::Precision::bf16;
+  if (name == "float16") return cuda::Precision::fp16;
+  if (name == "float32") return cuda::Precision::fp32;
+  fail_input("a tensor on a GPU must hold float16, bfloat16 or float32, but holds " + name);
+}
+
+DeviceTensor tensor_of(const TensorTold& told) {
+  const auto shape = told[0].cast<py::tuple>();
+  DeviceTensor tensor;
+  tensor.shape = {shape[0].cast<int64_t>(), shape[1].cast<int64_t>(), shape[2].cast<int64_t>(),
+                  shape[3].cast<int64_t>()};
+  tensor.type = type_named(told[1].cast<std::string>());
+  tensor.data = reinterpret_cast<void*>(told[2].cast<uintptr_t>());
+  return tensor;
+}
+
+/// CUDA's name for its default stream, since null stands for the engine's own.
+void* stream_at(uint64_t address) {
+  constexpr uintptr_t kDefaultStream = 1;
+  return reinterpret_cast<void*>(address == 0 ? kDefaultStream : static_cast<uintptr_t>(address));
+}
+
+TensorView<const float> shape_of(const DeviceTensor& tensor) {
+  return {nullptr, tensor.shape};
+}
+
+}  // namespace
+
+DeviceRun::DeviceRun(const Request& request, const TensorTold& query, const TensorTold& key,
+                     const TensorTold& value, int device, uint64_t stream)
+    : attention_(attention_of(request)) {
+  const DeviceInputs inputs{tensor_of(query), tensor_of(key), tensor_of(value), device, stream_at(stream)};
+  const AttentionProblem problem =
+      problem_of(request, shape_of(inputs.query), shape_of(inputs.key), shape_of(inputs.value));
+  call_ = std::make_unique<DeviceAttention>(attention_, problem, inputs);
+}
+
+void DeviceRun::forward(const TensorTold& out, const TensorTold& lse) {
+  const DeviceTensor result = tensor_of(out);
+  const DeviceTensor logs = tensor_of(lse);
+  compute([&] { call_->forward(result, logs); });
+}
+
+void DeviceRun::backward(const TensorTold& out, const TensorTold& dout, const TensorTold& dquery,
+                         const TensorTold& dkey, const TensorTold& dvalue) const {
+  const DeviceTensor result = tensor_of(out);
+  const DeviceTensor gradient = tensor_of(dout);
+  const DeviceGradients gradients{tensor_of(dquery), tensor_of(dkey), tensor_of(dvalue)};
+  compute([&] { call_->backward(result, gradient, gradients); });
+}
+
+std::string DeviceRun::no_gradient() const {
+  const std::string why = attention_.backend().no_gradient(attention_.parameters());
+  return why.empty() ? why : "method '" + attention_.backend().name() + "' " + why;
+}
+
+py::dict DeviceRun::diagnostics() const {
+  return dict_of(call_->diagnostics());
+}
+
+}  // namespace hyperattn::python

@@ -1,0 +1,36 @@
+// One call of attention on tensors that another library holds on a GPU, told by their addresses.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <string>
+
+#include "algorithms/device_attention.h"
+#include "run.h"
+
+namespace hyperattn::python {
+
+/// ((batch, heads, rows, dim), "bfloat16", address).
+using TensorTold = pybind11::tuple;
+
+class DeviceRun {
+ public:
+  /// `stream`: the address of a cudaStream_t, 0 for the one that CUDA calls the default. Who calls keeps the
+  /// tensors alive as long as this.
+  DeviceRun(const Request& request, const TensorTold& query, const TensorTold& key, const TensorTold& value,
+            int device, uint64_t stream);
+
+  void forward(const TensorTold& out, const TensorTold& lse);
+  void backward(const TensorTold& out, const TensorTold& dout, const TensorTold& dquery,
+                const TensorTold& dkey, const TensorTold& dvalue) const;
+  /// As of Run.
+  [[nodiscard]] std::string no_gradient() const;
+  [[nodiscard]] pybind11::dict diagnostics() const;
+
+ private:
+  Attention attention_;
+  std::unique_ptr<DeviceAttention> call_;
+};
+
+}  // namespace hyperattn::python
