@@ -1,8 +1,9 @@
 #include "experiments/language_model/experiment.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <map>
 #include <optional>
 
@@ -216,13 +217,11 @@ class ModelExperiment final : public Experiment {
 
   [[nodiscard]] std::string figures(const TrialRecord& record) const override {
     const RowValues& row = record.row;
-    char text[200];
-    std::snprintf(text, sizeof text,
-                  "%.4f bits per %s, perplexity %.4g, attention %.3g s (%.3g x), in all %.3g s (%.3g x)",
-                  row.number("bits_per_token"), row.has("bits_per_byte") ? "byte" : "token",
-                  row.number("perplexity"), row.number("attention_seconds"), row.number("attention_speedup"),
-                  row.number("seconds"), row.number("speedup"));
-    return text;
+    return fmt::format(
+        "{:.4f} bits per {}, perplexity {:.4g}, attention {:.3g} s ({:.3g} x), in all {:.3g} s ({:.3g} x)",
+        row.number("bits_per_token"), row.has("bits_per_byte") ? "byte" : "token", row.number("perplexity"),
+        row.number("attention_seconds"), row.number("attention_speedup"), row.number("seconds"),
+        row.number("speedup"));
   }
 
   [[nodiscard]] SteadyTimings steady() const override {

@@ -1,5 +1,7 @@
 #include "experiments/running/timing_noise.h"
 
+#include <fmt/core.h>
+
 #include <vector>
 
 #include "core/text.h"
@@ -22,12 +24,13 @@ void TimingNoise::add(const TrialRecord& record, const std::string& label) {
 
 std::string TimingNoise::warning() const {
   if (noisy_ == 0) return {};
-  return "the timings of " + std::to_string(noisy_) + " of " + std::to_string(timed_) +
-         " trials are noisy: their " + steady_.parts + " leave the median uncertain by more than " +
-         percent_text(steady_.tolerated) + " (at worst " + percent_text(worst_) + ", " + worst_label_ +
-         "), as other work, a changing clock rate or wandering threads make them; stop other work, "
-         "bind threads with --pin, or " +
-         steady_.cure;
+  return fmt::format(
+      "the timings of {} of {} trials are noisy: their {} leave the median uncertain by more than {} (at "
+      "worst "
+      "{}, {}), as other work, a changing clock rate or wandering threads make them; stop other work, bind "
+      "threads with --pin, or {}",
+      noisy_, timed_, steady_.parts, percent_text(steady_.tolerated), percent_text(worst_), worst_label_,
+      steady_.cure);
 }
 
 }  // namespace hyperattn

@@ -1,10 +1,12 @@
 #include "experiments/sweep/sweep.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
-#include <cstdio>
 
 #include "algorithms/backend.h"
 #include "algorithms/masks/mask.h"
+#include "core/text.h"
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
 #include "experiments/inputs/mask_file.h"
@@ -99,23 +101,12 @@ class Sweep final : public Experiment {
   /// "12.3 ms, 3.4 x exact, epsilon 0.012".
   [[nodiscard]] std::string figures(const TrialRecord& record) const override {
     const RowValues& row = record.row;
-    std::string line;
-    const auto add = [&](const std::string& figure) { line += (line.empty() ? "" : ", ") + figure; };
-    char text[64];
-    if (row.has("seconds")) {
-      std::snprintf(text, sizeof text, "%.4g ms", 1e3 * row.number("seconds"));
-      add(text);
-    }
-    if (row.has("speedup")) {
-      std::snprintf(text, sizeof text, "%.3g x %s", row.number("speedup"),
-                    row.text("baseline_backend").c_str());
-      add(text);
-    }
-    if (row.has("epsilon")) {
-      std::snprintf(text, sizeof text, "epsilon %.3g", row.number("epsilon"));
-      add(text);
-    }
-    return line;
+    std::vector<std::string> figures;
+    if (row.has("seconds")) figures.push_back(fmt::format("{:.4g} ms", 1e3 * row.number("seconds")));
+    if (row.has("speedup"))
+      figures.push_back(fmt::format("{:.3g} x {}", row.number("speedup"), row.text("baseline_backend")));
+    if (row.has("epsilon")) figures.push_back(fmt::format("epsilon {:.3g}", row.number("epsilon")));
+    return join(figures);
   }
 
   [[nodiscard]] SteadyTimings steady() const override { return steady_timings(config().timing); }
