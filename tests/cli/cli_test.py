@@ -27,8 +27,9 @@ SMALL_TRIALS = 18
 
 
 def differing_columns(a, b):
-    """Columns of /trials in which two files differ, other than times and what derives from them."""
-    timed = {"seconds", "seconds_mad", "gflops", "speedup", "baseline_backend", "baseline_seconds"}
+    """Columns of /trials in which two files differ, other than times, what derives from them, and memory, which depends
+    on how many threads found work."""
+    timed = {"seconds", "seconds_mad", "gflops", "speedup", "baseline_backend", "baseline_seconds", "peak_bytes"}
     with h5py.File(a) as left, h5py.File(b) as right:
         x, y = left["trials"][:], right["trials"][:]
         if x.dtype.names != y.dtype.names or len(x) != len(y):
