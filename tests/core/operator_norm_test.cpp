@@ -1,12 +1,13 @@
 // Operator norms against Eigen's Jacobi SVD, at awkward sizes, scales and spectra.
 #include "core/operator_norm.h"
 
-#include <Eigen/SVD>
+#include <Eigen/Core>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
 
 #include "core/eigen.h"
+#include "tests/singular_values.h"
 
 namespace hyperattn {
 namespace {
@@ -34,10 +35,6 @@ Matrix softmax(int64_t rows, int64_t cols, double spread) {
   return m;
 }
 
-double svd_norm(const Matrix& m) {
-  return Eigen::JacobiSVD<Eigen::MatrixXd>(m).singularValues()[0];
-}
-
 void require_norm(const OperatorNorm& norm, double expected, double tolerance) {
   INFO("norm " << norm.value << ", expected " << expected << ", status " << norm_status_name(norm.status)
                << ", residual " << norm.residual << ", applications " << norm.applications);
@@ -57,8 +54,8 @@ TEST_CASE("operator_norm agrees with the SVD at awkward shapes") {
     const bool small = std::min(rows, cols) <= 12;
     REQUIRE(norm.status == NormStatus::converged);
     REQUIRE(norm.residual <= (small ? 0 : kTolerance));
-    require_norm(norm, svd_norm(m), small ? 1e-12 : kTolerance);
-    require_norm(direct_norm(view_of(m)), svd_norm(m), 1e-12);
+    require_norm(norm, testing::operator_norm_of(m), small ? 1e-12 : kTolerance);
+    require_norm(direct_norm(view_of(m)), testing::operator_norm_of(m), 1e-12);
   }
 }
 
@@ -71,7 +68,7 @@ TEST_CASE("operator_norm reaches its tolerance on softmax matrices from flat to 
     const OperatorNorm norm = operator_norm(dense_operator(view_of(p)), test_stream(), options);
     REQUIRE(norm.status == NormStatus::converged);
     REQUIRE(norm.applications <= 45);
-    require_norm(norm, svd_norm(p), kTolerance);
+    require_norm(norm, testing::operator_norm_of(p), kTolerance);
   }
 }
 
@@ -80,9 +77,9 @@ TEST_CASE("operator_norm keeps its tolerance at extreme scales") {
   for (const double scale : {1e-200, 1e-12, 1.0, 1e12, 1e200}) {
     CAPTURE(scale);
     const Matrix scaled = scale * m;
-    require_norm(operator_norm(dense_operator(view_of(scaled)), test_stream()), scale * svd_norm(m),
-                 kTolerance);
-    require_norm(direct_norm(view_of(scaled)), scale * svd_norm(m), 1e-12);
+    require_norm(operator_norm(dense_operator(view_of(scaled)), test_stream()),
+                 scale * testing::operator_norm_of(m), kTolerance);
+    require_norm(direct_norm(view_of(scaled)), scale * testing::operator_norm_of(m), 1e-12);
     REQUIRE(frobenius_norm(view_of(scaled)) == Approx(scale * m.norm()).epsilon(1e-12));
   }
 }
@@ -93,7 +90,8 @@ TEST_CASE("operator_norm of zero, rank one and identity") {
   REQUIRE(direct_norm(view_of(zero)).value == 0);
   REQUIRE(frobenius_norm(view_of(zero)) == 0);
   const Matrix rank_one = gaussian(40, 1) * gaussian(1, 30);
-  require_norm(operator_norm(dense_operator(view_of(rank_one)), test_stream()), svd_norm(rank_one), 1e-12);
+  require_norm(operator_norm(dense_operator(view_of(rank_one)), test_stream()),
+               testing::operator_norm_of(rank_one), 1e-12);
   const Matrix identity = Matrix::Identity(40, 40);
   require_norm(operator_norm(dense_operator(view_of(identity)), test_stream()), 1, 1e-12);
 }

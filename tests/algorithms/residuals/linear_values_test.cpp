@@ -1,4 +1,4 @@
-#include <Eigen/SVD>
+#include <Eigen/Core>
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>

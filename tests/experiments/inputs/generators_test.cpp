@@ -1,5 +1,5 @@
 // The generating input sources: gaussian, clustered, conditioned.
-#include <Eigen/SVD>
+#include <Eigen/Core>
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "experiments/inputs/input_source.h"
+#include "tests/singular_values.h"
 
 namespace hyperattn {
 namespace {
@@ -177,7 +178,7 @@ TEST_CASE("spectrum shapes the singular values of gaussian Q and K, geometricall
       for (const auto& [tensor, before] : pairs)
         for (int64_t head = 0; head < 2; ++head) {
           const Eigen::MatrixXd x = as_eigen(tensor->matrix(head)).cast<double>();
-          const Eigen::VectorXd values = Eigen::JacobiSVD<Eigen::MatrixXd>(x).singularValues();
+          const Eigen::VectorXd values = testing::singular_values(x);
           const int64_t rank = values.size();  // min(rows, cols)
           INFO(x.rows() << " × " << x.cols() << ", spectrum " << spectrum << ", singular values from "
                         << values[0] << " to " << values[rank - 1]);

@@ -1,7 +1,7 @@
 // The quantities that the measures estimate, by dense linear algebra in double: everything n × n is stored.
 #pragma once
 
-#include <Eigen/SVD>
+#include <Eigen/Core>
 #include <cmath>
 #include <vector>
 
@@ -11,6 +11,7 @@
 #include "core/eigen.h"
 #include "core/random.h"
 #include "experiments/measures/measure.h"
+#include "tests/singular_values.h"
 
 namespace hyperattn::testing {
 
@@ -56,10 +57,6 @@ struct MeasuredProblem {
       tensor.data()[i] = static_cast<float>(factor * stream.normal(static_cast<uint64_t>(i)));
   }
 };
-
-inline double norm_of(const Dense& m) {
-  return m.size() == 0 ? 0 : Eigen::JacobiSVD<Eigen::MatrixXd>(m).singularValues()[0];
-}
 
 /// Log-sum-exps and softmax matrices of one head: exact, and those of a plan.
 struct DenseHead {

@@ -85,14 +85,15 @@ TEST_CASE("spectral_error agrees with dense singular values") {
     for (int64_t head = 0; head < m.input.problem.heads(); ++head) {
       const DenseHead dense(m.input.problem, m.plan, head);
       const FigureRow& row = *find_row(rows, head);
-      const double norm_softmax = norm_of(dense.softmax);
-      const double epsilon = norm_of(dense.error()) / (norm_softmax * norm_of(dense.value));
+      const double norm_softmax = operator_norm_of(dense.softmax);
+      const double epsilon = operator_norm_of(dense.error()) / (norm_softmax * operator_norm_of(dense.value));
       largest_epsilon = std::max(largest_epsilon, epsilon);
-      require_close(row, "error_op", norm_of(dense.error()), kRounding);
+      require_close(row, "error_op", operator_norm_of(dense.error()), kRounding);
       require_close(row, "norm_softmax", norm_softmax, kTolerance);
-      require_close(row, "norm_value", norm_of(dense.value), kRounding);
+      require_close(row, "norm_value", operator_norm_of(dense.value), kRounding);
       require_close(row, "epsilon", epsilon, kTolerance + kRounding);
-      require_close(row, "error_op_rel", norm_of(dense.error()) / norm_of(dense.output()), kRounding);
+      require_close(row, "error_op_rel", operator_norm_of(dense.error()) / operator_norm_of(dense.output()),
+                    kRounding);
       require_close(row, "error_fro_rel", dense.error().norm() / dense.output().norm(), kRounding);
       require_close(row, "error_max", dense.error().cwiseAbs().maxCoeff(), kRounding);
       require_close(row, "norm_softmax_upper", std::sqrt(dense.softmax.colwise().sum().maxCoeff()),
@@ -116,9 +117,9 @@ TEST_CASE("diagonal_error and product_error agree with dense singular values, an
     const std::vector<FigureRow> product = m.rows(product_error_measure());
     for (int64_t head = 0; head < m.input.problem.heads(); ++head) {
       const DenseHead dense(m.input.problem, m.plan, head);
-      const double norm_softmax = norm_of(dense.softmax);
+      const double norm_softmax = operator_norm_of(dense.softmax);
       require_close(*find_row(diagonal, head), "epsilon_diagonal",
-                    norm_of(dense.diagonal_difference()) / norm_softmax, 2 * kTolerance);
+                    operator_norm_of(dense.diagonal_difference()) / norm_softmax, 2 * kTolerance);
       require_close(*find_row(diagonal, head), "error_lse",
                     (dense.lse - dense.plan_lse).cwiseAbs().maxCoeff(), kRounding);
       std::vector<double> errors;
@@ -127,9 +128,10 @@ TEST_CASE("diagonal_error and product_error agree with dense singular values, an
       std::sort(errors.begin(), errors.end());
       require_close(*find_row(diagonal, head), "epsilon_rows", errors[(9 * errors.size() + 9) / 10 - 1],
                     2 * kTolerance);
-      require_close(*find_row(product, head), "epsilon_product",
-                    norm_of(dense.product_difference()) / (norm_softmax * norm_of(dense.value)),
-                    kTolerance + kRounding);
+      require_close(
+          *find_row(product, head), "epsilon_product",
+          operator_norm_of(dense.product_difference()) / (norm_softmax * operator_norm_of(dense.value)),
+          kTolerance + kRounding);
       const double halves = find_row(diagonal, head)->figures.at("epsilon_diagonal") +
                             find_row(product, head)->figures.at("epsilon_product");
       const double epsilon = find_row(whole, head)->figures.at("epsilon");

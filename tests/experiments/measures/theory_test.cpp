@@ -70,7 +70,7 @@ NodeMaxima dense_nodes(Answered& a, int64_t head, int level) {
     const Dense p = softmax_of(block(dense.scores));
     const double alpha = dense_alpha(p);
     const double log_kappa = sums.maxCoeff() - sums.minCoeff();
-    const double rank = p.squaredNorm() / std::pow(norm_of(p), 2);
+    const double rank = p.squaredNorm() / std::pow(operator_norm_of(p), 2);
     const auto n = static_cast<double>(node.key_count());
     all.alpha = std::max(all.alpha, alpha);
     all.log_kappa = std::max(all.log_kappa, log_kappa);
@@ -160,12 +160,14 @@ TEST_CASE("bound solves the lemmas with constants 1, node by node, and adds the 
       require_figure(row, "log_bound_diagonal", expected.log_diagonal, 1e-4);
       require_figure(row, "bound_product", expected.product, kTolerance);
       require_figure(row, "bound_product_provable",
-                     std::sqrt(expected.variance / 0.01) / (norm_of(dense.softmax) * norm_of(dense.value)),
+                     std::sqrt(expected.variance / 0.01) /
+                         (operator_norm_of(dense.softmax) * operator_norm_of(dense.value)),
                      kTolerance);
-      require_figure(row, "srank_softmax", dense.softmax.squaredNorm() / std::pow(norm_of(dense.softmax), 2),
+      require_figure(row, "srank_softmax",
+                     dense.softmax.squaredNorm() / std::pow(operator_norm_of(dense.softmax), 2),
                      2 * kTolerance);
-      require_figure(row, "srank_value", dense.value.squaredNorm() / std::pow(norm_of(dense.value), 2),
-                     kTolerance);
+      require_figure(row, "srank_value",
+                     dense.value.squaredNorm() / std::pow(operator_norm_of(dense.value), 2), kTolerance);
       REQUIRE(row->texts.at("norm_status") == "converged");
     }
   }
@@ -189,7 +191,7 @@ TEST_CASE("the provable bound is that of the way in which the backend samples") 
   const Eigen::VectorXd ratio = (dense.lse - lse.cast<double>()).array().exp();
   const double divided = (ratio.asDiagonal() * dense.softmax).norm() * dense.value.norm() / std::sqrt(0.12);
   require_figure(&theory.rows(bound_measure())[0], "bound_product_provable",
-                 divided / (norm_of(dense.softmax) * norm_of(dense.value)), kTolerance);
+                 divided / (operator_norm_of(dense.softmax) * operator_norm_of(dense.value)), kTolerance);
 }
 
 namespace {
@@ -218,7 +220,7 @@ TEST_CASE(
     const Dense& p = dense.softmax;
     const Dense& v = dense.value;
     const std::vector<double> norms = squared_row_norms(a.input.problem.value.matrix(0));
-    const double scale = norm_of(p) * norm_of(v);
+    const double scale = operator_norm_of(p) * operator_norm_of(v);
     const double bound = a.figure(bound_measure(), "bound_product_provable");
     Moments squares;
     std::vector<double> ratios;
@@ -229,7 +231,7 @@ TEST_CASE(
       for (size_t r = 0; r < s.rows.size(); ++r)
         error += std::exp(static_cast<double>(s.log_weights[r])) * p.col(s.rows[r]) * v.row(s.rows[r]);
       squares.add(error.squaredNorm());
-      ratios.push_back(norm_of(error) / scale / bound);
+      ratios.push_back(operator_norm_of(error) / scale / bound);
     }
     // (Σ_j ‖P e_j‖²‖v_j‖²/p_j − ‖PV‖_F²)/m; for p_j = ‖v_j‖²/‖V‖_F² the sum is ‖P‖_F²‖V‖_F².
     double sum = 0;
@@ -375,17 +377,18 @@ TEST_CASE("the errors of causal levels agree with dense algebra and add up to th
   const auto whole = a.rows(spectral_error_measure());
   const auto product = a.rows(product_error_measure());
   const auto diagonal = a.rows(diagonal_error_measure());
-  const double norm_softmax = norm_of(dense.softmax);
-  const double scale = norm_softmax * norm_of(dense.value);
+  const double norm_softmax = operator_norm_of(dense.softmax);
+  const double scale = norm_softmax * operator_norm_of(dense.value);
   Dense sum = Dense::Zero(150, 6);
   for (int level = 1; level <= 3; ++level) {
     const DenseLevel expected(a, level, dense);
-    require_figure(find_row(whole, -1, level), "epsilon", norm_of(expected.whole) / scale, kTolerance);
-    require_figure(find_row(whole, -1, level), "error_max", expected.whole.cwiseAbs().maxCoeff(), kRounding);
-    require_figure(find_row(product, -1, level), "epsilon_product", norm_of(expected.product) / scale,
+    require_figure(find_row(whole, -1, level), "epsilon", operator_norm_of(expected.whole) / scale,
                    kTolerance);
+    require_figure(find_row(whole, -1, level), "error_max", expected.whole.cwiseAbs().maxCoeff(), kRounding);
+    require_figure(find_row(product, -1, level), "epsilon_product",
+                   operator_norm_of(expected.product) / scale, kTolerance);
     require_figure(find_row(diagonal, -1, level), "epsilon_diagonal",
-                   norm_of(expected.diagonal) / norm_softmax, kTolerance);
+                   operator_norm_of(expected.diagonal) / norm_softmax, kTolerance);
     sum += expected.whole;
   }
   CAPTURE((sum + dense.error()).norm(), dense.error().norm());
