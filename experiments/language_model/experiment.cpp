@@ -246,14 +246,18 @@ class ModelExperiment final : public Experiment {
 
   TrialRecord run_case(const ModelCase& model_case, const Trial& trial, std::optional<Evaluation>& plain) {
     TrialRecord record = make_record(model_case, library_, config().seed, trial.number);
+    std::optional<Evaluation> evaluation;
     const std::string failure = why_failed(trial.case_timeout, 0, [&] {
       if (model_case.replaced > 0 && !plain)
         fail_usage("the windows could not be evaluated without a replaced layer");
-      const Evaluation evaluation = evaluate(model_case, library_, config().seed, trial.number);
-      if (model_case.replaced == 0) plain = evaluation;
-      record_evaluation(evaluation, *plain, library_.text(*model_case.point).bytes, record);
+      evaluation = evaluate(model_case, library_, config().seed, trial.number);
     });
-    if (!failure.empty()) record.fail(failure);
+    if (!failure.empty()) {  // also where it has come to an end, but too late
+      record.fail(failure);
+      return record;
+    }
+    if (model_case.replaced == 0) plain = evaluation;
+    record_evaluation(*evaluation, *plain, library_.text(*model_case.point).bytes, record);
     return record;
   }
 
