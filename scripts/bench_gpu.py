@@ -7,10 +7,15 @@ median of some calls between two events of the stream, so that it has all of a c
 import argparse
 import statistics
 
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
+try:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
-import hyperattn.torch
+    import hyperattn.torch
+except ImportError as error:  # told after the arguments are read, so that --help works anywhere
+    missing = error
+else:
+    missing = None
 
 
 def median_milliseconds(call, repeats):
@@ -28,7 +33,7 @@ def median_milliseconds(call, repeats):
 
 def exact_of(backend):
     def call(q, k, v, causal):
-        with sdpa_kernel(backend):
+        with sdpa_kernel(getattr(SDPBackend, backend)):
             return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
     return call
@@ -43,8 +48,8 @@ def method_of(name, **settings):
 
 
 LINES = {
-    "exact, PyTorch's cuDNN": exact_of(SDPBackend.CUDNN_ATTENTION),
-    "exact, PyTorch's flash": exact_of(SDPBackend.FLASH_ATTENTION),
+    "exact, PyTorch's cuDNN": exact_of("CUDNN_ATTENTION"),
+    "exact, PyTorch's flash": exact_of("FLASH_ATTENTION"),
     "exact": method_of("exact"),
     "hyper": method_of("hyper", block_size=256, sample_size=256, bucket_count=128),
     "tree": method_of("tree"),
@@ -60,8 +65,6 @@ def forward_and_backward(call, tensors, causal, gradient):
     torch.autograd.grad(call(*tensors, causal), tensors, gradient)
 
 
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--heads", type=int, default=32)
@@ -72,6 +75,8 @@ def main():
     parser.add_argument("--forward-only", nargs="*", default=["tree", "exact"], help="lines without their gradient")
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
+    if missing is not None:
+        parser.exit(1, f"bench_gpu.py needs PyTorch 2.3 or later for CUDA, and the package hyperattn: {missing}\n")
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")
     for rows in given.rows:
         for causal in (False, True):
