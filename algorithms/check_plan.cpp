@@ -35,8 +35,7 @@ bool within(const RowOrder& order, int64_t rows) {
   const std::vector<int32_t>* listed = order.listed();
   if (listed == nullptr) return order.count == 0 || (order.first >= 0 && order.first + order.count <= rows);
   if (static_cast<int64_t>(listed->size()) != order.count) return false;
-  return std::all_of(listed->begin(), listed->end(),
-                     [rows](int32_t row) { return row >= 0 && row < rows; });
+  return std::all_of(listed->begin(), listed->end(), [rows](int32_t row) { return row >= 0 && row < rows; });
 }
 
 template <class Values>

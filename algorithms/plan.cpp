@@ -104,10 +104,11 @@ bool is_exact_plan(const AttentionProblem& problem, const Plan& plan) {
       return false;
     const KeyList& list = pass.lists[0];
     const Visit& visit = pass.visits[0];
-    const bool all_keys = list.order.is_run() && list.order.first == 0 && !list.log_weight && !list.synthetic &&
-                          !list.signed_weights && !list.has_factor() && list.uniform_log_weight == 0 &&
-                          visit.begin == 0 && visit.end == problem.key_count() &&
-                          visit.excluded_begin == visit.excluded_end && pass.moments == nullptr;
+    const bool all_keys = list.order.is_run() && list.order.first == 0 && !list.log_weight &&
+                          !list.synthetic && !list.signed_weights && !list.has_factor() &&
+                          list.uniform_log_weight == 0 && visit.begin == 0 &&
+                          visit.end == problem.key_count() && visit.excluded_begin == visit.excluded_end &&
+                          pass.moments == nullptr;
     if (!all_keys || pass.triangular != problem.causal) return false;
     if (problem.causal && (pass.diagonal != problem.causal_offset() || pass.window != problem.window))
       return false;
