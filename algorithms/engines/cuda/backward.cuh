@@ -13,6 +13,27 @@ __device__ __forceinline__ float normalised(float x, float maximum, float invers
   return inverse > 0 ? power_of_two<T>(x - maximum) * inverse : 0;
 }
 
+/// What the backward pass knows of a thread's two rows; zeros where there is none.
+struct OwnWeights {
+  float maximum[2] = {0, 0};
+  float inverse[2] = {0, 0};
+  float delta[2] = {0, 0};
+};
+
+__device__ __forceinline__ OwnWeights own_weights(const BackwardRows& rows, const int64_t* query_row,
+                                                  const OwnRows& own) {
+  OwnWeights known;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (!own.there[h]) continue;
+    const int64_t row = query_row[own.row[h]];
+    known.maximum[h] = rows.maximum[row];
+    known.inverse[h] = rows.inverse[row];
+    known.delta[h] = rows.delta[row];
+  }
+  return known;
+}
+
 template <int K>
 struct QueryGradientShared {
   int64_t query_row[kTileRows];
@@ -51,18 +72,8 @@ __global__ void __launch_bounds__(kThreads, blocks_at_once<T>(8 * C))
   gather_rows(upstream, value_stride, static_cast<const T*>(arguments.rows.upstream), d_v, shared.query_row,
               kTileRows, d_v);
   const OwnRows own = own_rows(tile, pass);
-  float maximum[2] = {0, 0};
-  float inverse[2] = {0, 0};
-  float delta[2] = {0, 0};
+  const OwnWeights known = own_weights(arguments.rows, shared.query_row, own);
   const float cap[2] = {-minus_infinity(), -minus_infinity()};
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (!own.there[h]) continue;
-    const int64_t row = shared.query_row[own.row[h]];
-    maximum[h] = arguments.rows.maximum[row];
-    inverse[h] = arguments.rows.inverse[row];
-    delta[h] = arguments.rows.delta[row];
-  }
   float sum[C][4] = {};
 
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -90,10 +101,10 @@ __global__ void __launch_bounds__(kThreads, blocks_at_once<T>(8 * C))
       for (int e = 0; e < 4; ++e) {
         const int slot = n * 8 + 2 * t + e % 2;
         const int h = e / 2;
-        const float weight = normalised<T>(x[n][e], maximum[h], inverse[h]);
+        const float weight = normalised<T>(x[n][e], known.maximum[h], known.inverse[h]);
         const float numerator = with_signs ? shared.chunk.numerator[slot] : 1;
         const float denominator = with_signs ? shared.chunk.denominator[slot] : 1;
-        x[n][e] = weight * (numerator * along[n][e] - denominator * delta[h]);
+        x[n][e] = weight * (numerator * along[n][e] - denominator * known.delta[h]);
       }
     add_weights_times_rows<T, K / 8, C>(sum, x, keys, query_stride, d);
   }

@@ -158,57 +158,26 @@ __global__ void __launch_bounds__(kHopperThreads, 2)
   const FlatTile tile = plan.tiles[arguments.first_tile + blockIdx.x];
   const FlatPass pass = plan.passes[tile.pass];
   const int thread = static_cast<int>(threadIdx.x);
-  if (thread < kWideTileRows)
-    shared.query_row[thread] =
-        thread < tile.count ? pass.row_base + row_of(pass.queries, tile.begin + thread, plan.integers) : -1;
+  if (thread < kWideTileRows) shared.query_row[thread] = query_row_of(tile, pass, plan.integers, thread);
   ChunkGather<T> gather(plan, arguments.inputs, tile, pass);
   __syncthreads();
   copy_rows<T>(shared.queries, arguments.inputs.query, shared.query_row);
   copy_rows<T>(shared.upstream, arguments.rows.upstream, shared.query_row);
-  int issued = 0;
-#pragma unroll
-  for (int stage = 0; stage < kStages - 1; ++stage) {
-    if (gather.more()) {
-      gather.copy_next(shared.chunks, stage);
-      ++issued;
-    }
-    end_copies();
-  }
+  int issued = begin_chunks(gather, shared.chunks);
   const OwnRows own = own_rows(tile, pass);
-  float maximum[2] = {0, 0};
-  float inverse[2] = {0, 0};
-  float delta[2] = {0, 0};
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (!own.there[h]) continue;
-    const int64_t row = shared.query_row[own.row[h]];
-    maximum[h] = arguments.rows.maximum[row];
-    inverse[h] = arguments.rows.inverse[row];
-    delta[h] = arguments.rows.delta[row];
-  }
+  const OwnWeights known = own_weights(arguments.rows, shared.query_row, own);
   float sum[8][4] = {};
   const uint64_t queries = descriptor_of(shared.queries + thread / 128 * kTileBytes);
   const uint64_t upstream = descriptor_of(shared.upstream + thread / 128 * kTileBytes);
   for (int chunk = 0, stage = 0; chunk < issued; ++chunk) {
-    await_copies<kStages - 2>();
-    show_to_products();
-    __syncthreads();
-    if (gather.more()) {
-      gather.copy_next(shared.chunks, stage == 0 ? kStages - 1 : stage - 1);
-      ++issued;
-    }
-    end_copies();
+    await_chunk(gather, shared.chunks, stage, issued);
     const uint64_t keys = descriptor_of(shared.chunks.stage[stage].keys);
     const uint64_t values = descriptor_of(shared.chunks.stage[stage].values);
     float x[8][4] = {};
     float along[8][4] = {};
     begin_products();
-#pragma unroll
-    for (int step = 0; step < 4; ++step)
-      multiply_rows<T>(x, queries + 2 * step, keys + 2 * step, step > 0 ? 1 : 0);
-#pragma unroll
-    for (int step = 0; step < 4; ++step)
-      multiply_rows<T>(along, upstream + 2 * step, values + 2 * step, step > 0 ? 1 : 0);
+    multiply_tiles<T>(x, queries, keys);
+    multiply_tiles<T>(along, upstream, values);
     await_products(x);
     await_products(along);
     score_chunk(x, shared.chunks, stage, own, arguments.inputs.scale);
@@ -216,12 +185,12 @@ __global__ void __launch_bounds__(kHopperThreads, 2)
     for (int n = 0; n < 8; ++n)
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        x[n][e] = normalised<T>(x[n][e], maximum[e / 2], inverse[e / 2]) * (along[n][e] - delta[e / 2]);
+        x[n][e] = normalised<T>(x[n][e], known.maximum[e / 2], known.inverse[e / 2]) *
+                  (along[n][e] - known.delta[e / 2]);
     uint32_t weights[4][4];
     pack_weights<T>(weights, x);
     begin_products();
-#pragma unroll
-    for (int step = 0; step < 4; ++step) multiply_weights<T>(sum, weights[step], keys + 128 * step);
+    multiply_weights_tile<T>(sum, weights, keys);
     await_products(sum);
     stage = stage == kStages - 1 ? 0 : stage + 1;
   }
@@ -258,15 +227,7 @@ __global__ void __launch_bounds__(kRowsThreads, 3)
     copy_piece(shared.keys + swizzled(i / 8, i % 8), key_rows + offset, row >= 0);
     copy_piece(shared.values + swizzled(i / 8, i % 8), value_rows + offset, row >= 0);
   }
-  int issued = 0;
-#pragma unroll
-  for (int stage = 0; stage < kStages - 1; ++stage) {
-    if (gather.more()) {
-      gather.copy_next(shared.chunks, stage);
-      ++issued;
-    }
-    end_copies();
-  }
+  int issued = begin_chunks(gather, shared.chunks);
   const int warp = thread / 32;
   const int g = thread % 32 / 4;
   const int t = thread % 4;
@@ -276,26 +237,15 @@ __global__ void __launch_bounds__(kRowsThreads, 3)
   const uint64_t keys = descriptor_of(shared.keys);
   const uint64_t values = descriptor_of(shared.values);
   for (int chunk = 0, stage = 0; chunk < issued; ++chunk) {
-    await_copies<kStages - 2>();
-    show_to_products();
-    __syncthreads();
-    if (gather.more()) {
-      gather.copy_next(shared.chunks, stage == 0 ? kStages - 1 : stage - 1);
-      ++issued;
-    }
-    end_copies();
+    await_chunk(gather, shared.chunks, stage, issued);
     const HopperRowChunks& rows = shared.chunks;
     const uint64_t queries = descriptor_of(rows.stage[stage].queries);
     const uint64_t upstream = descriptor_of(rows.stage[stage].upstream);
     float x[8][4] = {};
     float along[8][4] = {};
     begin_products();
-#pragma unroll
-    for (int step = 0; step < 4; ++step)
-      multiply_rows<T>(x, keys + 2 * step, queries + 2 * step, step > 0 ? 1 : 0);
-#pragma unroll
-    for (int step = 0; step < 4; ++step)
-      multiply_rows<T>(along, values + 2 * step, upstream + 2 * step, step > 0 ? 1 : 0);
+    multiply_tiles<T>(x, keys, queries);
+    multiply_tiles<T>(along, values, upstream);
     await_products(x);
     await_products(along);
     const float bias[2] = {rows.key_bias[stage][own_slot[0]], rows.key_bias[stage][own_slot[1]]};
@@ -315,13 +265,11 @@ __global__ void __launch_bounds__(kRowsThreads, 3)
     uint32_t weights[4][4];
     pack_weights<T>(weights, x);
     begin_products();
-#pragma unroll
-    for (int step = 0; step < 4; ++step) multiply_weights<T>(dvalue, weights[step], upstream + 128 * step);
+    multiply_weights_tile<T>(dvalue, weights, upstream);
     await_products(dvalue);
     pack_weights<T>(weights, along);
     begin_products();
-#pragma unroll
-    for (int step = 0; step < 4; ++step) multiply_weights<T>(dkey, weights[step], queries + 128 * step);
+    multiply_weights_tile<T>(dkey, weights, queries);
     await_products(dkey);
     stage = stage == kStages - 1 ? 0 : stage + 1;
   }

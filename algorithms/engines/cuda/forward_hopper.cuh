@@ -166,6 +166,51 @@ __device__ __forceinline__ void copy_rows(unsigned char* tiles, const void* sour
   }
 }
 
+/// Starts copying the first chunks; returns how many.
+template <class Gather, class Chunks>
+__device__ __forceinline__ int begin_chunks(Gather& gather, Chunks& chunks) {
+  int issued = 0;
+#pragma unroll
+  for (int stage = 0; stage < kStages - 1; ++stage) {
+    if (gather.more()) {
+      gather.copy_next(chunks, stage);
+      ++issued;
+    }
+    end_copies();
+  }
+  return issued;
+}
+
+/// Waits for the chunk of a stage, and starts copying one more, if there is one, to the stage before it.
+template <class Gather, class Chunks>
+__device__ __forceinline__ void await_chunk(Gather& gather, Chunks& chunks, int stage, int& issued) {
+  await_copies<kStages - 2>();
+  show_to_products();
+  __syncthreads();
+  if (gather.more()) {
+    gather.copy_next(chunks, stage == 0 ? kStages - 1 : stage - 1);
+    ++issued;
+  }
+  end_copies();
+}
+
+/// x (64 × 64) = tile · (tile)ᵀ.
+template <class T>
+__device__ __forceinline__ void multiply_tiles(float (&x)[8][4], uint64_t left, uint64_t right) {
+#pragma unroll
+  for (int step = 0; step < 4; ++step)  // 16 columns are 32 bytes
+    multiply_rows<T>(x, left + 2 * step, right + 2 * step, step > 0 ? 1 : 0);
+}
+
+/// x (64 × 64) += weights · tile.
+template <class T>
+__device__ __forceinline__ void multiply_weights_tile(float (&x)[8][4], const uint32_t (&weights)[4][4],
+                                                      uint64_t tile) {
+#pragma unroll
+  for (int step = 0; step < 4; ++step)  // 16 rows are 2048 bytes
+    multiply_weights<T>(x, weights[step], tile + 128 * step);
+}
+
 /// The shared memory of a block, from a multiple of 1024 on.
 template <class Shared>
 __device__ __forceinline__ Shared& aligned_shared(unsigned char* memory) {
@@ -215,50 +260,29 @@ __global__ void __launch_bounds__(kHopperThreads, 2) hopper_forward_kernel(Forwa
   const FlatTile tile = plan.tiles[arguments.first_tile + blockIdx.x];
   const FlatPass pass = plan.passes[tile.pass];
   const int thread = static_cast<int>(threadIdx.x);
-  if (thread < kWideTileRows)
-    shared.query_row[thread] =
-        thread < tile.count ? pass.row_base + row_of(pass.queries, tile.begin + thread, plan.integers) : -1;
+  if (thread < kWideTileRows) shared.query_row[thread] = query_row_of(tile, pass, plan.integers, thread);
   ChunkGather<T> gather(plan, inputs, tile, pass);
   __syncthreads();
   copy_rows<T>(shared.queries, inputs.query, shared.query_row);
-  int issued = 0;
-#pragma unroll
-  for (int stage = 0; stage < kStages - 1; ++stage) {
-    if (gather.more()) {
-      gather.copy_next(shared.chunks, stage);
-      ++issued;
-    }
-    end_copies();
-  }
+  int issued = begin_chunks(gather, shared.chunks);
   const OwnRows own = own_rows(tile, pass);
   RunningRows<8> run;
   load_state(arguments.state, shared.query_row, own, kHopperColumns, run);
   const uint64_t queries = descriptor_of(shared.queries + thread / 128 * kTileBytes);
   for (int chunk = 0, stage = 0; chunk < issued; ++chunk) {
-    await_copies<kStages - 2>();
-    show_to_products();
-    __syncthreads();
-    if (gather.more()) {
-      gather.copy_next(shared.chunks, stage == 0 ? kStages - 1 : stage - 1);
-      ++issued;
-    }
-    end_copies();
+    await_chunk(gather, shared.chunks, stage, issued);
     const uint64_t keys = descriptor_of(shared.chunks.stage[stage].keys);
     const uint64_t values = descriptor_of(shared.chunks.stage[stage].values);
     float x[8][4] = {};
     begin_products();
-#pragma unroll
-    for (int step = 0; step < 4; ++step)  // 16 columns are 32 bytes
-      multiply_rows<T>(x, queries + 2 * step, keys + 2 * step, step > 0 ? 1 : 0);
+    multiply_tiles<T>(x, queries, keys);
     await_products(x);
     score_chunk(x, shared.chunks, stage, own, inputs.scale);
     weigh_chunk<T>(x, run);
     uint32_t weights[4][4];
     pack_weights<T>(weights, x);
     begin_products();
-#pragma unroll
-    for (int step = 0; step < 4; ++step)  // 16 keys are 2048 bytes
-      multiply_weights<T>(run.out, weights[step], values + 128 * step);
+    multiply_weights_tile<T>(run.out, weights, values);
     await_products(run.out);
     stage = stage == kStages - 1 ? 0 : stage + 1;
   }

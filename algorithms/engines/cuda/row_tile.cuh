@@ -49,11 +49,17 @@ __device__ __forceinline__ OwnRows own_rows(const FlatTile& tile, const FlatPass
   return own;
 }
 
-/// Query row numbers of a tile, −1 beyond its end; then needs a barrier.
+/// The number of a tile's query row, −1 beyond its end.
+__device__ __forceinline__ int64_t query_row_of(const FlatTile& tile, const FlatPass& pass,
+                                                const int32_t* integers, int i) {
+  return i < tile.count ? pass.row_base + row_of(pass.queries, tile.begin + i, integers) : -1;
+}
+
+/// Those of all rows of a tile; then needs a barrier.
 __device__ __forceinline__ void find_rows(const FlatTile& tile, const FlatPass& pass, const int32_t* integers,
                                           int64_t* rows) {
   for (int i = static_cast<int>(threadIdx.x); i < kTileRows; i += kThreads)
-    rows[i] = i < tile.count ? pass.row_base + row_of(pass.queries, tile.begin + i, integers) : -1;
+    rows[i] = query_row_of(tile, pass, integers, i);
 }
 
 /// A slot is a rank of a list, or (where it is not `there`) no key.
