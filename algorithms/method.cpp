@@ -48,15 +48,7 @@ ForwardState run_planned(const Engine& engine, const BoundProblem& bound, Planne
   }
   ForwardState state{engine.forward(bound, *planned.plan, options), std::move(planned)};
   if (given != nullptr) report_given(*given, bound.shapes().value_dim(), state.result);
-  Diagnostics& seen = state.result.diagnostics;
-  const Diagnostics& notes = state.planned.notes;
-  for (const auto& [stage, seconds] : notes.stage_seconds) seen.stage_seconds[stage] += seconds;
-  seen.entries += notes.entries;
-  seen.collisions = notes.collisions;
-  seen.clipped_share = notes.clipped_share;
-  seen.floored_share = notes.floored_share;
-  seen.drawn_keys = notes.drawn_keys;
-  seen.ceiling_share = notes.ceiling_share;
+  state.result.diagnostics.add_planning(state.planned.notes);
   return state;
 }
 

@@ -101,6 +101,16 @@ double Diagnostics::transfer_seconds() const {
   return found == stage_seconds.end() ? 0 : found->second;
 }
 
+void Diagnostics::add_planning(const Diagnostics& notes) {
+  for (const auto& [stage, seconds] : notes.stage_seconds) stage_seconds[stage] += seconds;
+  entries += notes.entries;
+  collisions = notes.collisions;
+  clipped_share = notes.clipped_share;
+  floored_share = notes.floored_share;
+  drawn_keys = notes.drawn_keys;
+  ceiling_share = notes.ceiling_share;
+}
+
 void check_result(const AttentionResult& result) {
   check_finite(result.out.view(), "the output");
   const bool valid = std::all_of(

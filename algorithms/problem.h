@@ -81,6 +81,8 @@ struct Diagnostics {
   std::map<std::string, double> stage_seconds;
 
   [[nodiscard]] double transfer_seconds() const;
+  /// To what running a plan has told, what making it had to tell.
+  void add_planning(const Diagnostics& notes);
 };
 
 /// The denominators of rows, in the form in which weights can be computed again without loss: a row's weight

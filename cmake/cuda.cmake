@@ -35,7 +35,7 @@ endif()
 # one source that says that they are absent.
 function(hyperattn_add_cuda_engine library folder)
   file(GLOB sources CONFIGURE_DEPENDS ${folder}/*.cpp)
-  set(always ${folder}/cuda.cpp ${folder}/flat_plan.cpp)
+  set(always ${folder}/cuda.cpp ${folder}/device_attention.cpp ${folder}/flat_plan.cpp)
   set(absent ${folder}/absent.cpp)
   list(REMOVE_ITEM sources ${always} ${absent})
   target_sources(${library} PRIVATE ${always})

@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "algorithms/device_attention.h"
+#include "algorithms/engines/cuda/device_attention.h"
 #include "run.h"
 
 namespace hyperattn::python {

@@ -5,22 +5,12 @@
 namespace hyperattn {
 namespace {
 
-using cuda::Precision;
-
 ParameterSpec precision_parameter() {
   ParameterSpec spec = choice_parameter("precision", {"bf16", "fp16", "fp32"},
                                         "what inputs are rounded to; products add up in fp32");
   spec.choice_meanings = {"8 bits of digits, the range of fp32", "11 bits of digits, at most 65504",
                           "three products of halves: the digits of fp32"};
   return spec;
-}
-
-/// Calls without parameters are those of measures, which want all digits.
-Precision precision_of(const Parameters& parameters) {
-  if (!parameters.has("precision")) return Precision::fp32;
-  const std::string& name = parameters.text("precision");
-  if (name == "bf16") return Precision::bf16;
-  return name == "fp16" ? Precision::fp16 : Precision::fp32;
 }
 
 class CudaEngine final : public DescribedEngine {
@@ -42,7 +32,7 @@ class CudaEngine final : public DescribedEngine {
     if (shapes.value_dim() > kMostColumns)
       return "computes values of at most 256 columns, but these have " + std::to_string(shapes.value_dim());
     if (!available().empty()) return {};  // said when it is bound
-    return cuda::why_too_wide(precision_of(parameters), shapes.head_dim(), shapes.value_dim());
+    return cuda::why_too_wide(cuda::precision_of(parameters), shapes.head_dim(), shapes.value_dim());
   }
 
   /// On the host: the plan once more, as plain arrays. The card's own memory is asked for when it is taken.
@@ -53,7 +43,7 @@ class CudaEngine final : public DescribedEngine {
 
   [[nodiscard]] std::unique_ptr<BoundProblem> bind(const AttentionProblem& problem,
                                                    const Parameters& parameters) const override {
-    return cuda::bind_to_device(problem, *this, precision_of(parameters));
+    return cuda::bind_to_device(problem, *this, cuda::precision_of(parameters));
   }
   [[nodiscard]] AttentionResult forward(const BoundProblem& bound, const Plan& plan,
                                         const EngineOptions& options) const override {
@@ -72,6 +62,13 @@ class CudaEngine final : public DescribedEngine {
 };
 
 }  // namespace
+
+cuda::Precision cuda::precision_of(const Parameters& parameters) {
+  if (!parameters.has("precision")) return Precision::fp32;
+  const std::string& name = parameters.text("precision");
+  if (name == "bf16") return Precision::bf16;
+  return name == "fp16" ? Precision::fp16 : Precision::fp32;
+}
 
 const Engine& engine_cuda() {
   static const CudaEngine engine;

@@ -73,14 +73,9 @@ HostCopy::~HostCopy() {
 
 void HostCopy::fill() const {
   const TensorShape& shape = source_.shape;
-  const int64_t stride = padded_width(shape.dim);
   const DeviceRows wide = DeviceRows::rounded(Precision::fp32, source_.data, source_.type,
                                               shape.size() / shape.dim, shape.dim, "host copies");
-  if (stride == shape.dim) return detail::download(data_, wide.data(), shape.size() * sizeof(float));
-  Buffer<float> padded(shape.size() / shape.dim * stride);
-  detail::download(padded.data(), wide.data(), padded.size() * static_cast<int64_t>(sizeof(float)));
-  for (int64_t row = 0; row < shape.size() / shape.dim; ++row)
-    std::copy_n(padded.data() + row * stride, shape.dim, data_ + row * shape.dim);
+  download_rows(static_cast<const float*>(wide.data()), shape, data_);
 }
 
 DeviceProblem::DeviceProblem(std::unique_ptr<HostCopies> copies, AttentionProblem& problem,
@@ -102,13 +97,20 @@ const AttentionProblem& DeviceProblem::problem() const {
   return shapes();
 }
 
-Tensor<float> unpadded(const DeviceArray<float>& rows, const TensorShape& shape) {
+void download_rows(const float* rows, const TensorShape& shape, float* target) {
   const int64_t stride = padded_width(shape.dim);
-  Buffer<float> padded(rows.size());
-  rows.download(padded.data());
+  const int64_t count = shape.size() / shape.dim;
+  const auto bytes = count * stride * static_cast<int64_t>(sizeof(float));
+  if (stride == shape.dim) return detail::download(target, rows, bytes);
+  Buffer<float> padded(count * stride);
+  detail::download(padded.data(), rows, bytes);
+  for (int64_t row = 0; row < count; ++row)
+    std::copy_n(padded.data() + row * stride, shape.dim, target + row * shape.dim);
+}
+
+Tensor<float> unpadded(const DeviceArray<float>& rows, const TensorShape& shape) {
   Tensor<float> result(shape);
-  for (int64_t row = 0; row < rows.size() / stride; ++row)
-    std::copy_n(padded.data() + row * stride, shape.dim, result.data() + row * shape.dim);
+  download_rows(rows.data(), shape, result.data());
   return result;
 }
 

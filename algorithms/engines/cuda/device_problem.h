@@ -5,8 +5,8 @@
 #include <mutex>
 
 #include "algorithms/bound_problem.h"
-#include "algorithms/device_tensor.h"
 #include "algorithms/engines/cuda/device.h"
+#include "algorithms/engines/cuda/device_tensor.h"
 #include "algorithms/engines/cuda/kernels.h"
 #include "algorithms/plan.h"
 
@@ -33,7 +33,8 @@ class DeviceRows {
   DeviceArray<unsigned char> bytes_;
 };
 
-/// The host's copy of fp32 rows of padded width, without the padding.
+/// Copies fp32 rows of padded width to the host, without the padding.
+void download_rows(const float* rows, const TensorShape& shape, float* target);
 [[nodiscard]] Tensor<float> unpadded(const DeviceArray<float>& rows, const TensorShape& shape);
 
 /// One of the three inputs: uploaded, or rounded, when it is first asked for, and then kept. A caller's

@@ -15,11 +15,26 @@
 #include "core/timing.h"
 
 namespace hyperattn::cuda {
+
+struct DeviceSums {
+  DeviceArray<float> maximum;
+  DeviceArray<float> inverse;
+  DeviceArray<uint8_t> clipped;
+};
+
 namespace {
 
-const DeviceProblem& on_device(const BoundProblem& bound) {
-  return dynamic_cast<const DeviceProblem&>(bound);
-}
+/// A call with a plan on a problem, the only one while it lives, in the order of the problem's stream.
+struct DeviceCall {
+  std::lock_guard<std::mutex> lock;
+  const DeviceProblem& problem;
+  StreamScope scope;
+
+  DeviceCall(const BoundProblem& bound, const Plan& plan)
+      : lock(one_call()), problem(dynamic_cast<const DeviceProblem&>(bound)), scope(problem.stream()) {
+    require_valid_plan(bound.shapes(), plan);
+  }
+};
 
 /// A plan and its synthetic keys on the card.
 class DevicePlan {
@@ -153,6 +168,10 @@ bool is_one_phase(const AttentionProblem& problem, const FlatPlan& flat) {
   return rows == problem.heads() * problem.query_count();
 }
 
+bool fits_wide_tiles(const AttentionProblem& problem, const Plan& plan, Precision precision) {
+  return takes_wide_tiles(precision, problem.head_dim(), problem.value_dim()) && is_plain(plan);
+}
+
 /// One forward call.
 class ForwardCall {
  public:
@@ -165,8 +184,7 @@ class ForwardCall {
         device_(Device::current()),
         timer_(device_),
         wide_tiles_(options.values && options.score_cap == nullptr &&
-                    takes_wide_tiles(precision_, problem_.head_dim(), problem_.value_dim()) &&
-                    is_plain(plan)),
+                    fits_wide_tiles(problem_, plan, precision_)),
         flat_(flatten(problem_, plan, wide_tiles_ ? kWideTileRows : kTileRows)),
         finishes_at_once_(options.denominators == nullptr && is_one_phase(problem_, flat_)),
         layout_seconds_(watch_.seconds()),
@@ -202,7 +220,17 @@ class ForwardCall {
     return result;
   }
 
-  DeviceForward run_to_device(const DeviceTensor& out, const DeviceTensor& lse);
+  DeviceForward run_to_device(const DeviceTensor& out, const DeviceTensor& lse) {
+    auto sums = std::make_shared<DeviceSums>();
+    sums->inverse = DeviceArray<float>(state_.rows, "denominators");
+    compute({out.data, out.type, static_cast<float*>(lse.data), sums->inverse.data()});
+    DeviceForward forward;
+    forward.infinite_rows = report(forward.diagnostics);
+    sums->maximum = std::move(state_.maximum);
+    sums->clipped = std::move(clipped_);
+    forward.sums = std::move(sums);
+    return forward;
+  }
 
  private:
   struct Target {
@@ -452,8 +480,7 @@ class BackwardCall {
         plan_(plan),
         device_(Device::current()),
         timer_(device_),
-        wide_tiles_(takes_wide_tiles(bound.precision(), problem_.head_dim(), problem_.value_dim()) &&
-                    is_plain(plan)),
+        wide_tiles_(fits_wide_tiles(problem_, plan, bound.precision())),
         flat_(flatten(problem_, plan, wide_tiles_ ? kWideTileRows : kTileRows)),
         layout_(watch_.seconds()),
         device_plan_(problem_, flat_, bound.precision()),
@@ -561,45 +588,17 @@ std::unique_ptr<BoundProblem> bind_device_tensors(const AttentionProblem& proble
 }
 
 AttentionResult forward_on_device(const BoundProblem& bound, const Plan& plan, const EngineOptions& options) {
-  require_valid_plan(bound.shapes(), plan);
   refuse_unsuited_options(plan, options);
-  const std::lock_guard<std::mutex> lock(one_call());
-  const DeviceProblem& own = on_device(bound);
-  const StreamScope scope(own.stream());
-  AttentionResult result = ForwardCall(own, plan, options).run();
+  const DeviceCall call(bound, plan);
+  AttentionResult result = ForwardCall(call.problem, plan, options).run();
   result.diagnostics.entries = count_entries(plan);
   return result;
 }
 
-struct DeviceSums {
-  DeviceArray<float> maximum;
-  DeviceArray<float> inverse;
-  DeviceArray<uint8_t> clipped;
-};
-
-namespace {
-
-DeviceForward ForwardCall::run_to_device(const DeviceTensor& out, const DeviceTensor& lse) {
-  auto sums = std::make_shared<DeviceSums>();
-  sums->inverse = DeviceArray<float>(state_.rows, "denominators");
-  compute({out.data, out.type, static_cast<float*>(lse.data), sums->inverse.data()});
-  DeviceForward forward;
-  forward.infinite_rows = report(forward.diagnostics);
-  sums->maximum = std::move(state_.maximum);
-  sums->clipped = std::move(clipped_);
-  forward.sums = std::move(sums);
-  return forward;
-}
-
-}  // namespace
-
 DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceTensor& out,
                                 const DeviceTensor& lse) {
-  require_valid_plan(bound.shapes(), plan);
-  const std::lock_guard<std::mutex> lock(one_call());
-  const DeviceProblem& own = on_device(bound);
-  const StreamScope scope(own.stream());
-  DeviceForward forward = ForwardCall(own, plan, {}).run_to_device(out, lse);
+  const DeviceCall call(bound, plan);
+  DeviceForward forward = ForwardCall(call.problem, plan, {}).run_to_device(out, lse);
   forward.diagnostics.entries = count_entries(plan);
   return forward;
 }
@@ -607,10 +606,8 @@ DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan, con
 AttentionGradients backward_on_device(const BoundProblem& bound, const Plan& plan,
                                       const AttentionResult& forward, TensorView<const float> dout) {
   require_gradient(plan, forward.out.shape(), dout.shape);
-  require_valid_plan(bound.shapes(), plan);
-  const std::lock_guard<std::mutex> lock(one_call());
-  const DeviceProblem& own = on_device(bound);
-  const StreamScope scope(own.stream());
+  const DeviceCall device_call(bound, plan);
+  const DeviceProblem& own = device_call.problem;
   BackwardCall call(own, plan);
   const DeviceWeights weights(forward.sums);
   const DeviceArray<float> raw(dout.data, dout.shape.size(), "gradients of outputs");
@@ -629,10 +626,8 @@ Diagnostics backward_to_device(const BoundProblem& bound, const Plan& plan, cons
                                const DeviceTensor& out, const DeviceTensor& dout,
                                const DeviceGradients& gradients) {
   require_gradient(plan, out.shape, dout.shape);
-  require_valid_plan(bound.shapes(), plan);
-  const std::lock_guard<std::mutex> lock(one_call());
-  const DeviceProblem& own = on_device(bound);
-  const StreamScope scope(own.stream());
+  const DeviceCall device_call(bound, plan);
+  const DeviceProblem& own = device_call.problem;
   BackwardCall call(own, plan);
   const DeviceUpstream upstream(own.precision(), dout, out.data, forward.sums->clipped.data());
   call.run(upstream, forward.sums->maximum.data(), forward.sums->inverse.data());
@@ -644,10 +639,8 @@ Diagnostics backward_to_device(const BoundProblem& bound, const Plan& plan, cons
 
 Tensor<float> transposed_on_device(const BoundProblem& bound, const Plan& plan, const RowSums& denominators,
                                    TensorView<const float> rows) {
-  require_valid_plan(bound.shapes(), plan);
-  const std::lock_guard<std::mutex> lock(one_call());
-  const DeviceProblem& own = on_device(bound);
-  const StreamScope scope(own.stream());
+  const DeviceCall call(bound, plan);
+  const DeviceProblem& own = call.problem;
   const AttentionProblem& problem = own.shapes();
   require_room(Precision::fp32, problem.head_dim(), 1);
   Device& device = Device::current();

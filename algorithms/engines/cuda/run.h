@@ -5,11 +5,14 @@
 #include <memory>
 #include <string>
 
-#include "algorithms/device_tensor.h"
 #include "algorithms/engine.h"
+#include "algorithms/engines/cuda/device_tensor.h"
 #include "algorithms/engines/cuda/kernels.h"
 
 namespace hyperattn::cuda {
+
+/// The engine's parameter `precision`. Calls without parameters are those of measures, which want all digits.
+[[nodiscard]] Precision precision_of(const Parameters& parameters);
 
 /// Empty if the kernels of this precision have room for such rows on the card; else why not, to follow the
 /// engine's name.

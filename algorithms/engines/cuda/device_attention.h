@@ -11,7 +11,7 @@
 #include <memory>
 
 #include "algorithms/attention.h"
-#include "algorithms/device_tensor.h"
+#include "algorithms/engines/cuda/device_tensor.h"
 
 namespace hyperattn {
 

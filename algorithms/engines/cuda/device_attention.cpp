@@ -1,4 +1,4 @@
-#include "algorithms/device_attention.h"
+#include "algorithms/engines/cuda/device_attention.h"
 
 #include <string>
 #include <utility>
@@ -12,12 +12,6 @@ namespace {
 
 const Engine& cuda_engine() {
   return *find_engine("cuda");
-}
-
-cuda::Precision precision_of(const Parameters& parameters) {
-  const std::string& name = parameters.text("precision");
-  if (name == "bf16") return cuda::Precision::bf16;
-  return name == "fp16" ? cuda::Precision::fp16 : cuda::Precision::fp32;
 }
 
 AttentionProblem with_shapes(AttentionProblem problem, const DeviceInputs& inputs) {
@@ -55,7 +49,7 @@ DeviceAttention::DeviceAttention(const Attention& attention, const AttentionProb
   const AttentionProblem shapes = with_shapes(problem, inputs);
   require_fit(attention, shapes);
   state_->bound =
-      cuda::bind_device_tensors(shapes, inputs, cuda_engine(), precision_of(attention.parameters()));
+      cuda::bind_device_tensors(shapes, inputs, cuda_engine(), cuda::precision_of(attention.parameters()));
 }
 
 DeviceAttention::~DeviceAttention() = default;
@@ -69,13 +63,7 @@ void DeviceAttention::forward(const DeviceTensor& out, const DeviceTensor& lse) 
   if (own.result.infinite_rows > 0)
     fail_input("the result holds a NaN or infinity in " + std::to_string(own.result.infinite_rows) +
                " rows: q, k or v hold one, or scores beyond the range of the precision");
-  Diagnostics& seen = own.result.diagnostics;
-  const Diagnostics& notes = own.planned.notes;
-  for (const auto& [stage, seconds] : notes.stage_seconds) seen.stage_seconds[stage] += seconds;
-  seen.entries += notes.entries;
-  seen.collisions = notes.collisions;
-  seen.drawn_keys = notes.drawn_keys;
-  seen.ceiling_share = notes.ceiling_share;
+  own.result.diagnostics.add_planning(own.planned.notes);
 }
 
 void DeviceAttention::backward(const DeviceTensor& out, const DeviceTensor& dout,
