@@ -81,6 +81,32 @@ def _told(tensor):
     return shape, str(tensor.dtype).partition(".")[2], tensor.data_ptr()
 
 
+class _RunOnHost:
+    """A call in the host's memory, wherever the tensors are."""
+
+    def __init__(self, q, k, v, call):
+        self._leading = q.shape[:-2]
+        self._shapes = [tensor.shape for tensor in (q, k, v)]
+        self._types = [tensor.dtype for tensor in (q, k, v)]
+        self._device = q.device
+        floats = [_floats(name, tensor) for name, tensor in (("q", q), ("k", k), ("v", v))]
+        self._run = prepare(*floats, *call)
+
+    def no_gradient(self):
+        return self._run.no_gradient()
+
+    def forward(self):
+        """out in v's type, and lse in float32."""
+        self._run.forward()
+        out, lse = torch.from_numpy(self._run.out()), torch.from_numpy(self._run.lse())
+        out, lse = (tensor.reshape(self._leading + tensor.shape[2:]) for tensor in (out, lse))
+        return out.to(self._device, self._types[2]), lse.to(self._device)
+
+    def backward(self, dout):
+        pieces = zip(self._run.backward(_floats("dout", dout)), self._shapes, self._types)
+        return tuple(torch.from_numpy(array).reshape(shape).to(dout.device, dtype) for array, shape, dtype in pieces)
+
+
 class _RunOnCard:
     """A call on tensors of a CUDA device, which stay there; on the stream that is PyTorch's current one."""
 
@@ -88,7 +114,7 @@ class _RunOnCard:
         method, causal, seed, engine, scale, window, trial, settings = call
         tensors = [_laid_well(name, tensor) for name, tensor in (("q", q), ("k", k), ("v", v))]
         settings = {"precision": _PRECISIONS[tensors[0].dtype], **settings}
-        self._given = (q, k, v)
+        self._types = [tensor.dtype for tensor in (q, k, v)]
         self._tensors = tensors  # alive as long as the run
         self._device = q.device
         self._out = None
@@ -114,14 +140,14 @@ class _RunOnCard:
                 if not torch.isfinite(tensor).all():
                     raise InputError(f"{name} holds a NaN or infinity") from None
             raise
-        self._out = out
-        return out.to(self._given[2].dtype), lse[..., 0]
+        self._out = out.detach()  # the tensor itself will hold this run
+        return out.to(self._types[2]), lse[..., 0]
 
     def backward(self, dout):
         dout = _laid_well("dout", dout.to(self._out.dtype))
         gradients = [torch.empty_like(tensor) for tensor in self._tensors]
         self._run.backward(_told(self._out), _told(dout), *map(_told, gradients))
-        return tuple(gradient.to(given.dtype) for gradient, given in zip(gradients, self._given))
+        return tuple(gradient.to(dtype) for gradient, dtype in zip(gradients, self._types))
 
 
 def _stays_on_card(q, method, engine, settings):
@@ -131,28 +157,7 @@ def _stays_on_card(q, method, engine, settings):
 
 def _prepare(q, k, v, call):
     method, engine, settings = call[0], call[3], call[7]
-    if _stays_on_card(q, method, engine, settings):
-        return _RunOnCard(q, k, v, call)
-    floats = [_floats(name, tensor) for name, tensor in (("q", q), ("k", k), ("v", v))]
-    return prepare(*floats, *call)
-
-
-def _forward(run, q, v):
-    """out in v's type, and lse in float32, on v's device."""
-    if isinstance(run, _RunOnCard):
-        return run.forward()
-    run.forward()
-    leading = q.shape[:-2]
-    out, lse = torch.from_numpy(run.out()), torch.from_numpy(run.lse())
-    return out.reshape(leading + out.shape[2:]).to(v), lse.reshape(leading + lse.shape[2:]).to(v.device)
-
-
-def _backward(run, dout, shapes, types):
-    if isinstance(run, _RunOnCard):
-        return run.backward(dout)
-    gradients = run.backward(_floats("dout", dout))
-    pieces = zip(gradients, shapes, types)
-    return tuple(torch.from_numpy(array).reshape(shape).to(dout.device, dtype) for array, shape, dtype in pieces)
+    return (_RunOnCard if _stays_on_card(q, method, engine, settings) else _RunOnHost)(q, k, v, call)
 
 
 def _constant_result(function):
@@ -172,12 +177,10 @@ class _Attention(torch.autograd.Function):
     def forward(ctx, q, k, v, call):
         run = _prepare(q, k, v, call)
         _refuse_without_gradient(run)
-        out, lse = _forward(run, q, v)
+        out, lse = run.forward()
         # What the gradient reads again; autograd refuses it where it was changed in place meanwhile.
         ctx.save_for_backward(*filter(_reads_in_place, (q, k, v, out)))
         ctx.run = run
-        ctx.shapes = [tensor.shape for tensor in (q, k, v)]
-        ctx.types = [tensor.dtype for tensor in (q, k, v)]
         ctx.mark_non_differentiable(lse)
         return out, lse
 
@@ -185,13 +188,13 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dout, _):
         ctx.saved_tensors  # noqa: B018 (refuses changed ones)
-        return (*_backward(ctx.run, dout, ctx.shapes, ctx.types), None)
+        return (*ctx.run.backward(dout), None)
 
 
 def _eager(q, k, v, call):
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v)):
         return _Attention.apply(q, k, v, call)
-    return _forward(_prepare(q, k, v, call), q, v)
+    return _prepare(q, k, v, call).forward()
 
 
 def _compiled(q, k, v, call):
@@ -206,7 +209,7 @@ if hasattr(torch.library, "custom_op"):
 
     @torch.library.custom_op("hyperattn::attention", mutates_args=())
     def _operator(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, call: str) -> Tuple[torch.Tensor, torch.Tensor]:
-        return _forward(_prepare(q, k, v, ast.literal_eval(call)), q, v)
+        return _prepare(q, k, v, ast.literal_eval(call)).forward()
 
     @_operator.register_fake
     def _(q, k, v, call):
@@ -219,8 +222,7 @@ if hasattr(torch.library, "custom_op"):
         run = _prepare(q, k, v, ast.literal_eval(call))
         _refuse_without_gradient(run)
         run.forward()
-        like = (q, k, v)
-        return _backward(run, dout, [tensor.shape for tensor in like], [tensor.dtype for tensor in like])
+        return run.backward(dout)
 
     @_gradient_operator.register_fake
     def _(q, k, v, dout, call):
@@ -273,8 +275,9 @@ def attention(
     Returns out, (…, n_q, d_v), in v's type; everything is computed in single precision. Tensors that are float32 and
     contiguous on the CPU are not copied. Nor are those of a CUDA device where they are contiguous and their rows have
     a multiple of 16 columns: they are read there in their own type, on PyTorch's current stream, and `precision` is that
-    type where it is not given. (`cudnn`, and `estimator="theory"`, go through the host's memory.) The gradient is that of the method's own forward with its random choices held fixed; UsageError where a tensor requires one and the method
-    has none. Gradients of gradients are refused.
+    type where it is not given. (`cudnn`, and `estimator="theory"`, go through the host's memory.) The gradient is that
+    of the method's own forward with its random choices held fixed; UsageError where a tensor requires one and the
+    method has none. Gradients of gradients are refused.
     """
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         _check_tensor(name, tensor)

@@ -61,8 +61,7 @@ void DeviceRun::backward(const TensorTold& out, const TensorTold& dout, const Te
 }
 
 std::string DeviceRun::no_gradient() const {
-  const std::string why = attention_.backend().no_gradient(attention_.parameters());
-  return why.empty() ? why : "method '" + attention_.backend().name() + "' " + why;
+  return why_no_gradient(attention_);
 }
 
 py::dict DeviceRun::diagnostics() const {

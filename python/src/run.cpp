@@ -136,6 +136,11 @@ Attention attention_of(const Request& request) {
   return attention;
 }
 
+std::string why_no_gradient(const Attention& attention) {
+  const std::string why = attention.backend().no_gradient(attention.parameters());
+  return why.empty() ? why : "method '" + attention.backend().name() + "' " + why;
+}
+
 AttentionProblem problem_of(const Request& request, TensorView<const float> query,
                             TensorView<const float> key, TensorView<const float> value) {
   AttentionProblem problem = attention_problem(query, key, value, request.causal);
@@ -160,8 +165,7 @@ void Run::forward() {
 }
 
 std::string Run::no_gradient() const {
-  const std::string why = attention_.backend().no_gradient(attention_.parameters());
-  return why.empty() ? why : "method '" + attention_.backend().name() + "' " + why;
+  return why_no_gradient(attention_);
 }
 
 py::array Run::out(const py::object& self) {

@@ -29,6 +29,8 @@ struct Request {
 
 /// The method of a request with its settings. Error(usage), also for a setting without an effect.
 [[nodiscard]] Attention attention_of(const Request& request);
+/// Empty where it has a gradient; else a sentence without its full stop.
+[[nodiscard]] std::string why_no_gradient(const Attention& attention);
 /// How the request's problem is computed, on tensors of these shapes.
 [[nodiscard]] AttentionProblem problem_of(const Request& request, TensorView<const float> query,
                                           TensorView<const float> key, TensorView<const float> value);
