@@ -49,34 +49,28 @@ struct FamilyArguments {
   return (depth + 2) * kFamilyColumns;
 }
 
-/// Products of rows with one direction. Row i is data + rows[i]·stride; rows null: data + i·stride.
-struct ProjectArguments {
+/// Rows of `depth` numbers: row i is data + rows[i]·stride; rows null: data + i·stride.
+struct NamedRows {
   const float* data = nullptr;
   int64_t stride = 0;
   const int32_t* rows = nullptr;
   int64_t count = 0;
   int64_t depth = 0;
+};
+
+/// Products of rows with one direction.
+struct ProjectArguments : NamedRows {
   const float* direction = nullptr;
   float* products = nullptr;
 };
 
-/// Rows less their mean. Rows are named as those of ProjectArguments.
-struct DeviationArguments {
-  const float* data = nullptr;
-  int64_t stride = 0;
-  const int32_t* rows = nullptr;
-  int64_t count = 0;
-  int64_t depth = 0;
+/// Rows less their mean.
+struct DeviationArguments : NamedRows {
   float* deviations = nullptr;  ///< count × depth
 };
 
-/// Σ_i factor[i] · row_i. Rows are named as those of ProjectArguments.
-struct CombineArguments {
-  const float* data = nullptr;
-  int64_t stride = 0;
-  const int32_t* rows = nullptr;
-  int64_t count = 0;
-  int64_t depth = 0;
+/// Σ_i factor[i] · row_i.
+struct CombineArguments : NamedRows {
   const float* factors = nullptr;
   float* sum = nullptr;  ///< depth
 };

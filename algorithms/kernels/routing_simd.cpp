@@ -206,8 +206,7 @@ int64_t largest(const float* gates, const int32_t* segments, int64_t count, int6
   return next - chosen;
 }
 
-template <class Arguments>
-HWY_INLINE const float* row_of(const Arguments& a, int64_t i) {
+HWY_INLINE const float* row_of(const NamedRows& a, int64_t i) {
   return a.data + (a.rows == nullptr ? i : a.rows[i]) * a.stride;
 }
 

@@ -152,17 +152,17 @@ TEST_CASE("projections, sums of rows and ranks are those of plain loops", "[rout
         std::vector<float> products(static_cast<size_t>(count));
         std::vector<float> named(static_cast<size_t>(count));
         std::vector<float> sums(static_cast<size_t>(depth));
-        ProjectArguments p{rows.data(), depth, nullptr, count, depth, direction.data(), products.data()};
+        ProjectArguments p{{rows.data(), depth, nullptr, count, depth}, direction.data(), products.data()};
         routing_kernels().project(p);
         p.rows = names.data();
         p.products = named.data();
         routing_kernels().project(p);
         std::reverse(named.begin(), named.end());
-        CombineArguments combined{rows.data(), depth,          names.data(), count,
-                                  depth,       factors.data(), sums.data()};
+        CombineArguments combined{
+            {rows.data(), depth, names.data(), count, depth}, factors.data(), sums.data()};
         routing_kernels().combine(combined);
         std::vector<float> deviations(rows.size());
-        DeviationArguments less{rows.data(), depth, names.data(), count, depth, deviations.data()};
+        DeviationArguments less{{rows.data(), depth, names.data(), count, depth}, deviations.data()};
         routing_kernels().deviations(less);
         INFO(count << " rows of " << depth);
         CHECK(named == products);  // a product's bits depend on its row alone
