@@ -124,4 +124,36 @@ inline RowMajorMatrix<double> dense_weights(const Plan& plan, int64_t head, int6
   return weights;
 }
 
+/// Checks that other rows from the 400th of 620 on leave the rows before them as they are, in causal `hyper`.
+inline void check_earlier_rows_keep_their_bits(const Settings& settings) {
+  const int64_t n = 620;
+  const int64_t kept = 400;
+  RandomProblem p({n, n, 8, 6, 1, 2, true}, 5);
+  const ForwardState before = run_backend("hyper", p.problem, settings);
+  const RandomProblem other({n, n, 8, 6, 1, 2, true}, 6);
+  take_later_rows(p, other, kept);
+  const ForwardState after = run_backend("hyper", p.problem, settings);
+  CHECK(differing_rows(before.result.out, after.result.out, kept) == 0);
+}
+
+/// Checks that a call gives the same bits on 2, 3 and 8 threads as on one, and that `figure` of its
+/// diagnostics is the same; returns the call on one.
+template <class Figure>
+ForwardState check_any_number_of_threads(const std::string& backend, const AttentionProblem& problem,
+                                         const Settings& settings, const Figure& figure) {
+  const int before = thread_count();
+  set_thread_count(1);
+  ForwardState one = run_backend(backend, problem, settings);
+  for (const int threads : {2, 3, 8}) {
+    set_thread_count(threads);
+    const ForwardState many = run_backend(backend, problem, settings);
+    INFO(threads << " threads");
+    CHECK(largest_difference(one.result.out, many.result.out) == 0);
+    CHECK(largest_difference(one.result.lse, many.result.lse) == 0);
+    CHECK(figure(one.result.diagnostics) == figure(many.result.diagnostics));
+  }
+  set_thread_count(before);
+  return one;
+}
+
 }  // namespace hyperattn::testing

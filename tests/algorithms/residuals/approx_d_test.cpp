@@ -319,19 +319,9 @@ TEST_CASE("theory: a value matrix of zeros, rows wholly in the mask, and rows wi
 
 TEST_CASE("theory gives the same bits for any number of threads, and refuses what it cannot do") {
   RandomProblem p({900, 900, 8, 8, 1, 2, true});
-  const int before = thread_count();
-  set_thread_count(1);
   Settings settings = theory_settings(40);
-  const ForwardState one = run_backend("hyper", p.problem, settings);
-  for (const int threads : {2, 3, 8}) {
-    set_thread_count(threads);
-    const ForwardState many = run_backend("hyper", p.problem, settings);
-    INFO(threads << " threads");
-    CHECK(largest_difference(one.result.out, many.result.out) == 0);
-    CHECK(largest_difference(one.result.lse, many.result.lse) == 0);
-    CHECK(one.result.diagnostics.clipped_share == many.result.diagnostics.clipped_share);
-  }
-  set_thread_count(before);
+  const ForwardState one = check_any_number_of_threads(
+      "hyper", p.problem, settings, [](const Diagnostics& of) { return of.clipped_share; });
   const Backend& hyper = backend_named("hyper");
   CHECK_THROWS_WITH(hyper.backward(p.problem, call_for("hyper", settings), one, p.dout.view()),
                     Catch::Contains("theory") && Catch::Contains("gradient"));
