@@ -5,7 +5,6 @@
 #include <cmath>
 #include <filesystem>
 
-#include "experiments/cli/command_line.h"
 #include "experiments/files/hdf5_file.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/inputs/language_model.h"
@@ -20,13 +19,6 @@ using namespace hyperattn::testing;
 using Catch::Contains;
 
 namespace {
-
-int program(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), "hyperattn");
-  std::vector<char*> pointers;
-  for (std::string& argument : arguments) pointers.push_back(argument.data());
-  return run_command_line(static_cast<int>(pointers.size()), pointers.data());
-}
 
 /// A tiny model with a file of random ids beside it.
 struct TinyCase {

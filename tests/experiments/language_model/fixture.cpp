@@ -10,6 +10,7 @@
 
 #include "algorithms/registry.h"
 #include "core/eigen.h"
+#include "experiments/cli/command_line.h"
 
 namespace hyperattn::testing {
 namespace {
@@ -330,6 +331,13 @@ class PlainEngine final : public DescribedEngine {
 };
 
 }  // namespace
+
+int program(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), "hyperattn");
+  std::vector<char*> pointers;
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  return run_command_line(static_cast<int>(pointers.size()), pointers.data());
+}
 
 const Backend& plain_attention_backend() {
   static const PlainEngine engine;

@@ -56,6 +56,9 @@ class TinyModel {
   std::string config_json;                     ///< may be changed before `write`
 };
 
+/// Runs `hyperattn` with these arguments in this process; returns its exit code.
+[[nodiscard]] int program(std::vector<std::string> arguments);
+
 /// Exact causal attention in double, plain loops: the test's own backend.
 [[nodiscard]] const Backend& plain_attention_backend();
 

@@ -2,7 +2,6 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "experiments/cli/command_line.h"
 #include "experiments/files/hdf5_file.h"
 #include "experiments/language_model/logits.h"
 #include "tests/experiments/language_model/fixture.h"
@@ -12,13 +11,6 @@ using namespace hyperattn::testing;
 using Catch::Contains;
 
 namespace {
-
-int program(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), "hyperattn");
-  std::vector<char*> pointers;
-  for (std::string& argument : arguments) pointers.push_back(argument.data());
-  return run_command_line(static_cast<int>(pointers.size()), pointers.data());
-}
 
 /// A tiny model and twelve ids.
 struct TinyCase {
