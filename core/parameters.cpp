@@ -253,9 +253,7 @@ std::string to_string(const ParameterValue& value) {
     std::string operator()(bool v) const { return v ? "true" : "false"; }
     std::string operator()(const std::string& v) const { return v; }
     std::string operator()(const IntegerList& v) const {
-      std::string text;
-      for (int64_t item : v) text += (text.empty() ? "" : ", ") + std::to_string(item);
-      return "[" + text + "]";
+      return "[" + join_of(v, [](int64_t item) { return std::to_string(item); }) + "]";
     }
   };
   return std::visit(Printer{}, value);

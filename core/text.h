@@ -11,6 +11,15 @@ namespace hyperattn {
 /// "a, b, c".
 [[nodiscard]] std::string join(const std::vector<std::string>& words, std::string_view separator = ", ");
 
+/// The same of what text_of(item) says of each item.
+template <class Items, class TextOf>
+[[nodiscard]] std::string join_of(const Items& items, const TextOf& text_of,
+                                  std::string_view separator = ", ") {
+  std::vector<std::string> words;
+  for (const auto& item : items) words.push_back(text_of(item));
+  return join(words, separator);
+}
+
 /// "1 trial", "3 trials", "0 trials": for words whose plural has an s.
 [[nodiscard]] std::string counted(int64_t count, std::string_view word);
 [[nodiscard]] std::string counted(size_t count, std::string_view word);

@@ -10,6 +10,7 @@
 #include "algorithms/kernels/tile.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/text.h"
 #include "core/timing.h"
 
 namespace hyperattn {
@@ -45,9 +46,7 @@ const std::vector<Level>& levels() {
 }
 
 std::string joined_names() {
-  std::string text;
-  for (const Level& level : levels()) text += (text.empty() ? "" : ", ") + level.name;
-  return text;
+  return join_of(levels(), [](const Level& level) { return level.name; });
 }
 
 const Level& find_level(const std::string& name, const std::string& asked_by) {

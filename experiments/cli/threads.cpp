@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "core/parallel.h"
+#include "core/text.h"
 #include "experiments/messages/log.h"
 
 namespace hyperattn {
@@ -31,7 +32,7 @@ void set_up_threads(int wanted) {
     log_warning(fmt::format(
         "--threads {} is more than OpenMP's environment allows (OMP_THREAD_LIMIT, OMP_MAX_ACTIVE_LEVELS): {} "
         "used",
-        wanted, started == 1 ? "1 thread is" : std::to_string(started) + " threads are"));
+        wanted, counted(int64_t{started}, "thread") + (started == 1 ? " is" : " are")));
 }
 
 }  // namespace hyperattn

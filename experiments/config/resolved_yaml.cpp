@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "algorithms/backend.h"
+#include "core/text.h"
 #include "experiments/config/sweep_reader.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/measures/measure.h"
@@ -43,9 +44,7 @@ std::string write_value(const ParameterValue& value) {
 }
 
 std::string write_list(const std::vector<ParameterValue>& values) {
-  std::string text;
-  for (const ParameterValue& value : values) text += (text.empty() ? "" : ", ") + write_value(value);
-  return "[" + text + "]";
+  return "[" + join_of(values, write_value) + "]";
 }
 
 bool is_swept(const ExperimentConfig& config, bool of_inputs, size_t entry, const std::string& parameter) {

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "experiments/files/hdf5_internal.h"
 #include "experiments/files/read_log.h"
 
@@ -23,9 +24,8 @@ int64_t DatasetInfo::size() const {
 }
 
 std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string text;
-  for (int64_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + (shape.size() == 1 ? ",)" : ")");
+  return "(" + join_of(shape, [](int64_t extent) { return std::to_string(extent); }) +
+         (shape.size() == 1 ? ",)" : ")");
 }
 
 int64_t TableColumn::rows() const {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "algorithms/backend.h"
+#include "core/text.h"
 #include "experiments/results/declared.h"
 #include "experiments/results/text_table.h"
 
@@ -240,11 +241,11 @@ void CaseNames::say_what_labels_mean(const Cases& all) {
   for (const CaseTrials& entry : all) {
     const std::string& label = entry.parameter("input_label");
     if (!said.insert(label).second) continue;
-    std::string text;
+    std::vector<std::string> values;
     for (const std::string& column : follow_)
       if (const std::string& value = entry.parameter(column); !value.empty() && value != label)
-        text += (text.empty() ? "" : ", ") + column + "=" + value;
-    if (!text.empty()) inputs_.emplace_back(label, text);
+        values.push_back(column + "=" + value);
+    if (!values.empty()) inputs_.emplace_back(label, join(values));
   }
 }
 

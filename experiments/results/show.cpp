@@ -40,7 +40,7 @@ void print_heading(const ResultsFile& results, std::ostream& out) {
   if (!results.shard.empty()) out << ", shard " << one_line(results.shard);
   out << (results.complete ? ", complete\n" : ", NOT complete\n");
   const AttributeMap& run = results.provenance.front();
-  std::string machine;
+  std::vector<std::string> machine;
   for (const auto& [name, before, after] : {std::tuple{"processor", "", ""},
                                             {"threads", "", " threads"},
                                             {"instruction_set", "", ""},
@@ -48,8 +48,8 @@ void print_heading(const ResultsFile& results, std::ostream& out) {
                                             {"commit", "commit ", ""},
                                             {"compiler", "", ""}})
     if (const std::string value = attribute_text(run, name); !value.empty())
-      machine += (machine.empty() ? "" : ", ") + (before + value) + after;
-  if (!machine.empty()) out << machine << '\n';
+      machine.push_back((before + value) + after);
+  if (!machine.empty()) out << join(machine) << '\n';
   if (results.provenance.size() > 1)
     out << results.provenance.size() << " sessions or merged files wrote these results\n";
   for (const AttributeMap& session : results.provenance)

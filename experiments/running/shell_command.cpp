@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "core/text.h"
 #include "core/utf8.h"
 
 namespace hyperattn {
@@ -52,9 +53,7 @@ std::string shell_quoted(const std::string& word) {
 }
 
 std::string shell_command(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : " ") + shell_quoted(word);
-  return text;
+  return join_of(words, shell_quoted, " ");
 }
 
 std::vector<std::string> resumed_call(const std::vector<std::string>& call) {

@@ -10,6 +10,7 @@
 
 #include "algorithms/registry.h"
 #include "core/error.h"
+#include "core/text.h"
 #include "experiments/measures/measure.h"
 
 namespace py = pybind11;
@@ -56,20 +57,19 @@ std::string type_name(const ParameterSpec& spec) {
 
 /// "1 to 32", "a power of two from 1", "sort_lsh | none": what a value may be besides its type.
 std::string allowed_text(const ParameterSpec& spec) {
-  std::string choices;
-  for (const std::string& choice : spec.choices) choices += (choices.empty() ? "" : " | ") + choice;
+  const std::string choices = join(spec.choices, " | ");
   if (spec.type == ParameterType::choice) return choices;
-  std::string range = spec.power_of_two ? "a power of two" : "";
-  const auto add = [&](const std::string& words) { range += (range.empty() ? "" : ", ") + words; };
+  std::vector<std::string> range;
+  if (spec.power_of_two) range.emplace_back("a power of two");
   const auto shown = [&](double limit) {
     return std::abs(limit) < 1e15 && limit == std::floor(limit) ? to_string(static_cast<int64_t>(limit))
                                                                 : to_string(limit);
   };
   const bool is_number = spec.type == ParameterType::integer || spec.type == ParameterType::number;
-  if (is_number && std::isfinite(spec.minimum)) add("at least " + shown(spec.minimum));
-  if (is_number && std::isfinite(spec.maximum)) add("at most " + shown(spec.maximum));
-  if (!choices.empty()) add("or " + choices);
-  return range;
+  if (is_number && std::isfinite(spec.minimum)) range.push_back("at least " + shown(spec.minimum));
+  if (is_number && std::isfinite(spec.maximum)) range.push_back("at most " + shown(spec.maximum));
+  if (!choices.empty()) range.push_back("or " + choices);
+  return join(range);
 }
 
 }  // namespace
