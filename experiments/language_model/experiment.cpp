@@ -20,6 +20,7 @@
 #include "experiments/language_model/model_registry.h"
 #include "experiments/language_model/text.h"
 #include "experiments/running/attempt.h"
+#include "experiments/running/input_columns.h"
 #include "experiments/running/runner.h"
 
 namespace hyperattn {
@@ -96,7 +97,7 @@ Evaluation evaluate(const ModelCase& model_case, Library& library, uint64_t seed
 TrialRecord make_record(const ModelCase& model_case, Library& library, uint64_t seed, int64_t trial) {
   const InputPoint& point = *model_case.point;
   TrialRecord record;
-  record.set_parameters(point.source->parameters(), point.parameters);
+  describe_input(point, record);
   if (model_case.replaced > 0)
     record.set_parameters(model_case.grid_case->backend->parameters(), model_case.grid_case->parameters);
   RowValues& row = record.row;
@@ -104,17 +105,7 @@ TrialRecord make_record(const ModelCase& model_case, Library& library, uint64_t 
   const Backend& backend = *model_case.grid_case->backend;
   row.set_text("backend", model_case.replaced > 0 ? backend.name() : "");
   row.set_text("engine", model_case.replaced > 0 ? backend.engine().name() : "");
-  row.set_text("source", point.source->name());
-  row.set_text("input_label", point.label);
   row.set_text("pass", pass_name(PassKind::forward));
-  row.set_integer("key_len", point.shapes->key.rows);
-  row.set_integer("head_dim", point.shapes->query.dim);
-  row.set_integer("value_dim", point.shapes->value.dim);
-  row.set_integer("heads", point.shapes->query.heads);
-  if (point.shapes->key.heads != point.shapes->query.heads)
-    row.set_integer("kv_heads", point.shapes->key.heads);
-  row.set_integer("batch", 1);
-  row.set_integer("causal", 1);
   row.set_integer("trial", trial);
   row.set_seed("seed", seed);
   row.set_integer("threads", thread_count());

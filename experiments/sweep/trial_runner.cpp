@@ -19,6 +19,7 @@
 #include "experiments/results/repeat_statistics.h"
 #include "experiments/running/attempt.h"
 #include "experiments/running/estimates.h"
+#include "experiments/running/input_columns.h"
 
 namespace hyperattn {
 namespace {
@@ -110,25 +111,13 @@ void describe_settings(const ExperimentConfig& config, TrialRecord& record) {
 void describe(const TrialPlan& plan, const Case& grid_case, TrialRecord& record) {
   const InputPoint& point = *plan.point;
   RowValues& row = record.row;
-  record.set_parameters(point.source->parameters(), point.parameters);
+  describe_input(point, record);
   record.set_parameters(grid_case.backend->parameters(), grid_case.parameters);
   describe_settings(*plan.config, record);
-  if (point.scale) row.set_number("scale", *point.scale);
   row.set_text("case_id", grid_case.id);
   row.set_text("backend", grid_case.backend->name());
   row.set_text("engine", grid_case.backend->engine().name());
-  row.set_text("source", point.source->name());
-  row.set_text("input_label", point.label);
   row.set_text("pass", pass_name(grid_case.pass));
-  row.set_integer("seq_len", point.shapes->query.rows);
-  row.set_integer("key_len", point.shapes->key.rows);
-  row.set_integer("head_dim", point.shapes->query.dim);
-  row.set_integer("value_dim", point.shapes->value.dim);
-  row.set_integer("heads", point.shapes->query.heads);
-  if (point.shapes->key.heads != point.shapes->query.heads)
-    row.set_integer("kv_heads", point.shapes->key.heads);
-  row.set_integer("batch", point.shapes->query.batch);
-  row.set_integer("causal", point.causal ? 1 : 0);
   row.set_integer("trial", plan.trial);
   row.set_seed("seed", plan.config->seed);
   row.set_integer("threads", thread_count());
