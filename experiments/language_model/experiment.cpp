@@ -163,7 +163,9 @@ class ModelExperiment final : public Experiment {
   [[nodiscard]] CaseCost cost(size_t index) override {
     CaseCost cost;
     cost.flops = flops_[index];
-    cost.seconds = cost.flops / (kShareOfPeak * 1e9 * measure_fma_peak_gflops(thread_count()));
+    if (flops_per_second_ == 0)
+      flops_per_second_ = kShareOfPeak * 1e9 * measure_fma_peak_gflops(thread_count());
+    cost.seconds = cost.flops / flops_per_second_;
     return cost;
   }
 
@@ -253,7 +255,8 @@ class ModelExperiment final : public Experiment {
   }
 
   std::vector<ModelCase> cases_;
-  std::vector<double> flops_;  ///< of one trial, by case
+  std::vector<double> flops_;    ///< of one trial, by case
+  double flops_per_second_ = 0;  ///< 0: not measured yet
   Library library_;
 };
 
