@@ -5,10 +5,28 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# One object file for each header that includes nothing else, built with the tests.
+# One object file, built with the tests, for each header that no source of its own includes first. The other headers are
+# held to stand alone by their sources, wherever nothing is precompiled (ccache, scripts/common.sh).
 if(BUILD_TESTING AND NOT HYPERATTN_SANITIZE)
   set(CMAKE_VERIFY_INTERFACE_HEADER_SETS ON)
 endif()
+
+# The headers among `headers` that the source of the same name does not include first.
+function(hyperattn_headers_without_source headers result)
+  set(without)
+  foreach(header IN LISTS headers)
+    string(REGEX REPLACE "\\.h$" ".cpp" source ${header})
+    file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR} ${header})
+    set(first)
+    if(EXISTS ${source})
+      file(STRINGS ${source} first LIMIT_COUNT 1 REGEX "^#include")
+    endif()
+    if(NOT first STREQUAL "#include \"${name}\"")
+      list(APPEND without ${header})
+    endif()
+  endforeach()
+  set(${result} ${without} PARENT_SCOPE)
+endfunction()
 
 # hyperattn_install_library(NAME FOLDER [EXCEPT FOLDER…]): the library hyperattn_NAME as hyperattn::NAME, with the headers
 # below its folder, but for those in the folders below it that are libraries of their own.
@@ -24,10 +42,16 @@ function(hyperattn_install_library name folder)
     list(FILTER headers EXCLUDE REGEX "/${folder}/${other}/")
   endforeach()
   target_compile_features(${library} PUBLIC cxx_std_20)
-  target_sources(${library} PUBLIC FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${headers})
+  hyperattn_headers_without_source("${headers}" alone)
+  list(REMOVE_ITEM headers ${alone})
+  target_sources(${library} PUBLIC
+    FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${headers}
+    FILE_SET headers_without_source TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${alone})
+  set_target_properties(${library} PROPERTIES INTERFACE_HEADER_SETS_TO_VERIFY headers_without_source)
   install(TARGETS ${library} EXPORT hyperattn-targets
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
-    FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/hyperattn)
+    FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/hyperattn
+    FILE_SET headers_without_source DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/hyperattn)
 endfunction()
 
 # What draws results. Comparisons with other programs stay in the checkout: they need these programs.
