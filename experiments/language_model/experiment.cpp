@@ -1,6 +1,6 @@
 #include "experiments/language_model/experiment.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -60,8 +60,7 @@ class Library {
 
 /// What all windows of a case gave.
 struct Evaluation {
-  double nats = 0;  ///< sum over tokens
-  int64_t tokens = 0;
+  std::vector<double> cross_entropy;      ///< by window, nats per token
   std::vector<double> attention_seconds;  ///< by window
   std::vector<double> total_seconds;      ///< by window
 };
@@ -84,8 +83,7 @@ Evaluation evaluate(const ModelCase& model_case, Library& library, uint64_t seed
   for (int64_t window = 0; window < windows; ++window) {
     const DecoderSeed decoder_seed{seed, static_cast<uint32_t>(trial * windows + window)};
     const WindowResult result = model.evaluate(text.window(window, n), n, attention, decoder_seed);
-    for (const double loss : result.losses) evaluation.nats += loss;
-    evaluation.tokens += n;
+    evaluation.cross_entropy.push_back(mean(result.losses));
     double seconds = 0;
     for (const double layer : result.attention_seconds) seconds += layer;
     evaluation.attention_seconds.push_back(seconds);
@@ -120,12 +118,13 @@ TrialRecord make_record(const ModelCase& model_case, Library& library, uint64_t 
 void record_evaluation(const Evaluation& evaluation, const Evaluation& plain, bool bytes,
                        TrialRecord& record) {
   RowValues& row = record.row;
-  const double nats = evaluation.nats / static_cast<double>(evaluation.tokens);
+  const double nats = mean(evaluation.cross_entropy);  // windows have equal lengths
   row.set_text("status", "ok");
   row.set_number("cross_entropy", nats);
   row.set_number("bits_per_token", nats / std::log(2.0));
   if (bytes) row.set_number("bits_per_byte", nats / std::log(2.0));
   row.set_number("perplexity", std::exp(nats));
+  row.set_text("window_cross_entropy", fmt::format("[{}]", fmt::join(evaluation.cross_entropy, ", ")));
   row.set_number("seconds", mean(evaluation.total_seconds));
   row.set_number("attention_seconds", mean(evaluation.attention_seconds));
   row.set_text("baseline_backend", exact_backend().name());

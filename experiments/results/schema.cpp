@@ -198,6 +198,8 @@ std::vector<ColumnSpec> make_columns() {
   columns.figure(
       FigureSpec{"ceiling_share", "clt_sample: share of rows that wanted more keys than sample_size"},
       kFigure);
+  columns.fact("window_cross_entropy", kText, kOutcome,
+               "hyperattn lm: cross_entropy of each window, in nats");
   columns.others();
   return columns.take();
 }

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
+#include <sstream>
 
 #include "experiments/files/hdf5_file.h"
 #include "experiments/inputs/input_source.h"
@@ -159,9 +160,12 @@ TEST_CASE("lm: rows hold the losses of the model, and exact layers equal referen
   const ResultsFile results = read_results(output);
   REQUIRE(results.trials.size() == 4);
   double nats = 0;
+  std::vector<double> by_window(4, 0);
   for (size_t window = 0; window < 4; ++window) {
     const auto begin = tiny.ids.begin() + static_cast<int64_t>(50 * window);
-    for (const double loss : tiny.model.losses(std::vector<int32_t>(begin, begin + 51))) nats += loss / 200;
+    for (const double loss : tiny.model.losses(std::vector<int32_t>(begin, begin + 51)))
+      by_window[window] += loss / 50;
+    nats += by_window[window] / 4;
   }
   for (size_t replaced = 0; replaced < 4; ++replaced) {
     const RowValues& row = results.trials[replaced].row;
@@ -173,6 +177,15 @@ TEST_CASE("lm: rows hold the losses of the model, and exact layers equal referen
     CHECK(row.number("perplexity") == Approx(std::exp(nats)).epsilon(1e-5));
     CHECK(row.number("bits_per_token") == Approx(nats / std::log(2.0)).epsilon(1e-5));
     CHECK_FALSE(row.has("bits_per_byte"));
+    std::istringstream windows(row.text("window_cross_entropy"));
+    for (size_t window = 0; window < 4; ++window) {
+      char before = 0;
+      double stored = 0;
+      windows >> before >> stored;
+      CAPTURE(window, before, stored, by_window[window]);
+      CHECK(before == (window == 0 ? '[' : ','));
+      CHECK(std::abs(stored - by_window[window]) < 1e-5);
+    }
     CHECK(row.number("attention_seconds") > 0);
     CHECK(row.number("attention_seconds") < row.number("seconds"));
     CHECK(row.text("text_sha256").size() == 64);
