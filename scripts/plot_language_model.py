@@ -92,6 +92,12 @@ def draw_panel(axes, rows, column, loss, styles):
     return found
 
 
+def labels_of(rows):
+    """What the configuration calls its models, where it does."""
+    labels = [name for name in hr.distinct(rows, "input") if name not in set(rows["source"])]
+    return f" ({'; '.join(labels)})" if labels else ""
+
+
 def picture_of(results, rows, panels, loss, across, title, skip):
     styles = style.series_styles(zip(rows["backend"], rows["series"]))
     picture, axes = style.panel_grid(len(panels), across)
@@ -102,7 +108,8 @@ def picture_of(results, rows, panels, loss, across, title, skip):
     windows = ", ".join(hr.number(value) for value in hr.distinct(rows, "windows"))
     texts = ", ".join(f"{name} (SHA-256 {digest[:8]}…)" for name, digest in sorted(set(zip(rows["text"], rows["text_sha256"]))))
     order = hr.distinct(rows, "replace")
-    note = f"Windows: {windows}, of {texts}; {', '.join(order)} layers replaced first; model {', '.join(hr.distinct(rows, 'model'))}. Horizontal line: no layer replaced. {hr.spread_note(rows)}"
+    models = ", ".join(hr.distinct(rows, "model")) + labels_of(rows)
+    note = f"Windows: {windows}, of {texts}; {', '.join(order)} layers replaced first; model {models}. Horizontal line: no layer replaced. {hr.spread_note(rows)}"
     style.finish(
         picture,
         title or "Language model with replaced attention",

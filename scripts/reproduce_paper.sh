@@ -5,7 +5,8 @@
 #   scripts/reproduce_paper.sh [smoke|base|paper]     (default: base)
 #
 # smoke: a minute, to see that everything runs. base: about 20 minutes on two cores. paper: the paper's sizes, for days on a
-# large machine. Run again, it goes on where it stopped; results and pictures are in results/paper/LEVEL/.
+# large machine. Run again, it goes on where it stopped; results and pictures are in results/paper/LEVEL/. The pretrained
+# model takes part where scripts/fetch_smollm2.sh has fetched it, for a minute, 10 minutes and an hour more.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
@@ -65,6 +66,11 @@ began=$SECONDS
 experiment speedup configs/paper/speedup.yaml run
 experiment speedup_backward configs/paper/speedup.yaml run timing.pass=forward_backward
 experiment language_model configs/paper/language_model.yaml lm
+if [ -d results/models/smollm2/model ]; then
+  experiment pretrained configs/paper/pretrained.yaml lm
+else
+  echo "Without the pretrained model, which scripts/fetch_smollm2.sh fetches."
+fi
 experiment assumptions configs/paper/assumptions.yaml run
 for axis in sample_size block_size bucket_count condition_number; do
   experiment "error_$axis" "configs/paper/error_$axis.yaml" run
@@ -77,6 +83,7 @@ say "Pictures"
 plot plot_speedup speedup speedup_backward
 plot plot_stages speedup
 plot plot_language_model language_model
+plot plot_language_model pretrained
 plot plot_assumptions assumptions
 plot plot_bounds assumptions
 for axis in sample_size block_size bucket_count condition_number; do plot plot_error "error_$axis"; done

@@ -297,6 +297,16 @@ class Pictures(ScriptTest):
         self.assert_refused(self.run_script("plot_language_model.py", self.write("trials", made.sweep())), 3, "hyperattn lm")
         self.assert_refused(self.run_script("plot_language_model.py", path, "--figure", "charm"), 2, "charm")
 
+    def test_a_model_is_shown_under_its_label(self):
+        import hyperattn_results
+        import plot_language_model
+
+        for label in ("", "4-bit weights"):
+            rows = [dict(row, input_label=label) for row in made.language_model_rows(lengths=(1024,))]
+            ((_, figure),) = plot_language_model.pictures([hyperattn_results.load(self.write("labelled", [], language_model=rows))])
+            words = " ".join(" ".join(text.get_text() for text in figure.texts).split())
+            self.assertIn("model made (4-bit weights)." if label else "model made.", words)
+
     def test_causal_without_causal_trials(self):
         self.assert_refused(self.run_script("plot_causal.py", self.write("full", made.sweep())), 3, "causal")
 
