@@ -1,4 +1,4 @@
-# The module in C++ (python/src/module.cpp). Arrays are float32, row-major, (batch, heads, rows, dim).
+# The module in C++ (python/src/module.cpp). Arrays are float32, row-major, (…, rows, dim), with 2 to 4 axes.
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Arrays of any shape and floating-point type, as the C++ side wants them: four axes, float32, row-major."""
+"""Arrays of any floating-point type, as the C++ side wants them: 2 to 4 axes, float32, row-major."""
 
 import numpy as np
 
@@ -39,11 +39,6 @@ def as_floats(name, array):
             raise InputError(
                 f"{name} holds a value beyond the range of float32 (3.4e38), in which attention is computed"
             ) from None
-
-
-def four_axes(array):
-    """(rows, dim) and (heads, rows, dim) with the axes of one batch and one head in front."""
-    return array if array.ndim == 4 else array.reshape((1,) * (4 - array.ndim) + array.shape)
 
 
 def check_ranks(q, k, v):

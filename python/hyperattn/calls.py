@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from . import _core
-from .arrays import as_array, as_floats, check_ranks, four_axes
+from .arrays import as_array, as_floats, check_ranks
 from .errors import InputError, UsageError
 
 _U64 = 2**64 - 1
@@ -43,22 +43,22 @@ def _number(name, value):
 
 
 def request(method, causal, seed, engine, scale, window, trial, settings):
-    """The arguments of a call that are no arrays, checked."""
-    return dict(
-        method=_text("method", method),
-        engine="" if engine is None else _text("engine", engine),
-        settings=settings,
-        causal=_flag("causal", causal),
-        window=_integer("window", window, 2**31 - 1),
-        scale=None if scale is None else _number("scale", scale),
-        seed=_integer("seed", seed, _U64),
-        trial=_integer("trial", trial, _U32),
+    """The arguments of a call that are no arrays, checked, in the order in which the C++ side takes them."""
+    return (
+        _text("method", method),
+        "" if engine is None else _text("engine", engine),
+        settings,
+        _flag("causal", causal),
+        _integer("window", window, 2**31 - 1),
+        None if scale is None else _number("scale", scale),
+        _integer("seed", seed, _U64),
+        _integer("trial", trial, _U32),
     )
 
 
 def prepare(q, k, v, *call):
-    """A checked call on float32 arrays with four axes, to be run."""
-    return _core.Run(q, k, v, **request(*call))
+    """A checked call on float32 arrays, to be run."""
+    return _core.Run(q, k, v, *request(*call))
 
 
 class Gradients(NamedTuple):
@@ -83,13 +83,10 @@ class Result:
     out: np.ndarray
     lse: np.ndarray
 
-    def __init__(self, run, shapes):
+    def __init__(self, run):
         self._run = run
-        self._shapes = shapes
-        leading = shapes[0][:-2]
-        out, lse = run.out(), run.lse()
-        self.out = out.reshape(leading + out.shape[2:])
-        self.lse = lse.reshape(leading + lse.shape[2:])
+        self.out = run.out()
+        self.lse = run.lse()
         self.out.flags.writeable = False  # the gradient reads them
         self.lse.flags.writeable = False
 
@@ -109,19 +106,17 @@ class Result:
         dout = as_array("dout", dout)
         if dout.shape != self.out.shape:
             raise InputError(f"dout must have the shape of out, {self.out.shape}, but has {dout.shape}")
-        gradients = self._run.backward(four_axes(as_floats("dout", dout)))
-        return Gradients(*(array.reshape(shape) for array, shape in zip(gradients, self._shapes)))
+        return Gradients(*self._run.backward(as_floats("dout", dout)))
 
     def __repr__(self):
         return f"hyperattn.Result(out {self.out.shape}, lse {self.lse.shape}, {self.diagnostics['entries']} scores)"
 
 
 def prepare_arrays(q, k, v, *call):
-    """A checked call on arrays of any kind, and their shapes."""
+    """A checked call on arrays of any kind."""
     q, k, v = as_array("q", q), as_array("k", k), as_array("v", v)
     check_ranks(q, k, v)
-    floats = [four_axes(as_floats(name, array)) for name, array in (("q", q), ("k", k), ("v", v))]
-    return prepare(*floats, *call), (q.shape, k.shape, v.shape)
+    return prepare(as_floats("q", q), as_floats("k", k), as_floats("v", v), *call)
 
 
 def attention(
@@ -156,6 +151,6 @@ def attention(
     Arrays that are float32, row-major and aligned are read where they are; others are copied. Other Python threads run
     meanwhile, and Ctrl-C ends the call. UsageError, InputError and EnvironmentError say who is to blame.
     """
-    run, shapes = prepare_arrays(q, k, v, method, causal, seed, engine, scale, window, trial, settings)
+    run = prepare_arrays(q, k, v, method, causal, seed, engine, scale, window, trial, settings)
     run.forward()
-    return Result(run, shapes)
+    return Result(run)

@@ -81,5 +81,5 @@ def measure(
         figures = [row["figure"] for row in _core.figures() if row["headline"] and row["measure"] != "timing"]
     elif isinstance(figures, str):
         figures = [figures]
-    run, _ = prepare_arrays(q, k, v, method, causal, seed, engine, scale, 0, trial, settings)
+    run = prepare_arrays(q, k, v, method, causal, seed, engine, scale, 0, trial, settings)
     return pandas.DataFrame(run.measure(list(figures), measure_settings or {})).set_index("of")

@@ -11,7 +11,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from . import _core
-from .arrays import TYPES, check_ranks, four_axes
+from .arrays import TYPES, check_ranks
 from .calls import prepare, request
 from .errors import InputError, UsageError
 
@@ -45,8 +45,8 @@ def _check_devices(q, k, v, method, engine):
 
 
 def _floats(name, tensor):
-    """float32 and row-major, as a NumPy array with four axes: the tensor's own memory where it is such on the CPU."""
-    return four_axes(_in_float32(name, tensor.detach().cpu()).contiguous().numpy())
+    """float32 and row-major, as a NumPy array: the tensor's own memory where it is such on the CPU."""
+    return _in_float32(name, tensor.detach().cpu()).contiguous().numpy()
 
 
 def _in_float32(name, tensor):
@@ -85,8 +85,6 @@ class _RunOnHost:
     """A call in the host's memory, wherever the tensors are."""
 
     def __init__(self, q, k, v, call):
-        self._leading = q.shape[:-2]
-        self._shapes = [tensor.shape for tensor in (q, k, v)]
         self._types = [tensor.dtype for tensor in (q, k, v)]
         self._device = q.device
         floats = [_floats(name, tensor) for name, tensor in (("q", q), ("k", k), ("v", v))]
@@ -99,12 +97,11 @@ class _RunOnHost:
         """out in v's type, and lse in float32."""
         self._run.forward()
         out, lse = torch.from_numpy(self._run.out()), torch.from_numpy(self._run.lse())
-        out, lse = (tensor.reshape(self._leading + tensor.shape[2:]) for tensor in (out, lse))
         return out.to(self._device, self._types[2]), lse.to(self._device)
 
     def backward(self, dout):
-        pieces = zip(self._run.backward(_floats("dout", dout)), self._shapes, self._types)
-        return tuple(torch.from_numpy(array).reshape(shape).to(dout.device, dtype) for array, shape, dtype in pieces)
+        pieces = zip(self._run.backward(_floats("dout", dout)), self._types)
+        return tuple(torch.from_numpy(array).to(dout.device, dtype) for array, dtype in pieces)
 
 
 class _RunOnCard:
@@ -120,9 +117,9 @@ class _RunOnCard:
         self._out = None
         self._run = _core.DeviceRun(
             *map(_told, tensors),
-            device=q.device.index,
-            stream=torch.cuda.current_stream(q.device).cuda_stream,
-            **request(method, causal, seed, engine, scale, window, trial, settings),
+            q.device.index,
+            torch.cuda.current_stream(q.device).cuda_stream,
+            *request(method, causal, seed, engine, scale, window, trial, settings),
         )
 
     def no_gradient(self):

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <utility>
 
@@ -18,19 +19,26 @@ namespace py = pybind11;
 namespace hyperattn::python {
 namespace {
 
+/// Axes that the array lacks in front have the length 1.
 TensorView<const float> view_of(const Array& array) {
-  return {array.data(), {array.shape(0), array.shape(1), array.shape(2), array.shape(3)}};
+  const py::ssize_t missing = 4 - array.ndim();
+  if (missing < 0 || missing > 2)
+    fail_input("an array must have 2, 3 or 4 axes, but has " + std::to_string(array.ndim()));
+  const auto length = [&](py::ssize_t axis) { return axis < missing ? 1 : array.shape(axis - missing); };
+  return {array.data(), {length(0), length(1), length(2), length(3)}};
 }
 
-std::vector<int64_t> shape_of(const TensorShape& shape) {
-  return {shape.batch, shape.heads, shape.rows, shape.dim};
+/// The last axes of (batch, heads, rows, dim).
+std::vector<int64_t> shape_of(const TensorShape& shape, py::ssize_t axes) {
+  const std::array<int64_t, 4> all = {shape.batch, shape.heads, shape.rows, shape.dim};
+  return {all.end() - axes, all.end()};
 }
 
 /// An array that owns the tensor.
-py::array array_of(Tensor<float> tensor) {
+py::array array_of(Tensor<float> tensor, py::ssize_t axes) {
   auto owned = std::make_unique<Tensor<float>>(std::move(tensor));
   float* data = owned->data();
-  const std::vector<int64_t> shape = shape_of(owned->shape());
+  const std::vector<int64_t> shape = shape_of(owned->shape(), axes);
   const py::capsule owner(owned.release(), [](void* held) { delete static_cast<Tensor<float>*>(held); });
   return py::array_t<float>(shape, data, owner);
 }
@@ -169,14 +177,17 @@ std::string Run::no_gradient() const {
 }
 
 py::array Run::out(const py::object& self) {
-  const Tensor<float>& out = self.cast<const Run&>().state_.result.out;
-  return py::array_t<float>(shape_of(out.shape()), out.data(), self);
+  const Run& run = self.cast<const Run&>();
+  const Tensor<float>& out = run.state_.result.out;
+  return py::array_t<float>(shape_of(out.shape(), run.query_.ndim()), out.data(), self);
 }
 
 py::array Run::lse(const py::object& self) {
-  const Tensor<float>& lse = self.cast<const Run&>().state_.result.lse;
-  const TensorShape& shape = lse.shape();
-  return py::array_t<float>(std::vector<int64_t>{shape.batch, shape.heads, shape.rows}, lse.data(), self);
+  const Run& run = self.cast<const Run&>();
+  const Tensor<float>& lse = run.state_.result.lse;
+  std::vector<int64_t> shape = shape_of(lse.shape(), run.query_.ndim());
+  shape.pop_back();
+  return py::array_t<float>(shape, lse.data(), self);
 }
 
 py::dict Run::diagnostics() const {
@@ -201,8 +212,10 @@ py::tuple Run::backward(const Array& dout) const {
                to_string(gradient.shape));
   AttentionGradients gradients;
   compute([&] { gradients = attention_.backward(problem_, state_, gradient); });
-  return py::make_tuple(array_of(std::move(gradients.dquery)), array_of(std::move(gradients.dkey)),
-                        array_of(std::move(gradients.dvalue)));
+  const py::ssize_t axes = query_.ndim();
+  return py::make_tuple(array_of(std::move(gradients.dquery), axes),
+                        array_of(std::move(gradients.dkey), axes),
+                        array_of(std::move(gradients.dvalue), axes));
 }
 
 py::list Run::measure(const std::vector<std::string>& wanted, const py::dict& settings) {

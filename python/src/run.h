@@ -12,7 +12,7 @@
 
 namespace hyperattn::python {
 
-/// (batch, heads, rows, dim), float32, row-major, aligned.
+/// (rows, dim), (heads, rows, dim) or (batch, heads, rows, dim); float32, row-major, aligned.
 using Array = pybind11::array_t<float, pybind11::array::c_style>;
 
 /// How a method is called: the arguments that are no arrays.
@@ -36,7 +36,8 @@ struct Request {
                                           TensorView<const float> key, TensorView<const float> value);
 [[nodiscard]] pybind11::dict dict_of(const Diagnostics& diagnostics);
 
-/// A method with its settings on a problem. Keeps the arrays; nothing is copied.
+/// A method with its settings on a problem. Keeps the arrays, which have equally many axes; nothing is
+/// copied.
 class Run {
  public:
   /// Checks settings and shapes; Error as of `Attention`, and Error(usage) for a setting without an effect.
@@ -47,7 +48,7 @@ class Run {
   /// Empty if there is a gradient; else why not, in a sentence.
   [[nodiscard]] std::string no_gradient() const;
 
-  /// Views that keep the run alive: out (batch, heads, n_q, d_v) and lse (batch, heads, n_q).
+  /// Views that keep the run alive: out (…, n_q, d_v), with as many axes as the query, and lse (…, n_q).
   [[nodiscard]] static pybind11::array out(const pybind11::object& self);
   [[nodiscard]] static pybind11::array lse(const pybind11::object& self);
   [[nodiscard]] pybind11::dict diagnostics() const;
