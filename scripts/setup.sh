@@ -9,7 +9,7 @@ source "$(dirname "$0")/common.sh"
 
 packages=(
   build-essential cmake ninja-build pkg-config git
-  libeigen3-dev libyaml-cpp-dev libspdlog-dev libhdf5-dev nlohmann-json3-dev libcli11-dev
+  libeigen3-dev libyaml-cpp-dev libspdlog-dev libfmt-dev libhdf5-dev nlohmann-json3-dev libcli11-dev
   librandom123-dev libhwy-dev libbenchmark-dev
   python3 python3-venv python3-numpy python3-h5py python3-matplotlib python3-pandas fonts-droid-fallback
 )

@@ -1,6 +1,7 @@
 #include "experiments/files/descriptor.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,7 +13,7 @@
 namespace hyperattn {
 
 void fail_writing(const std::string& path, const std::string& reason) {
-  fail_environment("'" + path + "' can't be written: " + reason);
+  fail_environment(fmt::format("'{}' can't be written: {}", path, reason));
 }
 
 Descriptor::Descriptor(const std::string& path, int flags, unsigned mode, const std::string& shown)

@@ -1,4 +1,6 @@
 // Attributes of the objects of an HDF5 file: scalar numbers, truth values and texts.
+#include <fmt/core.h>
+
 #include <algorithm>
 
 #include "core/utf8.h"
@@ -73,27 +75,27 @@ bool Hdf5File::has_attribute(const std::string& object, const std::string& name)
 
 AttributeValue Hdf5File::Impl::attribute_value(const std::string& object, const std::string& name) const {
   const Id id = open_object(object);
-  if (H5Aexists(id.get(), name.c_str()) <= 0) fail(object, "has no attribute '" + name + "'");
+  if (H5Aexists(id.get(), name.c_str()) <= 0) fail(object, fmt::format("has no attribute '{}'", name));
   const std::string label = object + "@" + name;
   const Id attribute =
       need_id(H5Aopen(id.get(), name.c_str(), H5P_DEFAULT), H5Aclose, label, "can't be opened");
   AttributeValue value;
   if (!read_attribute(attribute.get(), label, value))
-    fail(object, "has an attribute '" + name + "' that is not one number, truth value or text");
+    fail(object, fmt::format("has an attribute '{}' that is not one number, truth value or text", name));
   return value;
 }
 
 int64_t Hdf5File::integer_attribute(const std::string& object, const std::string& name) const {
   const AttributeValue value = impl_->attribute_value(object, name);
   if (const auto* integer = std::get_if<int64_t>(&value)) return *integer;
-  impl_->fail(object, "has an attribute '" + name + "' that must be an integer, but is not");
+  impl_->fail(object, fmt::format("has an attribute '{}' that must be an integer, but is not", name));
 }
 
 double Hdf5File::number_attribute(const std::string& object, const std::string& name) const {
   const AttributeValue value = impl_->attribute_value(object, name);
   if (const auto* integer = std::get_if<int64_t>(&value)) return static_cast<double>(*integer);
   if (const auto* number = std::get_if<double>(&value)) return *number;
-  impl_->fail(object, "has an attribute '" + name + "' that must be a number, but is not");
+  impl_->fail(object, fmt::format("has an attribute '{}' that must be a number, but is not", name));
 }
 
 bool Hdf5File::boolean_attribute(const std::string& object, const std::string& name) const {
@@ -101,13 +103,13 @@ bool Hdf5File::boolean_attribute(const std::string& object, const std::string& n
   if (const auto* truth = std::get_if<bool>(&value)) return *truth;
   if (const auto* integer = std::get_if<int64_t>(&value); integer && (*integer == 0 || *integer == 1))
     return *integer == 1;
-  impl_->fail(object, "has an attribute '" + name + "' that must be true or false, but is not");
+  impl_->fail(object, fmt::format("has an attribute '{}' that must be true or false, but is not", name));
 }
 
 std::string Hdf5File::text_attribute(const std::string& object, const std::string& name) const {
   AttributeValue value = impl_->attribute_value(object, name);
   if (auto* text = std::get_if<std::string>(&value)) return std::move(*text);
-  impl_->fail(object, "has an attribute '" + name + "' that must be a text, but is not");
+  impl_->fail(object, fmt::format("has an attribute '{}' that must be a text, but is not", name));
 }
 
 void Hdf5File::write_attribute(const std::string& object, const std::string& name,

@@ -2,6 +2,7 @@
 #include "experiments/files/hdf5_file.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -83,19 +84,20 @@ void check_readable(const std::string& path) {
   const auto status = std::filesystem::status(path, error);
   if (!std::filesystem::exists(status)) {
     const bool missing = !error || error == std::errc::no_such_file_or_directory;
-    fail_input("'" + path + "' " +
-               (missing ? "does not exist" : "can't be opened for reading: " + error.message()));
+    fail_input(fmt::format("'{}' {}", path,
+                           missing ? "does not exist" : "can't be opened for reading: " + error.message()));
   }
-  if (std::filesystem::is_directory(status)) fail_input("'" + path + "' is a folder, not an HDF5 file");
+  if (std::filesystem::is_directory(status))
+    fail_input(fmt::format("'{}' is a folder, not an HDF5 file", path));
   if (!std::filesystem::is_regular_file(status))
-    fail_input("'" + path + "' is not a regular file, so it can't be an HDF5 file");
+    fail_input(fmt::format("'{}' is not a regular file, so it can't be an HDF5 file", path));
   if (::access(path.c_str(), R_OK) != 0)
-    fail_input("'" + path + "' can't be opened for reading: " + std::strerror(errno));
+    fail_input(fmt::format("'{}' can't be opened for reading: {}", path, std::strerror(errno)));
 }
 
 void check_writable(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-  if (descriptor < 0) fail_environment("'" + path + "' can't be written: " + std::strerror(errno));
+  if (descriptor < 0) fail_environment(fmt::format("'{}' can't be written: {}", path, std::strerror(errno)));
   ::close(descriptor);
 }
 
@@ -105,14 +107,14 @@ Hdf5File Hdf5File::open(const std::string& path) {
   initialise_library();
   check_readable(path);
   note_read(path);
-  if (H5Fis_hdf5(path.c_str()) <= 0) fail_input("'" + path + "' is not an HDF5 file");
+  if (H5Fis_hdf5(path.c_str()) <= 0) fail_input(fmt::format("'{}' is not an HDF5 file", path));
   const Id access = disk_properties(path);
   auto impl = std::make_unique<Impl>();
   impl->path = path;
   impl->file = Id(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
   if (!impl->file.valid())
-    fail_input("'" + path + "' is damaged or in use by a writer: it can't be opened as an HDF5 file" +
-               library_message());
+    fail_input(fmt::format("'{}' is damaged or in use by a writer: it can't be opened as an HDF5 file{}",
+                           path, library_message()));
   return Hdf5File(std::move(impl));
 }
 
@@ -125,7 +127,7 @@ Hdf5File Hdf5File::open_image(const std::string& bytes, const std::string& name)
   if (!bytes.empty() && H5Pset_file_image(access.get(), copy.data(), copy.size()) >= 0)
     impl->file = Id(H5Fopen(name.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
   if (!impl->file.valid())
-    fail_input("'" + name + "' is not an HDF5 file, or is damaged" + library_message());
+    fail_input(fmt::format("'{}' is not an HDF5 file, or is damaged{}", name, library_message()));
   return Hdf5File(std::move(impl));
 }
 
@@ -137,7 +139,7 @@ Hdf5File Hdf5File::create(const std::string& path) {
   impl->path = path;
   impl->writing = true;
   impl->file = Id(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), H5Fclose);
-  if (!impl->file.valid()) fail_environment("'" + path + "' can't be created" + library_message());
+  if (!impl->file.valid()) fail_environment(fmt::format("'{}' can't be created{}", path, library_message()));
   return Hdf5File(std::move(impl));
 }
 
@@ -149,7 +151,7 @@ Hdf5File Hdf5File::create_in_memory(const std::string& name) {
   impl->writing = true;
   impl->file = Id(H5Fcreate(name.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), H5Fclose);
   if (!impl->file.valid())
-    fail_environment("no HDF5 file could be made in memory for '" + name + "'" + library_message());
+    fail_environment(fmt::format("no HDF5 file could be made in memory for '{}'{}", name, library_message()));
   return Hdf5File(std::move(impl));
 }
 
@@ -158,10 +160,10 @@ void Hdf5File::close() {
   if (impl_->writing && H5Fflush(impl_->file.get(), H5F_SCOPE_GLOBAL) < 0) {
     const std::string message = library_message();
     impl_->file.reset();
-    fail_environment("'" + impl_->path + "' could not be written in full" + message);
+    fail_environment(fmt::format("'{}' could not be written in full{}", impl_->path, message));
   }
   if (!impl_->file.reset() && impl_->writing)
-    fail_environment("'" + impl_->path + "' could not be closed" + library_message());
+    fail_environment(fmt::format("'{}' could not be closed{}", impl_->path, library_message()));
 }
 
 std::string Hdf5File::image() {

@@ -1,6 +1,8 @@
 // Handles of the HDF5 library, its error messages, and the element types that are accepted.
 #include "experiments/files/hdf5_internal.h"
 
+#include <fmt/core.h>
+
 #include <array>
 #include <cstring>
 
@@ -89,7 +91,7 @@ void initialise_library() {
 std::string library_message() {
   std::string message;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first_message, &message);
-  return message.empty() ? "" : " (HDF5: " + message + ")";
+  return message.empty() ? "" : fmt::format(" (HDF5: {})", message);
 }
 
 ElementType element_type(hid_t type) {

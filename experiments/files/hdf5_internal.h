@@ -2,6 +2,7 @@
 // that are accepted, and the file's innards. The only header that includes hdf5.h.
 #pragma once
 
+#include <fmt/core.h>
 #include <hdf5.h>
 
 #include <bit>
@@ -87,7 +88,8 @@ struct Hdf5File::Impl {
   hdf5::Id file;
 
   [[noreturn]] void fail(const std::string& object, const std::string& what) const {
-    throw Error(writing ? Blame::environment : Blame::input, "'" + path + "': '" + object + "' " + what);
+    throw Error(writing ? Blame::environment : Blame::input,
+                fmt::format("'{}': '{}' {}", path, object, what));
   }
   /// Passes a result of the library through, or fails with its message.
   template <class Result>

@@ -1,4 +1,6 @@
 // Objects of an HDF5 file: links, datasets and what they say about themselves, checked before it is believed.
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -45,7 +47,7 @@ std::string filter_text(H5Z_filter_t filter, const std::string& stored) {
       {32013, "zfp"}, {32015, "zstd"}, {32017, "sz"},    {32026, "blosc2"}};
   const auto known = kNames.find(filter);
   const std::string name = known != kNames.end() ? known->second : stored;
-  return (name.empty() ? "" : "'" + name + "' ") + "(number " + std::to_string(filter) + ")";
+  return fmt::format("{}(number {})", name.empty() ? "" : "'" + name + "' ", filter);
 }
 
 herr_t collect_link(hid_t, const char* name, const H5L_info_t*, void* names) {
@@ -81,14 +83,15 @@ std::vector<int64_t> Hdf5File::Impl::shape_of(hid_t space, const std::string& ob
   const H5S_class_t kind = H5Sget_simple_extent_type(space);
   if (kind != H5S_SIMPLE && kind != H5S_SCALAR) fail(object, "has no elements (an HDF5 null dataspace)");
   const int rank = need(H5Sget_simple_extent_ndims(space), object, "has an unreadable shape");
-  if (rank > kMaxRank) fail(object, "has " + std::to_string(rank) + " dimensions, more than HDF5 allows");
+  if (rank > kMaxRank) fail(object, fmt::format("has {} dimensions, more than HDF5 allows", rank));
   std::array<hsize_t, kMaxRank> extents{};
   need(H5Sget_simple_extent_dims(space, extents.data(), nullptr), object, "has an unreadable shape");
   std::vector<int64_t> shape(extents.begin(), extents.begin() + rank);
   for (int64_t extent : shape)
     if (extent < 0) fail(object, "has a dimension beyond 2^63");
   if (count_elements(shape) < 0)
-    fail(object, "has shape " + shape_text(shape) + ", more elements than can be counted in 63 bits");
+    fail(object,
+         fmt::format("has shape {}, more elements than can be counted in 63 bits", shape_text(shape)));
   return shape;
 }
 
@@ -122,7 +125,8 @@ DatasetInfo Hdf5File::Impl::info_of(hid_t dataset, const std::string& name) cons
 void Hdf5File::Impl::check_storage(hid_t dataset, const DatasetInfo& info, const std::string& name) const {
   const std::optional<int64_t> counted = checked_product({info.size(), info.element_bytes});
   if (!counted)
-    fail(name, "has shape " + shape_text(info.shape) + ", more bytes than can be counted in 63 bits");
+    fail(name,
+         fmt::format("has shape {}, more bytes than can be counted in 63 bits", shape_text(info.shape)));
   const int64_t bytes = *counted;
   const Id properties =
       need_id(H5Dget_create_plist(dataset), H5Pclose, name, "has unreadable creation properties");
@@ -140,8 +144,8 @@ void Hdf5File::Impl::check_storage(hid_t dataset, const DatasetInfo& info, const
   }
   const auto stored = static_cast<double>(H5Dget_storage_size(dataset));
   if (bytes > kUnbackedAllowed && stored * kMaxCompression < static_cast<double>(bytes))
-    fail(name, "declares shape " + shape_text(info.shape) + " (" + std::to_string(bytes) +
-                   " bytes), but its values were never written");
+    fail(name, fmt::format("declares shape {} ({} bytes), but its values were never written",
+                           shape_text(info.shape), bytes));
   check_written(dataset, properties.get(), info, name);
 }
 
@@ -154,8 +158,9 @@ void Hdf5File::Impl::check_filters(hid_t properties, const std::string& name) co
     const H5Z_filter_t filter = H5Pget_filter2(properties, static_cast<unsigned>(i), &flags, &values, nullptr,
                                                filter_name.size() - 1, filter_name.data(), nullptr);
     if (filter < 0 || H5Zfilter_avail(filter) > 0) continue;
-    fail(name, "was written through the filter " + filter_text(filter, filter_name.data()) +
-                   ", which this program's HDF5 library does not have; write it uncompressed, or with gzip");
+    fail(name, fmt::format("was written through the filter {}, which this program's HDF5 library does not "
+                           "have; write it uncompressed, or with gzip",
+                           filter_text(filter, filter_name.data())));
   }
 }
 
@@ -168,7 +173,7 @@ void Hdf5File::Impl::check_written(hid_t dataset, hid_t properties, const Datase
       (H5Pfill_value_defined(properties, &fill) >= 0 && fill == H5D_FILL_VALUE_USER_DEFINED))
     return;
   if (H5Pget_layout(properties) == H5D_CONTIGUOUS && H5Dget_storage_size(dataset) == 0)
-    fail(name, "has shape " + shape_text(info.shape) + ", but its values were never written");
+    fail(name, fmt::format("has shape {}, but its values were never written", shape_text(info.shape)));
   if (H5Pget_layout(properties) != H5D_CHUNKED) return;
   std::array<hsize_t, kMaxRank> extents{};
   const int rank = H5Pget_chunk(properties, kMaxRank, extents.data());
@@ -180,17 +185,16 @@ void Hdf5File::Impl::check_written(hid_t dataset, hid_t properties, const Datase
   hsize_t written = 0;
   need(H5Dget_num_chunks(dataset, space.get(), &written), name, "has an unreadable list of chunks");
   if (static_cast<double>(written) < chunks)
-    fail(name, "has shape " + shape_text(info.shape) + ", but only " + std::to_string(written) + " of its " +
-                   std::to_string(static_cast<int64_t>(chunks)) + " chunks of values were written");
+    fail(name, fmt::format("has shape {}, but only {} of its {} chunks of values were written",
+                           shape_text(info.shape), written, static_cast<int64_t>(chunks)));
 }
 
 void Hdf5File::Impl::check_numeric(const DatasetInfo& info, const std::string& name,
                                    bool integers_only) const {
   if (info.element == ElementClass::integer || (info.element == ElementClass::real && !integers_only)) return;
-  fail(name, std::string("must hold ") +
-                 (integers_only ? "integers" : "float16, bfloat16, float32, float64 or integers") +
-                 ", but holds " +
-                 (info.element_name == "other" ? "elements of another type" : info.element_name));
+  fail(name, fmt::format("must hold {}, but holds {}",
+                         integers_only ? "integers" : "float16, bfloat16, float32, float64 or integers",
+                         info.element_name == "other" ? "elements of another type" : info.element_name));
 }
 
 bool Hdf5File::exists(const std::string& object) const {

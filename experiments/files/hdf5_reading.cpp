@@ -1,4 +1,6 @@
 // Reading datasets of an HDF5 file: tensors, arrays and texts.
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -38,10 +40,11 @@ Tensor<float> Hdf5File::read_tensor(const std::string& dataset) const {
 Tensor<float> Hdf5File::read_tensor(const std::string& dataset, int64_t begin, int64_t end) const {
   TensorShape shape = read_shape4(dataset);
   if (begin < 0 || begin >= end || end > shape.rows)
-    impl_->fail(dataset, "has " + std::to_string(shape.rows) + " rows, so rows [" + std::to_string(begin) +
-                             ", " + std::to_string(end) + ") can't be taken from it");
+    impl_->fail(dataset,
+                fmt::format("has {} rows, so rows [{}, {}) can't be taken from it", shape.rows, begin, end));
   shape.rows = end - begin;
-  require_memory(static_cast<double>(shape.size()) * sizeof(float), ("the tensor '" + dataset + "'").c_str());
+  require_memory(static_cast<double>(shape.size()) * sizeof(float),
+                 fmt::format("the tensor '{}'", dataset).c_str());
   Tensor<float> tensor(shape);
 
   const Id id = impl_->open_dataset(dataset);
@@ -65,7 +68,7 @@ DoubleArray Hdf5File::read_doubles(const std::string& dataset) const {
   impl_->check_numeric(info, dataset, false);
   impl_->check_storage(id.get(), info, dataset);
   require_memory(static_cast<double>(info.size()) * sizeof(double),
-                 ("the dataset '" + dataset + "'").c_str());
+                 fmt::format("the dataset '{}'", dataset).c_str());
   DoubleArray array{info.shape, Buffer<double>(info.size())};
   if (info.size() > 0)
     impl_->read_reals(id.get(), info, H5S_ALL, H5S_ALL, info.size(), array.values.data(), dataset);
@@ -78,7 +81,7 @@ IntegerArray Hdf5File::read_integers(const std::string& dataset) const {
   impl_->check_numeric(info, dataset, true);
   impl_->check_storage(id.get(), info, dataset);
   require_memory(static_cast<double>(info.size()) * sizeof(int64_t),
-                 ("the dataset '" + dataset + "'").c_str());
+                 fmt::format("the dataset '{}'", dataset).c_str());
   IntegerArray array{info.shape, std::vector<int64_t>(static_cast<size_t>(info.size()))};
   if (!array.values.empty())
     impl_->need(H5Dread(id.get(), H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, array.values.data()),
@@ -95,8 +98,8 @@ std::string Hdf5File::read_text(const std::string& dataset) const {
   const Id id = impl_->open_dataset(dataset);
   const DatasetInfo info = impl_->info_of(id.get(), dataset);
   if (info.element != ElementClass::text || info.size() != 1)
-    impl_->fail(dataset,
-                "must hold one text, but holds " + info.element_name + " of shape " + shape_text(info.shape));
+    impl_->fail(dataset, fmt::format("must hold one text, but holds {} of shape {}", info.element_name,
+                                     shape_text(info.shape)));
   impl_->check_storage(id.get(), info, dataset);
   const Id type = impl_->need_id(H5Dget_type(id.get()), H5Tclose, dataset, "has an unreadable type");
   const Id space = impl_->need_id(H5Dget_space(id.get()), H5Sclose, dataset, "has an unreadable shape");

@@ -1,4 +1,6 @@
 // Floats of 16 bits: bfloat16, which the library knows as bits at most, and tensors written in a given type.
+#include <fmt/core.h>
+
 #include <bit>
 #include <cmath>
 
@@ -38,8 +40,8 @@ Buffer<uint16_t> to_bits(TensorView<const float> tensor, const std::string& name
     const float value = tensor.data[i];
     bits[i] = half ? to_float16(value) : to_bfloat16(value);
     if ((bits[i] & 0x7FFFU) == infinity)
-      fail_usage("'" + name + "' holds " + std::to_string(value) + ", which is beyond " + type +
-                 ", the type of the input; write it as float32");
+      fail_usage(fmt::format("'{}' holds {}, which is beyond {}, the type of the input; write it as float32",
+                             name, std::to_string(value), type));
   }
   return bits;
 }

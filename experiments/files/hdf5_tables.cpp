@@ -1,4 +1,6 @@
 // Tables of named columns in an HDF5 file: compound datasets, packed and unpacked by columns.
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -127,8 +129,7 @@ void pack_column(const TableColumn& column, const Field& field, size_t row_bytes
 std::string read_fields(hid_t type, std::vector<Field>& fields) {
   const int members = H5Tget_nmembers(type);
   if (members < 1 || members > kMaxTableColumns)
-    return "has " + std::to_string(members) + " columns, but 1 to " + std::to_string(kMaxTableColumns) +
-           " are accepted";
+    return fmt::format("has {} columns, but 1 to {} are accepted", members, kMaxTableColumns);
   for (int i = 0; i < members; ++i) {
     char* name = H5Tget_member_name(type, static_cast<unsigned>(i));
     const Id member(H5Tget_member_type(type, static_cast<unsigned>(i)), H5Tclose);
@@ -149,7 +150,7 @@ std::string read_fields(hid_t type, std::vector<Field>& fields) {
       field.padding = H5Tget_strpad(member.get());
       field.type = Id(H5Tcopy(member.get()), H5Tclose);
     } else {
-      return "has a column '" + field.name + "' that holds neither numbers nor fixed-length text";
+      return fmt::format("has a column '{}' that holds neither numbers nor fixed-length text", field.name);
     }
     fields.push_back(std::move(field));
   }
@@ -162,8 +163,9 @@ Table Hdf5File::read_table(const std::string& dataset) const {
   const Id id = impl_->open_dataset(dataset);
   const DatasetInfo info = impl_->info_of(id.get(), dataset);
   if (info.element != ElementClass::compound || info.shape.size() != 1)
-    impl_->fail(dataset, "must be a one-dimensional table with named columns, but holds " +
-                             info.element_name + " of shape " + shape_text(info.shape));
+    impl_->fail(dataset,
+                fmt::format("must be a one-dimensional table with named columns, but holds {} of shape {}",
+                            info.element_name, shape_text(info.shape)));
   impl_->check_storage(id.get(), info, dataset);
   const Id type = impl_->need_id(H5Dget_type(id.get()), H5Tclose, dataset, "has an unreadable type");
   std::vector<Field> fields;
@@ -172,7 +174,7 @@ Table Hdf5File::read_table(const std::string& dataset) const {
   const size_t row_bytes = pack(fields);
   // Twice: packed rows, then columns.
   require_memory(2.0 * static_cast<double>(row_bytes) * static_cast<double>(info.size()),
-                 ("the table '" + dataset + "'").c_str());
+                 fmt::format("the table '{}'", dataset).c_str());
   const Id memory_type = compound_of(fields, row_bytes);
   if (!memory_type.valid()) impl_->fail(dataset, "has columns that can't be read" + library_message());
   const std::optional<int64_t> bytes = checked_product({info.size(), static_cast<int64_t>(row_bytes)});
@@ -190,9 +192,8 @@ void Hdf5File::write_table(const std::string& dataset, const Table& table) {
   std::vector<Field> fields;
   for (const TableColumn& column : table.columns) {
     if (column.rows() != table.rows())
-      throw std::logic_error("table '" + dataset + "': column '" + column.name + "' has " +
-                             std::to_string(column.rows()) + " rows, but the first has " +
-                             std::to_string(table.rows()));
+      throw std::logic_error(fmt::format("table '{}': column '{}' has {} rows, but the first has {}", dataset,
+                                         column.name, column.rows(), table.rows()));
     fields.push_back(field_of(column));
   }
   const size_t row_bytes = pack(fields);

@@ -1,6 +1,7 @@
 #include "experiments/files/journal.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -60,7 +61,7 @@ std::string read_all(int descriptor, const std::string& path) {
   for (;;) {
     const ssize_t count = ::read(descriptor, block.data(), block.size());
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail_input("'" + path + "' can't be read: " + std::strerror(errno));
+    if (count < 0) fail_input(fmt::format("'{}' can't be read: {}", path, std::strerror(errno)));
     if (count == 0) return bytes;
     bytes.append(block.data(), static_cast<size_t>(count));
   }
@@ -72,8 +73,8 @@ int open_journal(const std::string& path, int flags, mode_t mode = 0) {
   struct stat status {};
   if (descriptor < 0 || (::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode))) return descriptor;
   ::close(descriptor);
-  fail_usage("'" + path +
-             "', where the journal of the results goes, is no regular file; name another output");
+  fail_usage(fmt::format(
+      "'{}', where the journal of the results goes, is no regular file; name another output", path));
 }
 
 /// Whether the bytes can be the beginning of a record, so that a file of someone else's is not cut off as a
@@ -97,15 +98,16 @@ WholeRecords parse_records(const std::string& bytes, const std::string& path) {
     if (end == std::string::npos) break;  // torn
     if (!unframe(bytes.substr(whole.bytes, end - whole.bytes), text)) {
       if (end + 1 == bytes.size()) break;  // the last record: torn as well
-      fail_input("'" + path + "' is damaged: record " + std::to_string(whole.records.size() + 1) +
-                 " does not fit its checksum");
+      fail_input(fmt::format("'{}' is damaged: record {} does not fit its checksum", path,
+                             whole.records.size() + 1));
     }
     whole.records.push_back(text);
     whole.bytes = end + 1;
   }
   if (!may_be_torn(std::string_view(bytes).substr(whole.bytes)))
-    fail_input("'" + path +
-               "' is no journal of results, or is damaged at its end; move it away, or name another output");
+    fail_input(fmt::format(
+        "'{}' is no journal of results, or is damaged at its end; move it away, or name another output",
+        path));
   return whole;
 }
 
@@ -114,7 +116,7 @@ WholeRecords parse_records(const std::string& bytes, const std::string& path) {
 std::vector<std::string> read_journal(const std::string& path) {
   const int descriptor = open_journal(path, O_RDONLY);
   if (descriptor < 0 && errno == ENOENT) return {};
-  if (descriptor < 0) fail_input("'" + path + "' can't be read: " + std::strerror(errno));
+  if (descriptor < 0) fail_input(fmt::format("'{}' can't be read: {}", path, std::strerror(errno)));
   note_read(path, false);
   const std::string bytes = read_all(descriptor, path);
   ::close(descriptor);
@@ -149,7 +151,7 @@ void Journal::open_and_lock(const std::string& like) {
       const int reason = errno;
       if (reason == EWOULDBLOCK) {
         ::close(std::exchange(descriptor_, -1));
-        fail_environment("'" + path_ + "' is in use: another process is writing these results");
+        fail_environment(fmt::format("'{}' is in use: another process is writing these results", path_));
       }
       // Lustre without -o flock has none (ENOSYS), nor has NFS without its daemon (ENOLCK), and so on.
       lock_problem_ = std::strerror(reason);
@@ -176,7 +178,7 @@ void Journal::read_records() {
 void Journal::append(const std::string& record) {
   if (descriptor_ < 0) throw std::logic_error("nothing can be appended to a journal that was removed");
   if (record.find('\n') != std::string::npos) throw std::logic_error("a journal record holds a line break");
-  if (!is_in_place()) fail_environment("'" + path_ + "' was removed while it was being written");
+  if (!is_in_place()) fail_environment(fmt::format("'{}' was removed while it was being written", path_));
   const std::string line = framed(record);
   if (!write_all(descriptor_, line.data(), line.size()) || ::fdatasync(descriptor_) != 0) {
     const int reason = errno;

@@ -1,5 +1,7 @@
 #include "experiments/files/json_file.h"
 
+#include <fmt/core.h>
+
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -46,10 +48,11 @@ json parse_json_object(const std::string& text, const std::string& what) {
   try {
     document = json::parse(text, watch_keys);
   } catch (const json::exception& error) {
-    fail_input(what + " is not valid JSON: " + error.what());
+    fail_input(fmt::format("{} is not valid JSON: {}", what, error.what()));
   }
-  if (!document.is_object()) fail_input(what + " must be a JSON object, but is " + excerpt(document));
-  if (!repeated.empty()) fail_input(what + " has the key '" + repeated + "' twice");
+  if (!document.is_object())
+    fail_input(fmt::format("{} must be a JSON object, but is {}", what, excerpt(document)));
+  if (!repeated.empty()) fail_input(fmt::format("{} has the key '{}' twice", what, repeated));
   return document;
 }
 

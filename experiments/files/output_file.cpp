@@ -1,6 +1,7 @@
 #include "experiments/files/output_file.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,7 +22,7 @@ namespace fs = std::filesystem;
 constexpr int kMostLinks = 40;  // as many as Linux follows
 
 [[noreturn]] void refuse(const std::string& path, const std::string& why) {
-  fail_usage("the output '" + path + "' " + why + "; name another");
+  fail_usage(fmt::format("the output '{}' {}; name another", path, why));
 }
 
 const char* kind_of(mode_t mode) {
@@ -40,8 +41,8 @@ void refuse_standard_stream(const std::string& path, const struct stat& there) {
   for (const int descriptor : {STDOUT_FILENO, STDERR_FILENO}) {
     struct stat stream {};
     if (::fstat(descriptor, &stream) == 0 && same_file(stream, there))
-      refuse(path, std::string("is the file that standard ") +
-                       (descriptor == STDOUT_FILENO ? "output" : "error") + " goes to");
+      refuse(path, fmt::format("is the file that standard {} goes to",
+                               descriptor == STDOUT_FILENO ? "output" : "error"));
   }
 }
 
@@ -77,8 +78,9 @@ void remove_leftover(const std::string& temporary, const std::string& path) {
   struct stat status {};
   if (::lstat(temporary.c_str(), &status) != 0) return;
   if (!S_ISREG(status.st_mode))
-    fail_environment("'" + path + "' can't be written: '" + temporary +
-                     "', under which it is written first, is in the way and no regular file");
+    fail_environment(fmt::format(
+        "'{}' can't be written: '{}', under which it is written first, is in the way and no regular file",
+        path, temporary));
   if (::unlink(temporary.c_str()) != 0) fail_writing(temporary, std::strerror(errno));
 }
 
@@ -90,7 +92,7 @@ void make_parent_folder(const std::string& path) {
   std::error_code error;
   fs::create_directories(parent, error);
   if (error && !fs::is_directory(parent))
-    fail_environment("the folder '" + parent.string() + "' can't be made: " + error.message());
+    fail_environment(fmt::format("the folder '{}' can't be made: {}", parent.string(), error.message()));
 }
 
 void sync_folder_of(const std::string& path) {
@@ -118,7 +120,8 @@ std::string output_place(const std::string& path) {
 
 void refuse_existing(const std::string& path, bool force, const std::string& advice) {
   const std::string place = output_place(path);
-  if (!force && ::access(place.c_str(), F_OK) == 0) fail_usage("the output '" + path + "' exists; " + advice);
+  if (!force && ::access(place.c_str(), F_OK) == 0)
+    fail_usage(fmt::format("the output '{}' exists; {}", path, advice));
 }
 
 OutputFile::OutputFile(const std::string& path)

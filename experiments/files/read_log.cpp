@@ -1,5 +1,6 @@
 #include "experiments/files/read_log.h"
 
+#include <fmt/core.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -56,7 +57,7 @@ std::string digest_of(const std::string& path) {
     file.read(block.data(), static_cast<std::streamsize>(block.size()));
     digest.add({block.data(), static_cast<size_t>(file.gcount())});
   }
-  if (!file.eof()) fail_input("'" + path + "' can't be read to its end: " + std::strerror(errno));
+  if (!file.eof()) fail_input(fmt::format("'{}' can't be read to its end: {}", path, std::strerror(errno)));
   return digest.finish();
 }
 
@@ -99,9 +100,9 @@ void ReadLog::refuse_output(const std::string& output) const {
     if (!read_stamp(name, stamp)) continue;
     for (const Entry& entry : files_)
       if (entry.device == stamp.device && entry.inode == stamp.inode)
-        fail_usage("the output '" + output + "' would destroy '" + entry.path + "', which is read" +
-                   (name == place ? "" : ", because '" + name + "' is written with it") +
-                   "; name another output");
+        fail_usage(fmt::format("the output '{}' would destroy '{}', which is read{}; name another output",
+                               output, entry.path,
+                               name == place ? "" : fmt::format(", because '{}' is written with it", name)));
   }
 }
 
@@ -114,7 +115,7 @@ std::vector<ReadDigest> ReadLog::digests() const {
 
 std::string file_digest(const std::string& path) {
   Stamp stamp;
-  if (!read_stamp(path, stamp)) fail_input("'" + path + "' can't be read: " + std::strerror(errno));
+  if (!read_stamp(path, stamp)) fail_input(fmt::format("'{}' can't be read: {}", path, std::strerror(errno)));
   const auto known = known_digests().find(stamp);
   if (known != known_digests().end()) return known->second;
   std::string digest = digest_of(path);
