@@ -1,5 +1,7 @@
 #include "experiments/config/attend_arguments.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 #include "algorithms/backend.h"
@@ -28,7 +30,7 @@ YamlNode collect(const std::vector<std::string>& arguments, Problems& problems) 
     const Assignment assignment = parse_assignment(argument, problems);
     if (assignment.path.empty()) continue;
     if (map.find(assignment.path) != nullptr)
-      problems.add(assignment.value.origin, "sets '" + assignment.path + "' a second time");
+      problems.add(assignment.value.origin, fmt::format("sets '{}' a second time", assignment.path));
     map.set(assignment.path, assignment.value);
   }
   return map;

@@ -1,5 +1,7 @@
 #include "experiments/config/config.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -32,9 +34,8 @@ std::string read_name(const YamlNode& node, const std::string& path, Problems& p
                     std::none_of(node.text.begin(), node.text.end(), control);
   if (good) return node.text;
   problems.add(node.origin,
-               path + " must be text of 1 to " + std::to_string(kMaximumNameBytes) +
-                   " bytes in one line, but is " +
-                   (node.is_scalar() ? std::to_string(node.text.size()) + " bytes" : describe(node)));
+               fmt::format("{} must be text of 1 to {} bytes in one line, but is {}", path, kMaximumNameBytes,
+                           node.is_scalar() ? std::to_string(node.text.size()) + " bytes" : describe(node)));
   return {};
 }
 
@@ -79,7 +80,7 @@ class ConfigReader {
       if (std::find(keys.begin(), keys.end(), field.key) != keys.end()) continue;
       if (field.key == "where" || field.key == "zip")
         problems_.add(field.origin,
-                      "'" + field.key + "' belongs in sweep: write sweep: {" + field.key + ": …}");
+                      fmt::format("'{}' belongs in sweep: write sweep: {{{}: …}}", field.key, field.key));
       else
         problems_.add_unknown(field.origin, "key", field.key, "", keys);
     }
@@ -141,15 +142,14 @@ class ConfigReader {
     const int64_t low = draft.parameters.integer("min_repeats");
     const int64_t high = draft.parameters.integer("max_repeats");
     if (adaptive && low > high)
-      problems_.add(root_.find("timing")->origin, "timing.min_repeats (" + std::to_string(low) +
-                                                      ") is above timing.max_repeats (" +
-                                                      std::to_string(high) + ")");
+      problems_.add(root_.find("timing")->origin,
+                    fmt::format("timing.min_repeats ({}) is above timing.max_repeats ({})", low, high));
   }
 
   std::vector<EntryDraft> read_required(const Section& section) {
     if (root_.find(section.key) == nullptr)
-      problems_.add(root_.origin, section.key + " is missing. Allowed: entries with '" + section.name_key +
-                                      "', one of " + join(section.names(registry_)));
+      problems_.add(root_.origin, fmt::format("{} is missing. Allowed: entries with '{}', one of {}",
+                                              section.key, section.name_key, join(section.names(registry_))));
     return read_section(root_, section, registry_, problems_);
   }
 
@@ -189,7 +189,7 @@ class ConfigReader {
       if (draft.name.empty()) continue;
       if (std::find(seen.begin(), seen.end(), draft.name) != seen.end())
         problems_.add(draft.origin,
-                      draft.path + " names '" + draft.name + "' again; its figures would collide");
+                      fmt::format("{} names '{}' again; its figures would collide", draft.path, draft.name));
       seen.push_back(draft.name);
       require_parameters(draft, {}, problems_);
       refuse_ineffective(draft, problems_);
@@ -230,9 +230,9 @@ std::vector<std::string> group_names(const YamlNode& root, Problems& problems) {
     if (field.value.is_map())
       names.push_back(field.key);
     else
-      problems.add(field.value.origin, "groups." + field.key +
-                                           " must be a map of assignments such as {trials: 1}, but is " +
-                                           describe(field.value));
+      problems.add(field.value.origin,
+                   fmt::format("groups.{} must be a map of assignments such as {{trials: 1}}, but is {}",
+                               field.key, describe(field.value)));
   }
   return names;
 }
@@ -244,8 +244,8 @@ std::string choose_group(const std::string& wanted, const std::vector<std::strin
   };
   if (wanted.empty()) return has(kDefaultGroup) ? kDefaultGroup : "";
   if (has(wanted)) return wanted;
-  problems.add({}, "has no group '" + wanted + "'" +
-                       (names.empty() ? "; it has no groups" : ". Allowed: " + join(names)));
+  problems.add({}, fmt::format("has no group '{}'{}", wanted,
+                               names.empty() ? "; it has no groups" : ". Allowed: " + join(names)));
   return {};
 }
 
@@ -259,7 +259,7 @@ void check_other_groups(const YamlNode& plain, const std::vector<std::string>& n
     YamlNode root = plain;
     apply_group(root, name, registry, of_group);
     (void)ConfigReader(root, file, registry, of_group).read();
-    problems.merge(of_group, " (in group " + name + ")");
+    problems.merge(of_group, fmt::format(" (in group {})", name));
   }
 }
 
@@ -299,15 +299,16 @@ ExperimentConfig read_config_text(const std::string& text, const std::string& fi
 ExperimentConfig read_config(const std::string& path, const std::vector<std::string>& overrides,
                              const std::string& group, const Registry& registry) {
   std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) fail_usage("configuration '" + path + "' does not exist");
+  if (!std::filesystem::exists(path, ignored))
+    fail_usage(fmt::format("configuration '{}' does not exist", path));
   if (std::filesystem::is_directory(path, ignored))
-    fail_usage("configuration '" + path + "' is a folder; it must be a YAML file");
+    fail_usage(fmt::format("configuration '{}' is a folder; it must be a YAML file", path));
   std::ifstream file(path, std::ios::binary);
-  if (!file) fail_usage("configuration '" + path + "' cannot be read");
+  if (!file) fail_usage(fmt::format("configuration '{}' cannot be read", path));
   note_read(path, false);                        // what it says is compared, not its bytes
   std::string text(kMaximumYamlBytes + 1, ' ');  // one more than allowed, so that a longer file is noticed
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) fail_usage("configuration '" + path + "' cannot be read");
+  if (file.bad()) fail_usage(fmt::format("configuration '{}' cannot be read", path));
   text.resize(static_cast<size_t>(file.gcount()));
   return read_config_text(text, path, overrides, group, registry);
 }

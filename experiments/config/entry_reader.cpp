@@ -1,5 +1,7 @@
 #include "experiments/config/entry_reader.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 #include "core/text.h"
@@ -19,14 +21,14 @@ EntryDraft read_entry(const YamlNode& node, const std::string& path, const Secti
   draft.registry = &registry;
   draft.origin = node.origin;
   if (!node.is_map()) {
-    problems.add(node.origin, path + " must be a map with '" + section.name_key +
-                                  "', or the name alone, but is " + describe(node));
+    problems.add(node.origin, fmt::format("{} must be a map with '{}', or the name alone, but is {}", path,
+                                          section.name_key, describe(node)));
     return draft;
   }
   const YamlNode* name = node.find(section.name_key);
   if (name == nullptr || !name->is_scalar()) {
-    problems.add(node.origin,
-                 path + "." + section.name_key + " is missing. Allowed: " + join(section.names(registry)));
+    problems.add(node.origin, fmt::format("{}.{} is missing. Allowed: {}", path, section.name_key,
+                                          join(section.names(registry))));
     return draft;
   }
   if (!section.knows(registry, name->text)) {
@@ -79,13 +81,13 @@ std::vector<EntryDraft> read_section(const YamlNode& root, const Section& sectio
   const bool may_be_empty = section.key == measures_section().key;
   if (list->is_list() && list->items.empty() && may_be_empty) return drafts;
   if (list->kind == YamlNode::Kind::null || list->items.empty()) {
-    problems.add(list->origin,
-                 section.key + " is empty; it must be a list of entries with '" + section.name_key + "'");
+    problems.add(list->origin, fmt::format("{} is empty; it must be a list of entries with '{}'", section.key,
+                                           section.name_key));
     return drafts;
   }
   if (list->items.size() > kMaximumEntries) {
-    problems.add(list->origin, section.key + " has " + std::to_string(list->items.size()) +
-                                   " entries, more than " + std::to_string(kMaximumEntries));
+    problems.add(list->origin, fmt::format("{} has {} entries, more than {}", section.key, list->items.size(),
+                                           kMaximumEntries));
     return drafts;
   }
   for (size_t i = 0; i < list->items.size(); ++i)
@@ -100,9 +102,9 @@ void require_parameters(const EntryDraft& draft, const std::vector<std::string>&
     if (spec.default_value || spec.optional || draft.own.count(spec.name) != 0) continue;
     if (contains(supplied, spec.name)) continue;
     const bool of_sweep = !draft.path.empty();
-    problems.add(draft.origin, (of_sweep ? draft.path + "." : "") + spec.name + " is missing: '" +
-                                   draft.name + "' needs it (" + spec.meaning + ")" +
-                                   (of_sweep ? ", here or as an axis of sweep" : ""));
+    problems.add(draft.origin, fmt::format("{}{} is missing: '{}' needs it ({}){}",
+                                           of_sweep ? draft.path + "." : "", spec.name, draft.name,
+                                           spec.meaning, of_sweep ? ", here or as an axis of sweep" : ""));
   }
 }
 

@@ -1,5 +1,7 @@
 #include "experiments/config/generators.h"
 
+#include <fmt/core.h>
+
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -35,7 +37,7 @@ double tidy(double value) {
 }
 
 std::string too_many(double count) {
-  return "gives " + print(count, 6) + " values, more than " + std::to_string(kMaximumAxisValues);
+  return fmt::format("gives {} values, more than {}", print(count, 6), kMaximumAxisValues);
 }
 
 Result range(const std::vector<double>& arguments) {
@@ -150,8 +152,8 @@ size_t generator_argument_count(const std::string& name) {
 
 std::vector<double> generate_values(const YamlNode& map, const std::string& path, Problems& problems) {
   if (map.fields.size() != 1) {
-    problems.add(map.origin, path + " must be a list or one generator (" + join(generator_names()) +
-                                 "), but is a map with " + std::to_string(map.fields.size()) + " keys");
+    problems.add(map.origin, fmt::format("{} must be a list or one generator ({}), but is a map with {} keys",
+                                         path, join(generator_names()), map.fields.size()));
     return {};
   }
   const YamlField& field = map.fields.front();
@@ -162,9 +164,8 @@ std::vector<double> generate_values(const YamlNode& map, const std::string& path
   }
   const std::vector<double> arguments = read_arguments(*generator, field.value);
   if (arguments.empty()) {
-    problems.add(field.origin, path + "." + field.key + " must be a list of " +
-                                   std::to_string(generator->arguments.size()) + " finite numbers: [" +
-                                   join(generator->arguments) + "]");
+    problems.add(field.origin, fmt::format("{}.{} must be a list of {} finite numbers: [{}]", path, field.key,
+                                           generator->arguments.size(), join(generator->arguments)));
     return {};
   }
   Result result = generator->make(arguments);

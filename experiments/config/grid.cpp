@@ -1,5 +1,7 @@
 #include "experiments/config/grid.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
@@ -256,7 +258,7 @@ class Expander {
       return predicate.evaluate(
           [&](const std::string& name) { return where_value(input, grid_case, name).value(); });
     } catch (const Error& error) {
-      fail_usage(config_.file + ": sweep.where '" + predicate.text() + "' " + error.what());
+      fail_usage(fmt::format("{}: sweep.where '{}' {}", config_.file, predicate.text(), error.what()));
     }
   }
 
@@ -317,9 +319,10 @@ AttentionProblem problem_of(const InputPoint& input) {
 Grid expand_grid(const ExperimentConfig& config) {
   const double combinations = count_combinations(config);
   if (combinations > static_cast<double>(kMaximumCases))
-    fail_usage(config.file + ": the sweep has " + to_string(ParameterValue(combinations)) +
-               " combinations, more than " + std::to_string(kMaximumCases) +
-               "; shorten an axis, pair axes with zip, or split the experiment");
+    fail_usage(
+        fmt::format("{}: the sweep has {} combinations, more than {}; shorten an axis, pair axes with zip, "
+                    "or split the experiment",
+                    config.file, to_string(ParameterValue(combinations)), kMaximumCases));
   Grid grid = Expander(config).expand();
   check_trial_count(config, grid.cases.size());
   return grid;
@@ -328,9 +331,10 @@ Grid expand_grid(const ExperimentConfig& config) {
 void check_trial_count(const ExperimentConfig& config, size_t cases) {
   const double trials = static_cast<double>(cases) * static_cast<double>(config.trials);
   if (trials > static_cast<double>(kMaximumTrials))
-    fail_usage(config.file + ": " + std::to_string(cases) + " cases with " + std::to_string(config.trials) +
-               " trials each are more than the " + std::to_string(kMaximumTrials) +
-               " trials that one results file can hold; use fewer trials, or split the experiment");
+    fail_usage(
+        fmt::format("{}: {} cases with {} trials each are more than the {} trials that one results file can "
+                    "hold; use fewer trials, or split the experiment",
+                    config.file, cases, config.trials, kMaximumTrials));
 }
 
 std::string case_parameters_json(const ExperimentConfig& config, const Grid& grid, const Case& grid_case) {
@@ -340,8 +344,8 @@ std::string case_parameters_json(const ExperimentConfig& config, const Grid& gri
 std::string describe_case(const InputPoint& input, const Case& grid_case) {
   std::string text = grid_case.backend->name();
   text += describe_parameters(grid_case.parameters, grid_case.backend->parameters(), grid_case.swept);
-  text +=
-      " on " + input.label + describe_parameters(input.parameters, input.source->parameters(), input.swept);
+  text += fmt::format(" on {}{}", input.label,
+                      describe_parameters(input.parameters, input.source->parameters(), input.swept));
   if (input.causal) text += " causal=true";
   if (input.scale && !input.parameters.has("scale"))
     text += " scale=" + to_string(ParameterValue(*input.scale));

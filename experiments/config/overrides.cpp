@@ -1,5 +1,7 @@
 #include "experiments/config/overrides.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cctype>
 #include <charconv>
@@ -26,7 +28,7 @@ class Assigner {
     const ConfigPath path = parse_path(text);
     if (!path.well_formed) {
       problems_.add(value.origin,
-                    "'" + text + "' is not a path such as trials, inputs.heads or inputs[0].heads");
+                    fmt::format("'{}' is not a path such as trials, inputs.heads or inputs[0].heads", text));
       return;
     }
     for (const Section* section : all_sections())
@@ -79,9 +81,9 @@ class Assigner {
     YamlNode* list = root_.find(section.key);
     const size_t count = list != nullptr && list->is_list() ? list->items.size() : 0;
     if (static_cast<size_t>(path.index) >= count) {
-      problems_.add(value.origin, section.key + "[" + std::to_string(path.index) +
-                                      "] does not exist; the entries are numbered from 0, and there are " +
-                                      std::to_string(count));
+      problems_.add(value.origin,
+                    fmt::format("{}[{}] does not exist; the entries are numbered from 0, and there are {}",
+                                section.key, path.index, count));
       return;
     }
     YamlNode& entry = list->items[static_cast<size_t>(path.index)];
@@ -125,7 +127,7 @@ class Assigner {
   }
 
   void add_no_entries(const Section& section, const YamlNode& value) {
-    problems_.add(value.origin, "the configuration has no " + section.key + " to set this in");
+    problems_.add(value.origin, fmt::format("the configuration has no {} to set this in", section.key));
   }
 
   [[nodiscard]] std::vector<std::string> used_names(const Section& section) const {
@@ -156,9 +158,9 @@ class Assigner {
       for (const Section* section : {&inputs_section(), &backends_section()})
         for (const std::string& name : used_names(*section))
           if (find_spec(section->specs(registry_, name), path.head) != nullptr) {
-            problems_.add(value.origin, "'" + text + "' is a parameter of " + section->key + ": write " +
-                                            section->key + "." + text + ", or sweep." + text +
-                                            " for an axis");
+            problems_.add(value.origin,
+                          fmt::format("'{}' is a parameter of {}: write {}.{}, or sweep.{} for an axis", text,
+                                      section->key, section->key, text, text));
             return;
           }
     }

@@ -1,5 +1,7 @@
 #include "experiments/config/problems.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 #include "core/error.h"
@@ -29,7 +31,7 @@ void Problems::add(const Origin& origin, const std::string& message) {
   if (found_.size() > 10 * kShown) return;
   std::string place = file_;
   if (origin.layer == Layer::command_line)
-    place = "argument '" + std::string(origin.text) + "'";
+    place = fmt::format("argument '{}'", origin.text);
   else if (origin.line > 0)
     place += ":" + std::to_string(origin.line);
   append({origin.layer, origin.line, shortened(place + ": " + message)});
@@ -37,10 +39,10 @@ void Problems::add(const Origin& origin, const std::string& message) {
 
 void Problems::add_unknown(const Origin& origin, const std::string& what, const std::string& name,
                            const std::string& where, const std::vector<std::string>& allowed) {
-  std::string message = "unknown " + what + " '" + name + "'" + (where.empty() ? "" : " in " + where);
+  std::string message = fmt::format("unknown {} '{}'{}", what, name, where.empty() ? "" : " in " + where);
   const std::string near = nearest_name(name, allowed);
-  if (!near.empty()) message += "; did you mean '" + near + "'?";
-  message += std::string(near.empty() ? ". " : " ") + "Allowed: " + join(allowed);
+  if (!near.empty()) message += fmt::format("; did you mean '{}'?", near);
+  message += fmt::format("{}Allowed: {}", near.empty() ? ". " : " ", join(allowed));
   add(origin, message);
 }
 
@@ -54,7 +56,7 @@ std::string Problems::text() const {
   std::string all;
   for (size_t i = 0; i < std::min(sorted.size(), kShown); ++i)
     all += (all.empty() ? "" : "\n") + sorted[i].text;
-  if (sorted.size() > kShown) all += "\n… and " + std::to_string(sorted.size() - kShown) + " more";
+  if (sorted.size() > kShown) all += fmt::format("\n… and {} more", sorted.size() - kShown);
   return all;
 }
 

@@ -1,5 +1,7 @@
 #include "experiments/config/schema.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -76,7 +78,7 @@ Json value_schema(const ParameterSpec& spec) {
 std::string description(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs) {
   const std::string unit = spec.unit.empty() ? "" : ", in " + spec.unit;
   const std::string only = effect_text(spec, specs);
-  return spec.meaning + unit + (only.empty() ? "" : " (has effect only with " + only + ")");
+  return spec.meaning + unit + (only.empty() ? "" : fmt::format(" (has effect only with {})", only));
 }
 
 Json property(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs) {

@@ -1,5 +1,7 @@
 #include "experiments/config/sweep_reader.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 #include "core/error.h"
@@ -43,11 +45,12 @@ std::string unknown_axis(const std::string& parameter, std::vector<std::string> 
   if (const std::string against = registry.reason_against(parameter); !against.empty()) return against;
   const std::string owners = who_has(parameter, registry);
   if (!owners.empty())
-    return "applies nowhere: no such entry of this configuration has the parameter '" + parameter +
-           "' (these have it: " + owners + ")";
+    return fmt::format(
+        "applies nowhere: no such entry of this configuration has the parameter '{}' (these have it: {})",
+        parameter, owners);
   const std::string near = nearest_name(parameter, allowed);
-  return "applies nowhere: there is no parameter '" + parameter + "'" +
-         (near.empty() ? "." : "; did you mean '" + near + "'?") + " Allowed: " + join(allowed);
+  return fmt::format("applies nowhere: there is no parameter '{}'{} Allowed: {}", parameter,
+                     near.empty() ? "." : fmt::format("; did you mean '{}'?", near), join(allowed));
 }
 
 AxisTarget bare_target(const std::string& name, const std::vector<EntryDraft>& inputs,
@@ -55,7 +58,8 @@ AxisTarget bare_target(const std::string& name, const std::vector<EntryDraft>& i
   AxisTarget target{name, true, entries_with(name, inputs), ""};
   const std::vector<size_t> of_backends = entries_with(name, backends);
   if (!target.entries.empty() && !of_backends.empty()) {
-    target.wrong = "is a parameter of inputs and of backends; write inputs." + name + " or backends." + name;
+    target.wrong =
+        fmt::format("is a parameter of inputs and of backends; write inputs.{} or backends.{}", name, name);
   } else if (target.entries.empty()) {
     target.of_inputs = false;
     target.entries = of_backends;
@@ -98,10 +102,10 @@ AxisTarget dotted_target(const ConfigPath& path, const std::vector<EntryDraft>& 
     if (find_spec((*drafts)[i].specs, path.rest) != nullptr) target.entries.push_back(i);
   }
   if (scope.empty())
-    target.wrong =
-        "applies nowhere: the part before the dot must be inputs, backends, an entry such as "
-        "backends[0] or the name of one, but is '" +
-        path.head + (path.index < 0 ? "" : "[" + std::to_string(path.index) + "]") + "'";
+    target.wrong = fmt::format(
+        "applies nowhere: the part before the dot must be inputs, backends, an entry such as backends[0] or "
+        "the name of one, but is '{}{}'",
+        path.head, path.index < 0 ? "" : "[" + std::to_string(path.index) + "]");
   else if (target.entries.empty())
     target.wrong = unknown_axis(path.rest, parameter_names(reached), registry);
   return target;
@@ -186,7 +190,7 @@ class SweepReader {
       for (const ParameterValue& value : axis.values) {
         const std::string wrong = check_parameter(spec, normalised(spec, value));
         if (wrong.empty()) continue;
-        problems_.add(origin, place + " " + wrong + " (for " + entry(axis, i).path + ")");
+        problems_.add(origin, fmt::format("{} {} (for {})", place, wrong, entry(axis, i).path));
         return false;
       }
     }
@@ -207,8 +211,8 @@ class SweepReader {
 
   void read_zip(const YamlNode& node, const std::string& place) {
     if (!node.is_map() || node.fields.empty()) {
-      problems_.add(node.origin, place + " must be a map of axes of equal length, but is " +
-                                     (node.is_map() ? "empty" : describe(node)));
+      problems_.add(node.origin, fmt::format("{} must be a map of axes of equal length, but is {}", place,
+                                             node.is_map() ? "empty" : describe(node)));
       return;
     }
     std::vector<AxisDraft> axes;
@@ -218,11 +222,12 @@ class SweepReader {
     if (std::any_of(axes.begin(), axes.end(), failed)) return refuse(axes);
     std::vector<std::string> lengths;
     for (const AxisDraft& draft : axes)
-      lengths.push_back(draft.axis.path + " has " + std::to_string(draft.axis.values.size()));
+      lengths.push_back(fmt::format("{} has {}", draft.axis.path, draft.axis.values.size()));
     const size_t length = axes.front().axis.values.size();
     const auto differs = [&](const AxisDraft& draft) { return draft.axis.values.size() != length; };
     if (std::none_of(axes.begin(), axes.end(), differs)) return add_dimension(std::move(axes));
-    problems_.add(node.origin, place + " needs axes of equal length, but " + join(lengths) + " values");
+    problems_.add(node.origin,
+                  fmt::format("{} needs axes of equal length, but {} values", place, join(lengths)));
     refuse(axes);
   }
 
@@ -241,8 +246,8 @@ class SweepReader {
                     "sweep.where must be a list of predicates such as 'sample_size <= key_len', but is " +
                         describe(node));
     if (node.items.size() > kMaximumPredicates) {
-      problems_.add(node.origin, "sweep.where has " + std::to_string(node.items.size()) +
-                                     " predicates, more than " + std::to_string(kMaximumPredicates));
+      problems_.add(node.origin, fmt::format("sweep.where has {} predicates, more than {}", node.items.size(),
+                                             kMaximumPredicates));
       return;
     }
     for (size_t i = 0; i < node.items.size(); ++i)
@@ -251,8 +256,8 @@ class SweepReader {
 
   void read_predicate(const YamlNode& node, const std::string& place) {
     if (!node.is_scalar()) {
-      problems_.add(node.origin,
-                    place + " must be text such as 'sample_size <= key_len', but is " + describe(node));
+      problems_.add(node.origin, fmt::format("{} must be text such as 'sample_size <= key_len', but is {}",
+                                             place, describe(node)));
       return;
     }
     try {
@@ -275,15 +280,16 @@ class SweepReader {
       if (has_unknown_entry()) continue;
       if (const std::string reason = registry_.reason_against(name.substr(name.rfind('.') + 1));
           !reason.empty() && !registry_.reads_stored)
-        problems_.add(origin, place + ": '" + name + "' " + reason);
+        problems_.add(origin, fmt::format("{}: '{}' {}", place, name, reason));
       else if (!has(allowed, name))
         problems_.add_unknown(
             origin, "name", name,
             nearest_name(name, allowed).empty() ? place + ", where texts are quoted" : place, allowed);
       else if (has(of_inputs, name) && has(of_backends, name))
-        problems_.add(origin, place + ": '" + name +
-                                  "' is a parameter of inputs and of backends; write inputs." + name +
-                                  " or backends." + name);
+        problems_.add(
+            origin,
+            fmt::format("{}: '{}' is a parameter of inputs and of backends; write inputs.{} or backends.{}",
+                        place, name, name, name));
     }
     if (problems_.size() != before || has_unknown_entry()) return problems_.size() == before;
     const std::string impossible = expression.impossible_comparison(
@@ -336,11 +342,10 @@ class SweepReader {
     for (const Claim& claim : claims) {
       if (claim.origin.layer == top && winner != nullptr)
         problems_.add(claim.origin,
-                      draft.path + "." + name + " is set twice, by " + claimant(draft, *winner) + " and by " +
-                          claimant(draft, claim) +
-                          "; keep one of them, or give the axis a path that reaches one entry, such "
-                          "as " +
-                          (claim.axis->axis.of_inputs ? "inputs[0]." : "backends[0].") + name);
+                      fmt::format("{}.{} is set twice, by {} and by {}; keep one of them, or give the axis a "
+                                  "path that reaches one entry, such as {}{}",
+                                  draft.path, name, claimant(draft, *winner), claimant(draft, claim),
+                                  claim.axis->axis.of_inputs ? "inputs[0]." : "backends[0].", name));
       if (claim.origin.layer == top && winner == nullptr)
         winner = &claim;
       else if (claim.axis != nullptr)

@@ -1,3 +1,5 @@
+#include <fmt/core.h>
+
 #include <map>
 
 #include "algorithms/backend.h"
@@ -38,7 +40,7 @@ class Findings {
       where_helps = where_helps || finding.concerns_shape;
       if (i < kShown) text += (i == 0 ? "" : "\n") + line(config, finding);
     }
-    if (all_.size() > kShown) text += "\n… and " + std::to_string(all_.size() - kShown) + " more";
+    if (all_.size() > kShown) text += fmt::format("\n… and {} more", all_.size() - kShown);
     if (where_helps && !config.sweep.empty())
       text +=
           "\nCombinations that make no sense can be dropped with where: in sweep, for example where: "
@@ -49,7 +51,7 @@ class Findings {
  private:
   static std::string line(const ExperimentConfig& config, const Finding& finding) {
     const std::string cases = finding.count == 1 ? "" : std::to_string(finding.count) + " cases, the first: ";
-    return config.file + ": " + finding.what + " (" + cases + finding.example + ")";
+    return fmt::format("{}: {} ({}{})", config.file, finding.what, cases, finding.example);
   }
 
   std::map<std::string, size_t> index_;
@@ -64,17 +66,18 @@ bool check_input(const InputPoint& input, const std::string& example, Findings& 
     return true;
   } catch (const Error& error) {
     if (error.blame() == Blame::environment) throw;
-    findings.add(error.blame(), "input '" + input.label + "': " + error.what(), example, false);
+    findings.add(error.blame(), fmt::format("input '{}': {}", input.label, error.what()), example, false);
     return false;
   }
 }
 
 void check_case(const InputPoint& input, const Case& grid_case, Findings& findings) {
   const std::string example = describe_case(input, grid_case);
-  const std::string name = "backend '" + grid_case.backend->name() + "' ";
+  const std::string name = fmt::format("backend '{}' ", grid_case.backend->name());
   const std::string no_gradient = grid_case.backend->no_gradient(grid_case.parameters);
   if (grid_case.pass == PassKind::forward_backward && !no_gradient.empty())
-    findings.add(Blame::usage, name + no_gradient + ", but timing.pass is forward_backward", example, true);
+    findings.add(Blame::usage, fmt::format("{}{}, but timing.pass is forward_backward", name, no_gradient),
+                 example, true);
   const std::string wrong = grid_case.backend->check(problem_of(input), grid_case.parameters);
   if (!wrong.empty()) findings.add(Blame::usage, name + wrong, example, true);
 }

@@ -1,5 +1,7 @@
 #include "experiments/config/values.h"
 
+#include <fmt/core.h>
+
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -90,9 +92,9 @@ std::string where_lists_go(const YamlNode& node, const ParameterSpec& spec) {
 std::vector<ParameterValue> read_generated(const YamlNode& node, const ParameterSpec& spec,
                                            const std::string& path, Problems& problems) {
   if (spec.type != ParameterType::integer && spec.type != ParameterType::number) {
-    problems.add(
-        node.origin,
-        path + " must be a list, because only numbers can be generated and each value is " + type_text(spec));
+    problems.add(node.origin,
+                 fmt::format("{} must be a list, because only numbers can be generated and each value is {}",
+                             path, type_text(spec)));
     return {};
   }
   std::vector<ParameterValue> values;
@@ -146,8 +148,8 @@ std::optional<ParameterValue> read_value(const YamlNode& node, const ParameterSp
                                          const std::string& path, Problems& problems) {
   const std::optional<ParameterValue> value = to_value(node, spec);
   if (!value) {
-    problems.add(node.origin, path + " must be " + type_text(spec) + ", but is " + describe(node) +
-                                  where_lists_go(node, spec));
+    problems.add(node.origin, fmt::format("{} must be {}, but is {}{}", path, type_text(spec), describe(node),
+                                          where_lists_go(node, spec)));
     return {};
   }
   const std::string wrong = check_parameter(spec, *value);
@@ -165,13 +167,14 @@ std::vector<ParameterValue> read_axis_values(const YamlNode& node, const Paramet
     return values;
   }
   if (!node.is_list() || node.items.empty()) {
-    problems.add(node.origin, path + " must be a list of values or a generator (" + join(generator_names()) +
-                                  "), but is " + (node.is_list() ? "an empty list" : describe(node)));
+    problems.add(node.origin,
+                 fmt::format("{} must be a list of values or a generator ({}), but is {}", path,
+                             join(generator_names()), node.is_list() ? "an empty list" : describe(node)));
     return {};
   }
   if (node.items.size() > static_cast<size_t>(kMaximumAxisValues)) {
-    problems.add(node.origin, path + " has " + std::to_string(node.items.size()) + " values, more than " +
-                                  std::to_string(kMaximumAxisValues));
+    problems.add(node.origin,
+                 fmt::format("{} has {} values, more than {}", path, node.items.size(), kMaximumAxisValues));
     return {};
   }
   for (const YamlNode& item : node.items)

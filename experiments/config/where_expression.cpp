@@ -1,5 +1,7 @@
 #include "experiments/config/where_expression.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cctype>
 #include <charconv>
@@ -40,8 +42,7 @@ struct Token {
 };
 
 [[noreturn]] void fail_at(const std::string& text, size_t position, const std::string& message) {
-  fail_usage("cannot be understood at character " + std::to_string(position + 1) + " of '" + text +
-             "': " + message);
+  fail_usage(fmt::format("cannot be understood at character {} of '{}': {}", position + 1, text, message));
 }
 
 class Tokenizer {
@@ -238,25 +239,26 @@ class Parser {
 };
 
 std::string describe(const WhereValue& value) {
-  if (const auto* text = std::get_if<std::string>(&value)) return "the text '" + *text + "'";
+  if (const auto* text = std::get_if<std::string>(&value)) return fmt::format("the text '{}'", *text);
   return std::holds_alternative<bool>(value) ? "a truth value" : "a number";
 }
 
 double as_number(const WhereValue& value, const std::string& operation) {
   if (const auto* number = std::get_if<double>(&value)) return *number;
-  fail_usage("applies '" + (operation == "negate" ? "-" : operation) + "' to " + describe(value) +
-             "; it takes numbers");
+  fail_usage(fmt::format("applies '{}' to {}; it takes numbers", operation == "negate" ? "-" : operation,
+                         describe(value)));
 }
 
 bool as_truth(const WhereValue& value, const std::string& operation) {
   if (const auto* truth = std::get_if<bool>(&value)) return *truth;
-  fail_usage("applies '" + operation + "' to " + describe(value) + "; it takes truth values");
+  fail_usage(fmt::format("applies '{}' to {}; it takes truth values", operation, describe(value)));
 }
 
 // A parameter may hold a number or a word (approx_kappa: auto), so a text is allowed to meet anything.
 bool are_equal(const WhereValue& a, const WhereValue& b) {
   const bool text = std::holds_alternative<std::string>(a) || std::holds_alternative<std::string>(b);
-  if (a.index() != b.index() && !text) fail_usage("compares " + describe(a) + " with " + describe(b));
+  if (a.index() != b.index() && !text)
+    fail_usage(fmt::format("compares {} with {}", describe(a), describe(b)));
   return a == b;
 }
 
@@ -340,7 +342,7 @@ std::string describe(const WhereType& type) {
 std::string describe(const Node& node, const TypeOf& type_of) {
   if (node.kind == Node::Kind::literal) return describe(node.value);
   const std::string type = describe(type_of_node(node, type_of));
-  return node.kind == Node::Kind::name ? node.text + " (" + type + ")" : type;
+  return node.kind == Node::Kind::name ? fmt::format("{} ({})", node.text, type) : type;
 }
 
 /// How to write a literal so that it is of the other side's type, or nothing.
@@ -348,7 +350,7 @@ std::string cure(const Node& node, const WhereType& other) {
   if (node.kind != Node::Kind::literal) return {};
   if (const auto* text = std::get_if<std::string>(&node.value)) {
     const std::string near = nearest_name(*text, other.words);
-    if (!near.empty()) return "; did you mean '" + near + "'?";
+    if (!near.empty()) return fmt::format("; did you mean '{}'?", near);
     return other.number || other.truth ? "; write it without quotes" : "";
   }
   return other.any_text || !other.words.empty() ? "; write it in quotes" : "";
@@ -363,15 +365,14 @@ std::string impossible(const Node& node, const TypeOf& type_of) {
   const WhereType left_type = type_of_node(left, type_of);
   const WhereType right_type = type_of_node(right, type_of);
   if (can_be_equal(left_type, right_type)) return {};
-  return "compares " + describe(left, type_of) + " with " + describe(right, type_of) +
-         ": they are never equal" + cure(left, right_type) + cure(right, left_type);
+  return fmt::format("compares {} with {}: they are never equal{}{}", describe(left, type_of),
+                     describe(right, type_of), cure(left, right_type), cure(right, left_type));
 }
 
 }  // namespace
 
 WhereExpression::WhereExpression(std::string text) : text_(std::move(text)) {
-  if (text_.size() > kMaximumLength)
-    fail_usage("is longer than " + std::to_string(kMaximumLength) + " characters");
+  if (text_.size() > kMaximumLength) fail_usage(fmt::format("is longer than {} characters", kMaximumLength));
   Parser parser(text_);
   root_ = parser.parse();
   names_ = parser.names();

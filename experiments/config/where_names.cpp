@@ -1,5 +1,7 @@
 #include "experiments/config/where_names.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 #include "algorithms/backend.h"
@@ -21,7 +23,7 @@ WhereValue to_where_value(const std::string& name, const ParameterValue& value) 
   if (const auto* number = std::get_if<double>(&value)) return *number;
   if (const auto* truth = std::get_if<bool>(&value)) return *truth;
   if (const auto* text = std::get_if<std::string>(&value)) return *text;
-  fail_usage("cannot use '" + name + "', which is a list");
+  fail_usage(fmt::format("cannot use '{}', which is a list", name));
 }
 
 std::optional<WhereValue> parameter(const Parameters& parameters, const std::string& name) {

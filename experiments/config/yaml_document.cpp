@@ -1,5 +1,6 @@
 #include "experiments/config/yaml_document.h"
 
+#include <fmt/core.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/mark.h>
@@ -114,12 +115,13 @@ class TreeBuilder : public YAML::EventHandler {
   static int line_of(const YAML::Mark& mark) { return mark.line + 1; }
 
   [[noreturn]] static void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
-    throw Refusal{line_of(mark), "YAML tags such as '" + tag + "' are not part of the configuration"};
+    throw Refusal{line_of(mark),
+                  fmt::format("YAML tags such as '{}' are not part of the configuration", tag)};
   }
 
   YamlNode make(YamlNode::Kind kind, const YAML::Mark& mark) {
     if (++nodes_ > kMaximumNodes)
-      throw Refusal{line_of(mark), "more than " + std::to_string(kMaximumNodes) + " values"};
+      throw Refusal{line_of(mark), fmt::format("more than {} values", kMaximumNodes)};
     YamlNode node;
     node.kind = kind;
     node.origin = origin_;
@@ -130,7 +132,7 @@ class TreeBuilder : public YAML::EventHandler {
   void start(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
     if (!tag.empty() && tag != "?" && tag != "!") refuse_tag(mark, tag);
     if (open_.size() >= kMaximumDepth)
-      throw Refusal{line_of(mark), "nested more than " + std::to_string(kMaximumDepth) + " levels deep"};
+      throw Refusal{line_of(mark), fmt::format("nested more than {} levels deep", kMaximumDepth)};
     open_.push_back({make(kind, mark), anchor, false, {}, false, {}});
   }
 
@@ -162,7 +164,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   static void check_key_count(const YamlNode& map, int line) {
     if (map.fields.size() >= kMaximumKeys)
-      throw Refusal{line, "more than " + std::to_string(kMaximumKeys) + " keys in one map"};
+      throw Refusal{line, fmt::format("more than {} keys in one map", kMaximumKeys)};
   }
 
   /// The value of `<<` (YAML's merge key): a map, or a list of maps.
@@ -194,8 +196,8 @@ class TreeBuilder : public YAML::EventHandler {
     if (map.merges) return take_merged(map, std::move(node));
     map.field.value = std::move(node);
     if (const YamlNode* first = map.node.find(map.field.key))
-      problems_.add(map.field.origin, "key '" + map.field.key + "' occurs twice; first in line " +
-                                          std::to_string(first->origin.line));
+      problems_.add(map.field.origin, fmt::format("key '{}' occurs twice; first in line {}", map.field.key,
+                                                  first->origin.line));
     else
       map.node.fields.push_back(std::move(map.field));
     map.field = {};
@@ -273,7 +275,7 @@ std::string describe(const YamlNode& node) {
       break;
   }
   const std::string shown = node.text.size() > 80 ? cut_utf8(node.text, 80) + "…" : node.text;
-  return node.quoted ? "the text \"" + shown + "\"" : "'" + shown + "'";
+  return node.quoted ? fmt::format("the text \"{}\"", shown) : "'" + shown + "'";
 }
 
 void set_origin(YamlNode& node, const Origin& origin) {

@@ -1,4 +1,6 @@
 // Queries, keys and values from an HDF5 file: captured from a model, say.
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -30,18 +32,16 @@ RowRange wanted_rows(const Parameters& parameters, const std::string& key, int64
     const ParameterValue given = parameters.integers(key);
     const IntegerList& list = parameters.integers(key);
     if (list.size() != 2 || list[0] < 0 || list[0] >= list[1])
-      fail_usage(key + " must be [begin, end] with begin < end, but is " + to_string(given));
+      fail_usage(fmt::format("{} must be [begin, end] with begin < end, but is {}", key, to_string(given)));
     if (list[1] > rows)
-      fail_usage(key + " is " + to_string(given) + ", but " + place + " has " + std::to_string(rows) +
-                 " rows");
+      fail_usage(fmt::format("{} is {}, but {} has {} rows", key, to_string(given), place, rows));
     range = {list[0], list[1]};
   }
   if (parameters.has("seq_len")) {
     const int64_t count = parameters.integer("seq_len");
     if (count > range.end - range.begin)
-      fail_usage("seq_len is " + std::to_string(count) + ", but " + place + " has " +
-                 std::to_string(range.end - range.begin) + " rows" +
-                 (parameters.has(key) ? " in " + key : std::string()));
+      fail_usage(fmt::format("seq_len is {}, but {} has {} rows{}", count, place, range.end - range.begin,
+                             parameters.has(key) ? " in " + key : std::string()));
     range.end = range.begin + count;
   }
   return range;
@@ -62,13 +62,13 @@ struct Selection {
 
 Selection select(const Parameters& parameters) {
   Hdf5File file = Hdf5File::open(parameters.text("path"));
-  const std::string in_file = " of '" + file.path() + "'";
+  const std::string in_file = fmt::format(" of '{}'", file.path());
   const TensorShape q = file.read_shape4("/inputs/q");
   const TensorShape k = file.read_shape4("/inputs/k");
   const TensorShape v = file.read_shape4("/inputs/v");
   if (k.rows != v.rows)
-    fail_input("/inputs/k and /inputs/v" + in_file + " must have the same number of rows, but have " +
-               to_string(k) + " and " + to_string(v));
+    fail_input(fmt::format("/inputs/k and /inputs/v{} must have the same number of rows, but have {} and {}",
+                           in_file, to_string(k), to_string(v)));
   const RowRange queries = wanted_rows(parameters, "query_rows", q.rows, "/inputs/q" + in_file);
   const RowRange keys = wanted_rows(parameters, "key_rows", k.rows, "/inputs/k" + in_file);
   const InputShapes shapes{cut(q, queries), cut(k, keys), cut(v, keys)};
@@ -79,15 +79,15 @@ Selection select(const Parameters& parameters) {
     problem.value.shape = shapes.value;
     check_problem(problem);
   } catch (const Error& error) {
-    fail_input("'" + file.path() + "': " + error.what());
+    fail_input(fmt::format("'{}': {}", file.path(), error.what()));
   }
   return {std::move(file), queries, keys, shapes};
 }
 
 Tensor<float> read_rows(const Hdf5File& file, const std::string& dataset, RowRange range) {
   Tensor<float> tensor = file.read_tensor(dataset, range.begin, range.end);
-  std::string name = dataset + " of '" + file.path() + "'";
-  if (range.begin > 0) name += ", rows from " + std::to_string(range.begin) + ",";
+  std::string name = fmt::format("{} of '{}'", dataset, file.path());
+  if (range.begin > 0) name += fmt::format(", rows from {},", range.begin);
   check_finite(tensor.view(), name);
   return tensor;
 }

@@ -1,5 +1,7 @@
 #include "experiments/inputs/generators.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 #include "core/error.h"
@@ -46,14 +48,16 @@ InputShapes generated_shapes(const Parameters& parameters) {
   const int64_t value_dim = parameters.has("value_dim") ? parameters.integer("value_dim") : dim;
   const int64_t key_heads = parameters.has("kv_heads") ? parameters.integer("kv_heads") : heads;
   if (heads % key_heads != 0)
-    fail_usage("heads must be a multiple of kv_heads, but heads is " + std::to_string(heads) +
-               " and kv_heads " + std::to_string(key_heads));
+    fail_usage(fmt::format("heads must be a multiple of kv_heads, but heads is {} and kv_heads {}", heads,
+                           key_heads));
   const InputShapes shapes{
       {batch, heads, queries, dim}, {batch, key_heads, keys, dim}, {batch, key_heads, keys, value_dim}};
   for (const TensorShape& shape : {shapes.query, shapes.key, shapes.value})
     if (!is_countable(shape))
-      fail_usage("batch, heads, rows and dimension make a tensor of shape " + to_string(shape) +
-                 ", but it may have at most 2^53 elements and 2^31 - 1 heads in all");
+      fail_usage(
+          fmt::format("batch, heads, rows and dimension make a tensor of shape {}, but it may have at most "
+                      "2^53 elements and 2^31 - 1 heads in all",
+                      to_string(shape)));
   return shapes;
 }
 

@@ -1,12 +1,15 @@
 // Queries, keys and values of chosen heads of a language model, computed on the fly over its text.
 #include "experiments/inputs/language_model.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <limits>
 
 #include "algorithms/backend.h"
 #include "core/error.h"
 #include "core/memory.h"
+#include "core/text.h"
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
 #include "experiments/files/hdf5_file.h"
@@ -49,8 +52,8 @@ IntegerList listed(const Parameters& parameters, const char* name, int64_t count
     if (list.empty()) fail_usage(std::string(name) + " must name one at least, but is empty");
     for (const int64_t index : list)
       if (index < 0 || index >= count)
-        fail_usage(std::string(name) + " must be between 0 and " + std::to_string(count - 1) +
-                   " (the model has " + std::to_string(count) + "), but one is " + std::to_string(index));
+        fail_usage(fmt::format("{} must be between 0 and {} (the model has {}), but one is {}", name,
+                               count - 1, count, index));
     return list;
   }
   for (int64_t index = 0; index < count; ++index) list.push_back(index);
@@ -67,8 +70,8 @@ RowRange wanted_rows(const Parameters& parameters, const char* name, int64_t row
   if (!parameters.has(name)) return {0, rows};
   const IntegerList& list = parameters.integers(name);
   if (list.size() != 2 || list[0] < 0 || list[0] >= list[1] || list[1] > rows)
-    fail_usage(std::string(name) + " must be [begin, end] with 0 <= begin < end <= seq_len (" +
-               std::to_string(rows) + "), but is " + to_string(ParameterValue(list)));
+    fail_usage(fmt::format("{} must be [begin, end] with 0 <= begin < end <= seq_len ({}), but is {}", name,
+                           rows, to_string(ParameterValue(list))));
   return {list[0], list[1]};
 }
 
@@ -91,8 +94,10 @@ Selection select(const Parameters& parameters) {
   selection.heads = chosen_heads(parameters, config.num_hidden_layers, config.num_attention_heads);
   for (const ModelHead& head : selection.heads)
     if (window_within(config.layers[static_cast<size_t>(head.layer)], rows) > 0)
-      fail_usage("layers: " + describe_window(config, head.layer) +
-                 ", which Q, K and V alone would not have; take other layers or a seq_len up to the window");
+      fail_usage(
+          fmt::format("layers: {}, which Q, K and V alone would not have; take other layers or a seq_len up "
+                      "to the window",
+                      describe_window(config, head.layer)));
   selection.queries = wanted_rows(parameters, "query_rows", rows);
   selection.keys = wanted_rows(parameters, "key_rows", rows);
   const auto count = static_cast<int64_t>(selection.heads.size());
@@ -163,11 +168,7 @@ class LanguageModelSource final : public DescribedSource {
 };
 
 std::string heads_text(const std::vector<ModelHead>& heads) {
-  std::string text;
-  for (const ModelHead& head : heads)
-    text +=
-        (text.empty() ? "(" : ", (") + std::to_string(head.layer) + ", " + std::to_string(head.head) + ")";
-  return text;
+  return join_of(heads, [](const ModelHead& head) { return fmt::format("({}, {})", head.layer, head.head); });
 }
 
 /// The source's parameters as the arguments set them, by the grammar of a sweep.
@@ -175,8 +176,8 @@ Parameters capture_parameters(const std::vector<std::string>& arguments) {
   std::vector<std::string> overrides;
   for (const std::string& argument : arguments) {
     if (argument.find('=') == std::string::npos)
-      fail_usage("lm --capture takes KEY=VALUE of the source language_model only, but '" + argument +
-                 "' is given");
+      fail_usage(fmt::format(
+          "lm --capture takes KEY=VALUE of the source language_model only, but '{}' is given", argument));
     const bool is_path = argument.rfind("inputs.", 0) == 0;
     overrides.push_back(is_path ? argument : "inputs." + argument);
   }
@@ -204,9 +205,8 @@ std::vector<ModelHead> chosen_heads(const Parameters& parameters, int64_t layers
     return chosen;
   }
   if (of_layers.size() != of_heads.size())
-    fail_usage("paired: true needs as many layers as heads, but there are " +
-               std::to_string(of_layers.size()) + " layers and " + std::to_string(of_heads.size()) +
-               " heads");
+    fail_usage(fmt::format("paired: true needs as many layers as heads, but there are {} layers and {} heads",
+                           of_layers.size(), of_heads.size()));
   for (size_t i = 0; i < of_layers.size(); ++i) chosen.push_back({of_layers[i], of_heads[i]});
   return chosen;
 }

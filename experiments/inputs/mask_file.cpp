@@ -1,5 +1,7 @@
 #include "experiments/inputs/mask_file.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -32,14 +34,16 @@ PerPattern read_patterns(const Hdf5File& file, const std::string& dataset, size_
   PerPattern result{file.read_integers(dataset)};
   const std::vector<int64_t>& shape = result.array.shape;
   if (shape.size() != rank && shape.size() != rank + 2)
-    fail_input(dataset + " of '" + file.path() + "' must have " + std::to_string(rank) + " dimensions, or " +
-               std::to_string(rank + 2) + " with leading (batch, heads), but has shape " + shape_text(shape));
+    fail_input(
+        fmt::format("{} of '{}' must have {} dimensions, or {} with leading (batch, heads), but has shape {}",
+                    dataset, file.path(), rank, rank + 2, shape_text(shape)));
   if (shape.size() == rank + 2) {
     const bool shared = shape[0] == 1 && shape[1] == 1;
     if (!shared && (shape[0] != leading.batch || shape[1] != leading.heads))
-      fail_input(dataset + " of '" + file.path() + "' must hold one pattern for all heads, or lead with (" +
-                 std::to_string(leading.batch) + ", " + std::to_string(leading.heads) +
-                 "), the (batch, heads) of the problem, but has shape " + shape_text(shape));
+      fail_input(
+          fmt::format("{} of '{}' must hold one pattern for all heads, or lead with ({}, {}), the (batch, "
+                      "heads) of the problem, but has shape {}",
+                      dataset, file.path(), leading.batch, leading.heads, shape_text(shape)));
     result.patterns = shape[0] * shape[1];
   }
   result.size = static_cast<int64_t>(result.array.values.size()) / result.patterns;
@@ -49,9 +53,10 @@ PerPattern read_patterns(const Hdf5File& file, const std::string& dataset, size_
 std::vector<HeavyMask::Pattern> read_blocks(const Hdf5File& file, const Leading& leading) {
   const PerPattern blocks = read_patterns(file, "/mask/blocks", 2, leading);
   if (blocks.array.shape.back() != 4)
-    fail_input("/mask/blocks of '" + file.path() +
-               "' must have 4 columns (query_begin, query_end, key_begin, key_end), but has shape " +
-               shape_text(blocks.array.shape));
+    fail_input(
+        fmt::format("/mask/blocks of '{}' must have 4 columns (query_begin, query_end, key_begin, key_end), "
+                    "but has shape {}",
+                    file.path(), shape_text(blocks.array.shape)));
   std::vector<HeavyMask::Pattern> patterns(static_cast<size_t>(blocks.patterns));
   for (int64_t p = 0; p < blocks.patterns; ++p)
     for (const int64_t* row = blocks.pattern(p); row != blocks.pattern(p) + blocks.size; row += 4) {
@@ -66,14 +71,16 @@ HeavyMask::Pattern compressed_rows(const Hdf5File& file, const int64_t* indptr, 
                                    const int64_t* indices, int64_t available) {
   const int64_t count = offsets > 0 ? indptr[offsets - 1] : 0;
   if (count < 0 || count > available)
-    fail_input("the last value of /mask/indptr of '" + file.path() + "' is " + std::to_string(count) +
-               ", but must be between 0 and the " + std::to_string(available) + " entries of /mask/indices");
+    fail_input(
+        fmt::format("the last value of /mask/indptr of '{}' is {}, but must be between 0 and the {} entries "
+                    "of /mask/indices",
+                    file.path(), count, available));
   HeavyMask::Pattern pattern;
   pattern.indptr.assign(indptr, indptr + offsets);
   for (int64_t i = 0; i < count; ++i) {
     if (indices[i] < 0 || indices[i] > std::numeric_limits<int32_t>::max())
-      fail_input("/mask/indices of '" + file.path() + "' holds " + std::to_string(indices[i]) + " at " +
-                 std::to_string(i) + ", which is not a key row");
+      fail_input(fmt::format("/mask/indices of '{}' holds {} at {}, which is not a key row", file.path(),
+                             indices[i], i));
     pattern.indices.push_back(static_cast<int32_t>(indices[i]));
   }
   return pattern;
@@ -83,9 +90,10 @@ std::vector<HeavyMask::Pattern> read_compressed_rows(const Hdf5File& file, const
   const PerPattern indptr = read_patterns(file, "/mask/indptr", 1, leading);
   const PerPattern indices = read_patterns(file, "/mask/indices", 1, leading);
   if (indptr.patterns != indices.patterns)
-    fail_input("/mask/indptr and /mask/indices of '" + file.path() +
-               "' must have the same leading (batch, heads), but have shapes " +
-               shape_text(indptr.array.shape) + " and " + shape_text(indices.array.shape));
+    fail_input(
+        fmt::format("/mask/indptr and /mask/indices of '{}' must have the same leading (batch, heads), but "
+                    "have shapes {} and {}",
+                    file.path(), shape_text(indptr.array.shape), shape_text(indices.array.shape)));
   std::vector<HeavyMask::Pattern> patterns;
   for (int64_t p = 0; p < indptr.patterns; ++p)
     patterns.push_back(
@@ -102,14 +110,14 @@ HeavyMask read_mask_file(const std::string& path, int64_t batch, int64_t heads, 
   const bool blocks = file.exists("/mask/blocks");
   const bool rows = file.exists("/mask/indptr") && file.exists("/mask/indices");
   if (blocks == rows)
-    fail_input("mask file '" + path +
-               "' must hold either /mask/blocks or /mask/indptr and /mask/indices, but " +
-               (blocks ? "holds both" : "holds neither"));
+    fail_input(
+        fmt::format("mask file '{}' must hold either /mask/blocks or /mask/indptr and /mask/indices, but {}",
+                    path, blocks ? "holds both" : "holds neither"));
   HeavyMask mask(blocks ? read_blocks(file, leading) : read_compressed_rows(file, leading));
   try {
     mask.validate(batch * heads, query_count, key_count);
   } catch (const Error& error) {
-    fail_input("mask file '" + path + "': " + error.what());
+    fail_input(fmt::format("mask file '{}': {}", path, error.what()));
   }
   return mask;
 }
