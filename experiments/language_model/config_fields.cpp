@@ -1,5 +1,7 @@
 #include "experiments/language_model/config_fields.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -100,8 +102,10 @@ bool is_off(const json& value) {
 
 [[noreturn]] void fail_unread(const std::string& name, const std::string& key, const json& value,
                               const std::string& model) {
-  fail_input(name + ": '" + key + "' is " + excerpt(value) + ", but the key is not known for " + model +
-             ", so what it changes is not computed; remove it if it changes nothing");
+  fail_input(
+      fmt::format("{}: '{}' is {}, but the key is not known for {}, so what it changes is not computed; "
+                  "remove it if it changes nothing",
+                  name, key, excerpt(value), model));
 }
 
 }  // namespace
@@ -124,8 +128,8 @@ const json& ConfigFields::value(const std::string& key) const {
 }
 
 void ConfigFields::refuse(const std::string& key, const std::string& allowed) const {
-  fail_input(name_ + ": '" + key + "' must be " + allowed + ", but " +
-             (document_.contains(key) ? "is " + excerpt(value(key)) : "is missing"));
+  fail_input(fmt::format("{}: '{}' must be {}, but {}", name_, key, allowed,
+                         document_.contains(key) ? "is " + excerpt(value(key)) : "is missing"));
 }
 
 int64_t ConfigFields::size(const std::string& key) const {
@@ -144,7 +148,8 @@ int64_t ConfigFields::size(const std::string& key, int64_t fallback) const {
 int64_t ConfigFields::size_named(const std::string& key, const std::string& other) const {
   if (!has(other)) return size(key);
   if (!has(key)) return size(other);
-  if (size(key) != size(other)) refuse(key, "the same as '" + other + "' (" + excerpt(value(other)) + ")");
+  if (size(key) != size(other))
+    refuse(key, fmt::format("the same as '{}' ({})", other, excerpt(value(other))));
   return size(key);
 }
 

@@ -1,5 +1,7 @@
 #include "experiments/language_model/decoder.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cassert>
 #include <cmath>
@@ -23,9 +25,9 @@ void check_call(const ModelConfig& config, const int32_t* ids, int64_t id_count,
   if (!refusal.empty()) fail_usage(refusal);
   for (int64_t i = 0; i < id_count; ++i)
     if (ids[i] < 0 || ids[i] >= config.vocab_size)
-      fail_input("token " + std::to_string(i) + " of the window is " + std::to_string(ids[i]) +
-                 ", but ids must be between 0 and " + std::to_string(config.vocab_size - 1) +
-                 " (the model's vocab_size is " + std::to_string(config.vocab_size) + ")");
+      fail_input(fmt::format(
+          "token {} of the window is {}, but ids must be between 0 and {} (the model's vocab_size is {})", i,
+          ids[i], config.vocab_size - 1, config.vocab_size));
   assert(static_cast<int64_t>(attention.size()) == config.num_hidden_layers);
   (void)attention;
 }
@@ -58,16 +60,18 @@ std::vector<double> run_layers(ForwardPass& pass, int64_t count, const std::vect
 void check_losses(const std::vector<double>& losses) {
   for (size_t i = 0; i < losses.size(); ++i)
     if (!std::isfinite(losses[i]))
-      fail_input("the model's prediction of token " + std::to_string(i + 1) +
-                 " of the window is not finite: its activations overflow float32");
+      fail_input(fmt::format(
+          "the model's prediction of token {} of the window is not finite: its activations overflow float32",
+          i + 1));
 }
 
 void check_logits(MatrixView<const float> logits, const int64_t* positions) {
   for (int64_t i = 0; i < logits.rows; ++i)
     for (int64_t j = 0; j < logits.cols; ++j)
       if (!std::isfinite(logits.row(i)[j]))
-        fail_input("the model's logits after token " + std::to_string(positions[i]) +
-                   " are not finite: its activations overflow float32");
+        fail_input(
+            fmt::format("the model's logits after token {} are not finite: its activations overflow float32",
+                        positions[i]));
 }
 
 }  // namespace

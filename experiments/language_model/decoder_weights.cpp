@@ -1,5 +1,7 @@
 #include "experiments/language_model/decoder_weights.h"
 
+#include <fmt/core.h>
+
 #include <cstring>
 #include <set>
 
@@ -190,10 +192,10 @@ class WeightReader {
     if (tied && has_embedding && has_head) {
       used_.insert(head);
       if (!(archive_.read_stored(head, shape) == *weights.embedding.weight))
-        fail_input(
-            archive_.find(head)->file + ": tensors '" + head + "' and '" + embedding +
-            "' differ, but config.json says that they are one (tie_word_embeddings, by default true for "
-            "some architectures); set it to false if the file is right");
+        fail_input(fmt::format(
+            "{}: tensors '{}' and '{}' differ, but config.json says that they are one (tie_word_embeddings, "
+            "by default true for some architectures); set it to false if the file is right",
+            archive_.find(head)->file, head, embedding));
     }
     if (config_.head_bias)
       weights.head.bias = widened(take(config_.names.head + ".bias", {config_.vocab_size}));
@@ -211,9 +213,9 @@ class WeightReader {
   void require_all_used() const {
     for (const std::string& name : archive_.names())
       if (used_.count(name) == 0 && !is_redundant(name))
-        fail_input(archive_.find(name)->file + ": tensor '" + name + "' is no part of a " +
-                   config_.architecture + " with this config.json (" +
-                   std::to_string(config_.num_hidden_layers) + " layers)");
+        fail_input(fmt::format("{}: tensor '{}' is no part of a {} with this config.json ({} layers)",
+                               archive_.find(name)->file, name, config_.architecture,
+                               config_.num_hidden_layers));
   }
 
   // The rotary frequencies, which older files hold, follow from config.json, as does what the architecture

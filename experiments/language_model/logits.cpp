@@ -1,5 +1,7 @@
 #include "experiments/language_model/logits.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -21,16 +23,18 @@ namespace {
 
 /// Without a configuration no layer is replaced, so the backend is the one that takes any length.
 std::string default_config() {
-  return "name: logits\ninputs: {source: language_model}\nbackends: " + exact_backend().name() + "\n";
+  return fmt::format("name: logits\ninputs: {{source: language_model}}\nbackends: {}\n",
+                     exact_backend().name());
 }
 
 int64_t parse_place(const std::string& text, const std::string& all, int64_t limit, int64_t n) {
   int64_t place = -1;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), place);
   if (error != std::errc() || stop != text.data() + text.size() || place < 0 || place > limit)
-    fail_usage("--positions must be numbers below seq_len (" + std::to_string(n) +
-               ") and ranges BEGIN:END within it, such as 0,10,20:30, but is '" + all + "', where '" + text +
-               "' is none");
+    fail_usage(
+        fmt::format("--positions must be numbers below seq_len ({}) and ranges BEGIN:END within it, such as "
+                    "0,10,20:30, but is '{}', where '{}' is none",
+                    n, all, text));
   return place;
 }
 
@@ -59,8 +63,10 @@ const ModelCase& only_case(const ExperimentConfig& config, const Grid& grid,
                std::to_string(parameters.integer("windows")));
   if (!parameters.has("replaced")) {
     if (const std::string& backend = grid.cases.front().backend->name(); backend != exact_backend().name())
-      fail_usage("lm --logits replaces no layer where replaced is missing, so backend '" + backend +
-                 "' has no effect; add the number of layers, such as replaced=[2]");
+      fail_usage(
+          fmt::format("lm --logits replaces no layer where replaced is missing, so backend '{}' has no "
+                      "effect; add the number of layers, such as replaced=[2]",
+                      backend));
     return cases.front();
   }
   if (parameters.integers("replaced").size() != 1)
@@ -87,7 +93,7 @@ std::vector<int64_t> parse_positions(const std::string& text, int64_t n) {
       const int64_t begin = parse_place(item.substr(0, colon), text, n, n);
       const int64_t stop = parse_place(item.substr(colon + 1), text, n, n);
       if (begin >= stop)
-        fail_usage("--positions: the range '" + item + "' is empty; BEGIN must lie before END");
+        fail_usage(fmt::format("--positions: the range '{}' is empty; BEGIN must lie before END", item));
       add(begin, stop);
     }
     at = end + 1;

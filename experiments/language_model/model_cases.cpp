@@ -1,5 +1,7 @@
 #include "experiments/language_model/model_cases.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -84,10 +86,10 @@ void check_model_case(const ModelCase& model_case) {
     if (problem.window == 0) continue;  // the grid's own check has seen it
     const std::string wrong = grid_case.backend->check(problem, grid_case.parameters);
     if (!wrong.empty())
-      fail_usage("lm: " + describe_window(config, layer) + ", and backend '" + grid_case.backend->name() +
-                 "' " + wrong +
-                 "; choose other layers by replace and replaced, or a seq_len up to the window (" +
-                 describe(model_case) + ")");
+      fail_usage(fmt::format(
+          "lm: {}, and backend '{}' {}; choose other layers by replace and replaced, or a seq_len up to the "
+          "window ({})",
+          describe_window(config, layer), grid_case.backend->name(), wrong, describe(model_case)));
   }
 }
 

@@ -40,9 +40,10 @@ const Architecture& find_architecture(const ConfigFields& fields) {
     if (found == nullptr) found = find_by_name(name);
   if (found == nullptr)
     fields.refuse(named.empty() && fields.has("model_type") ? "model_type" : "architectures",
-                  "one of those that are built (" + architecture_names() + ")");
+                  fmt::format("one of those that are built ({})", architecture_names()));
   if (!type.empty() && type != found->model_type)
-    fields.refuse("model_type", "\"" + found->model_type + "\", as " + found->name + " has it, or absent");
+    fields.refuse("model_type",
+                  fmt::format("\"{}\", as {} has it, or absent", found->model_type, found->name));
   return *found;
 }
 
@@ -69,9 +70,10 @@ void check_is_model_folder(const fs::path& folder) {
     holds_gguf = holds_gguf || entry->path().extension() == ".gguf";
   if (fs::exists(folder / "config.json", error)) return;
   if (is_gguf || holds_gguf)
-    fail_input("the model '" + folder.string() + "' " + (is_gguf ? "is" : "has only") +
-               " a GGUF file, which is not read: convert it to a folder with config.json and "
-               "model.safetensors, as scripts/fetch_smollm2.sh does for SmolLM2");
+    fail_input(
+        fmt::format("the model '{}' {} a GGUF file, which is not read: convert it to a folder with "
+                    "config.json and model.safetensors, as scripts/fetch_smollm2.sh does for SmolLM2",
+                    folder.string(), is_gguf ? "is" : "has only"));
 }
 
 }  // namespace
@@ -101,8 +103,10 @@ ModelConfig read_model_config(const std::string& folder) {
 std::string why_not_length(const ModelConfig& config, int64_t n) {
   const std::string tokens = std::to_string(n) + " tokens";
   if (!config.names.positions.empty() && n > config.max_position_embeddings)
-    return "the model has learned positions for " + std::to_string(config.max_position_embeddings) +
-           " tokens only (max_position_embeddings), but the sequence has " + tokens;
+    return fmt::format(
+        "the model has learned positions for {} tokens only (max_position_embeddings), but the sequence has "
+        "{}",
+        config.max_position_embeddings, tokens);
   return {};
 }
 
@@ -111,8 +115,8 @@ int64_t window_within(const LayerConfig& layer, int64_t n) {
 }
 
 std::string describe_window(const ModelConfig& config, int64_t layer) {
-  return "layer " + std::to_string(layer) + " of the model sees a sliding window of " +
-         std::to_string(config.layers[static_cast<size_t>(layer)].window) + " tokens (sliding_window)";
+  return fmt::format("layer {} of the model sees a sliding window of {} tokens (sliding_window)", layer,
+                     config.layers[static_cast<size_t>(layer)].window);
 }
 
 void warn_beyond_trained_length(const ModelConfig& config, const std::string& folder, int64_t n) {

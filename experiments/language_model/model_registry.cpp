@@ -1,5 +1,7 @@
 #include "experiments/language_model/model_registry.h"
 
+#include <fmt/core.h>
+
 #include <limits>
 #include <stdexcept>
 
@@ -45,8 +47,8 @@ class WindowSource final : public InputSource {
     if (parameters.has("replaced"))
       for (const int64_t count : parameters.integers("replaced"))
         if (count > config.num_hidden_layers)
-          fail_usage("replaced must be at most " + std::to_string(config.num_hidden_layers) +
-                     " (the model's layers), but is " + std::to_string(count));
+          fail_usage(fmt::format("replaced must be at most {} (the model's layers), but is {}",
+                                 config.num_hidden_layers, count));
     const TensorShape queries{1, config.num_attention_heads, rows, config.head_dim};
     const TensorShape keys{1, config.num_key_value_heads, rows, config.head_dim};
     return {queries, keys, keys};

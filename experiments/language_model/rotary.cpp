@@ -1,5 +1,7 @@
 #include "experiments/language_model/rotary.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -49,9 +51,10 @@ std::string kind_names() {
 
 const KindKeys& read_kind(const ConfigFields& rope, bool empty, const RotaryRules& rules) {
   if (rope.has("rope_type") && rope.has("type") && rope.value("rope_type") != rope.value("type"))
-    rope.refuse("type", "the same as 'rope_type' (" + excerpt(rope.value("rope_type")) + ")");
+    rope.refuse("type", fmt::format("the same as 'rope_type' ({})", excerpt(rope.value("rope_type"))));
   const std::string key = rope.has("type") && !rope.has("rope_type") ? "type" : "rope_type";
-  if (!rope.has(key) && !empty) rope.refuse(key, "one of " + kind_names() + " where there is a rope object");
+  if (!rope.has(key) && !empty)
+    rope.refuse(key, fmt::format("one of {} where there is a rope object", kind_names()));
   std::string name = rope.text(key, "default");
   if (rules.longrope_only && name == "su") name = "longrope";
   if (rules.longrope_only && name != "default" && name != "longrope")
@@ -68,26 +71,26 @@ double number_of_two_places(const ConfigFields& rope, const std::string& inner, 
   const std::optional<double> beside =
       fields.has(outer) ? std::optional(fields.positive(outer)) : std::nullopt;
   if (inside && beside && *inside != *beside)
-    fields.refuse(outer, "the same as '" + inner + "' in the rope object (" + excerpt(rope.value(inner)) +
-                             "), or absent");
+    fields.refuse(outer, fmt::format("the same as '{}' in the rope object ({}), or absent", inner,
+                                     excerpt(rope.value(inner))));
   return inside ? *inside : beside ? *beside : fallback;
 }
 
 int64_t turned_width(double share, const RotaryRules& rules, const std::string& name) {
-  const std::string begin = name + ": '" + rules.partial_key + "' must be ";
+  const std::string begin = fmt::format("{}: '{}' must be ", name, rules.partial_key);
   const std::string end = ", but is " + json(share).dump();
   if (share != 1 && !rules.partial)
-    fail_input(begin + "1 or absent, since this architecture turns whole heads" + end);
+    fail_input(fmt::format("{}1 or absent, since this architecture turns whole heads{}", begin, end));
   const auto dim = static_cast<int64_t>(static_cast<double>(rules.head_dim) * share);
   if (share > 1 || dim < 1)
-    fail_input(begin + "at most 1, and such that of a head of " + std::to_string(rules.head_dim) +
-               " numbers one at least turns" + end);
+    fail_input(fmt::format("{}at most 1, and such that of a head of {} numbers one at least turns{}", begin,
+                           rules.head_dim, end));
   const bool fits = dim % 2 == 0 || (rules.odd && dim < rules.head_dim);
   if (!fits)
-    fail_input(name + ": rotary positions turn pairs, but " + std::to_string(dim) + " numbers of a head of " +
-               std::to_string(rules.head_dim) +
-               " would turn, which is odd ('head_dim' must be even, by "
-               "default it is 'hidden_size' / heads)");
+    fail_input(
+        fmt::format("{}: rotary positions turn pairs, but {} numbers of a head of {} would turn, which is "
+                    "odd ('head_dim' must be even, by default it is 'hidden_size' / heads)",
+                    name, dim, rules.head_dim));
   return dim;
 }
 
@@ -120,7 +123,7 @@ void read_longrope(const ConfigFields& rope, RotaryConfig& config) {
   const auto pairs = static_cast<size_t>(config.pairs());
   for (const char* key : {"short_factor", "long_factor"}) {
     const auto& list = std::string(key) == "short_factor" ? config.short_factor : config.long_factor;
-    if (list.size() != pairs) rope.refuse(key, "a list of " + std::to_string(pairs) + " numbers");
+    if (list.size() != pairs) rope.refuse(key, fmt::format("a list of {} numbers", pairs));
   }
   const double original = config.original_max_position_embeddings;
   if (config.factor > 1 && original <= 1)
@@ -157,14 +160,15 @@ void read_scaling(const ConfigFields& rope, bool factor_is_null, RotaryConfig& c
 
 [[noreturn]] void fail_value(const std::string& name, const std::string& key, const json& value,
                              const std::string& why) {
-  fail_input(name + ": '" + key + "' is " + excerpt(value) + why);
+  fail_input(fmt::format("{}: '{}' is {}{}", name, key, excerpt(value), why));
 }
 
 void refuse_other_keys(const json& object, const std::string& name, const KindKeys& kind) {
   std::set<std::string> allowed = {"rope_type", "type", "rope_theta", "partial_rotary_factor"};
   allowed.insert(kind.keys.begin(), kind.keys.end());
-  const std::string why = std::string(", but rotary positions of the type \"") + kind.name +
-                          "\" have no such key; remove it if it changes nothing";
+  const std::string why = fmt::format(
+      ", but rotary positions of the type \"{}\" have no such key; remove it if it changes nothing",
+      kind.name);
   for (const auto& [key, value] : object.items())
     if (allowed.count(key) == 0 && !value.is_null()) fail_value(name, key, value, why);
 }
@@ -262,8 +266,8 @@ RotaryConfig read_rope_object(const json& object, const ConfigFields& fields, co
   constexpr const char* kOriginal = "original_max_position_embeddings";
   const double fixed = fields.has(kOriginal) ? 0 : rules.default_original_length;
   if (fixed > 0 && rope.has(kOriginal) && rope.positive(kOriginal) != fixed)
-    fields.refuse(kOriginal,
-                  "beside the rope object, and the same as in it (" + excerpt(rope.value(kOriginal)) + ")");
+    fields.refuse(kOriginal, fmt::format("beside the rope object, and the same as in it ({})",
+                                         excerpt(rope.value(kOriginal))));
   config.original_max_position_embeddings = number_of_two_places(
       rope, kOriginal, fields, kOriginal, fixed > 0 ? fixed : rules.max_position_embeddings);
   read_scaling(rope, object.contains("factor"), config);

@@ -1,5 +1,7 @@
 #include "experiments/language_model/safetensors.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <bit>
 #include <cassert>
@@ -48,19 +50,23 @@ int64_t little_endian(const unsigned char* bytes, int count) {
 
 int64_t header_length(std::ifstream& stream, const std::string& file, int64_t file_bytes) {
   if (file_bytes < kLengthBytes)
-    fail_input(file + " has only " + std::to_string(file_bytes) +
-               " bytes; a safetensors file begins with 8 bytes that hold its header's length");
+    fail_input(fmt::format(
+        "{} has only {} bytes; a safetensors file begins with 8 bytes that hold its header's length", file,
+        file_bytes));
   unsigned char bytes[kLengthBytes];
   if (!stream.read(reinterpret_cast<char*>(bytes), kLengthBytes)) fail_input(file + " cannot be read");
   if (std::equal(bytes, bytes + 4, "GGUF"))
-    fail_input(file + " is a GGUF file, which is not read: convert it to safetensors, as " +
-               "scripts/fetch_smollm2.sh does for SmolLM2");
+    fail_input(
+        fmt::format("{} is a GGUF file, which is not read: convert it to safetensors, as "
+                    "scripts/fetch_smollm2.sh does for SmolLM2",
+                    file));
   const int64_t length = little_endian(bytes, kLengthBytes);
   if (length < 2 || length > kMaxHeaderBytes || length > file_bytes - kLengthBytes)
-    fail_input(file + " says that its header has " + std::to_string(static_cast<uint64_t>(length)) +
-               " bytes, but it must have between 2 and " +
-               std::to_string(std::min(kMaxHeaderBytes, file_bytes - kLengthBytes)) + " in a file of " +
-               std::to_string(file_bytes) + " bytes (is the file truncated?)");
+    fail_input(
+        fmt::format("{} says that its header has {} bytes, but it must have between 2 and {} in a file of {} "
+                    "bytes (is the file truncated?)",
+                    file, static_cast<uint64_t>(length), std::min(kMaxHeaderBytes, file_bytes - kLengthBytes),
+                    file_bytes));
   return length;
 }
 
@@ -68,53 +74,55 @@ int64_t header_length(std::ifstream& stream, const std::string& file, int64_t fi
 int64_t count_of(const json& value, const std::string& where) {
   if (!value.is_number_unsigned() ||
       value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
-    fail_input(where + " must hold non-negative integers, but holds " + excerpt(value));
+    fail_input(fmt::format("{} must hold non-negative integers, but holds {}", where, excerpt(value)));
   return value.get<int64_t>();
 }
 
 const json& member(const json& object, const char* key, const std::string& where) {
   const auto found = object.find(key);
-  if (found == object.end()) fail_input(where + " has no '" + key + "'");
+  if (found == object.end()) fail_input(fmt::format("{} has no '{}'", where, key));
   return *found;
 }
 
 void check_size(const TensorEntry& entry, const std::string& where) {
   const auto found = bytes_of_type().find(entry.type);
   if (found == bytes_of_type().end())
-    fail_input(where + " has the type '" + entry.type + "', which the safetensors format does not define");
+    fail_input(
+        fmt::format("{} has the type '{}', which the safetensors format does not define", where, entry.type));
   std::vector<int64_t> factors = entry.shape;
   factors.push_back(found->second);
   const bool empty = std::find(entry.shape.begin(), entry.shape.end(), 0) != entry.shape.end();
   const std::optional<int64_t> bytes = empty ? 0 : checked_product_of(factors);
   if (bytes != entry.end - entry.begin)
-    fail_input(where + " is " + entry.type + " of shape " + shape_text(entry.shape) + ", which takes " +
-               (bytes ? std::to_string(*bytes) : "more than 2^63") + " bytes, but its data_offsets hold " +
-               std::to_string(entry.end - entry.begin));
+    fail_input(fmt::format("{} is {} of shape {}, which takes {} bytes, but its data_offsets hold {}", where,
+                           entry.type, shape_text(entry.shape),
+                           bytes ? std::to_string(*bytes) : "more than 2^63", entry.end - entry.begin));
 }
 
 TensorEntry parse_entry(const json& value, const std::string& file, const std::string& where,
                         int64_t data_begin, int64_t data_bytes) {
-  if (!value.is_object()) fail_input(where + " must be an object, but is " + excerpt(value));
+  if (!value.is_object()) fail_input(fmt::format("{} must be an object, but is {}", where, excerpt(value)));
   TensorEntry entry;
   entry.file = file;
   const json& type = member(value, "dtype", where);
   const json& shape = member(value, "shape", where);
   const json& offsets = member(value, "data_offsets", where);
-  if (!type.is_string()) fail_input(where + ": 'dtype' must be text, but is " + excerpt(type));
-  if (!shape.is_array()) fail_input(where + ": 'shape' must be a list, but is " + excerpt(shape));
+  if (!type.is_string()) fail_input(fmt::format("{}: 'dtype' must be text, but is {}", where, excerpt(type)));
+  if (!shape.is_array())
+    fail_input(fmt::format("{}: 'shape' must be a list, but is {}", where, excerpt(shape)));
   if (!offsets.is_array() || offsets.size() != 2)
-    fail_input(where + ": 'data_offsets' must be a list of two, but is " + excerpt(offsets));
+    fail_input(fmt::format("{}: 'data_offsets' must be a list of two, but is {}", where, excerpt(offsets)));
   entry.type = type.get<std::string>();
   for (const json& extent : shape) entry.shape.push_back(count_of(extent, where + ": 'shape'"));
   const int64_t begin = count_of(offsets[0], where + ": 'data_offsets'");
   const int64_t end = count_of(offsets[1], where + ": 'data_offsets'");
   if (begin > end)
-    fail_input(where + ": 'data_offsets' are [" + std::to_string(begin) + ", " + std::to_string(end) +
-               "], but the end must not lie before the beginning");
+    fail_input(fmt::format("{}: 'data_offsets' are [{}, {}], but the end must not lie before the beginning",
+                           where, begin, end));
   if (end > data_bytes)
-    fail_input(where + ": 'data_offsets' are [" + std::to_string(begin) + ", " + std::to_string(end) +
-               "], but the file holds " + std::to_string(data_bytes) +
-               " bytes of data (is the file truncated?)");
+    fail_input(fmt::format(
+        "{}: 'data_offsets' are [{}, {}], but the file holds {} bytes of data (is the file truncated?)",
+        where, begin, end, data_bytes));
   entry.begin = data_begin + begin;
   entry.end = data_begin + end;
   check_size(entry, where);
@@ -132,15 +140,16 @@ void check_coverage(const std::map<std::string, TensorEntry>& entries, const std
   int64_t covered = data_begin;
   for (const auto* entry : order) {
     if (entry->second.begin != covered)
-      fail_input(file + ": tensor '" + entry->first + "' begins at byte " +
-                 std::to_string(entry->second.begin - data_begin) + " of the data, but must begin at " +
-                 std::to_string(covered - data_begin) + ", where the one before it ends: " +
-                 (entry->second.begin < covered ? "they overlap" : "there is a hole"));
+      fail_input(
+          fmt::format("{}: tensor '{}' begins at byte {} of the data, but must begin at {}, where the one "
+                      "before it ends: {}",
+                      file, entry->first, entry->second.begin - data_begin, covered - data_begin,
+                      entry->second.begin < covered ? "they overlap" : "there is a hole"));
     covered = entry->second.end;
   }
   if (covered != file_bytes)
-    fail_input(file + " holds " + std::to_string(file_bytes - data_begin) +
-               " bytes of data, but its tensors take only " + std::to_string(covered - data_begin));
+    fail_input(fmt::format("{} holds {} bytes of data, but its tensors take only {}", file,
+                           file_bytes - data_begin, covered - data_begin));
 }
 
 std::map<std::string, TensorEntry> read_header(const std::string& file) {
@@ -157,7 +166,7 @@ std::map<std::string, TensorEntry> read_header(const std::string& file) {
   std::map<std::string, TensorEntry> entries;
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") continue;
-    const std::string where = file + ": tensor '" + name + "'";
+    const std::string where = fmt::format("{}: tensor '{}'", file, name);
     entries[name] = parse_entry(value, file, where, data_begin, file_bytes - data_begin);
   }
   check_coverage(entries, file, data_begin, file_bytes);
@@ -166,12 +175,13 @@ std::map<std::string, TensorEntry> read_header(const std::string& file) {
 
 // An index is untrusted, too: a shard lies in the folder of the index, nowhere else.
 std::string shard_path(const fs::path& index, const std::string& tensor, const json& name) {
-  const std::string where = index.string() + ": the shard of tensor '" + tensor + "'";
-  if (!name.is_string()) fail_input(where + " must be text, but is " + excerpt(name));
+  const std::string where = fmt::format("{}: the shard of tensor '{}'", index.string(), tensor);
+  if (!name.is_string()) fail_input(fmt::format("{} must be text, but is {}", where, excerpt(name)));
   const auto file = name.get<std::string>();
   if (file.empty() || file == "." || file == ".." || file.find('/') != std::string::npos ||
       file.find('\0') != std::string::npos)
-    fail_input(where + " must be the name of a file in the same folder, but is " + excerpt(name));
+    fail_input(
+        fmt::format("{} must be the name of a file in the same folder, but is {}", where, excerpt(name)));
   return (index.parent_path() / file).string();
 }
 
@@ -195,10 +205,10 @@ StoredType stored_type(const TensorEntry& entry, const std::string& where) {
   if (entry.type == "F32") return StoredType::f32;
   if (entry.type == "F16") return StoredType::f16;
   if (entry.type == "BF16") return StoredType::bf16;
-  fail_input(where + " has the type " + entry.type + ", but weights must be F32, F16 or BF16" +
-             (entry.type.starts_with("F8") || entry.type == "U8" || entry.type == "I8"
-                  ? ": quantised models are not read"
-                  : ""));
+  fail_input(fmt::format("{} has the type {}, but weights must be F32, F16 or BF16{}", where, entry.type,
+                         entry.type.starts_with("F8") || entry.type == "U8" || entry.type == "I8"
+                             ? ": quantised models are not read"
+                             : ""));
 }
 
 void check_finite_values(const StoredValues& values, const std::string& where) {
@@ -209,8 +219,9 @@ void check_finite_values(const StoredValues& values, const std::string& where) {
     values.widen(begin, count, block);
     for (int64_t i = 0; i < count; ++i)
       if (!std::isfinite(block[i]))
-        fail_input(where + " holds a non-finite value (" + std::to_string(block[i]) + ") at flat position " +
-                   std::to_string(begin + i) + "; all weights must be finite");
+        fail_input(
+            fmt::format("{} holds a non-finite value ({}) at flat position {}; all weights must be finite",
+                        where, block[i], begin + i));
   }
 }
 
@@ -266,14 +277,16 @@ TensorArchive TensorArchive::open(const std::string& folder) {
     std::string pickled;
     for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
       if (pickled.empty() && fs::exists(fs::path(folder) / name, error))
-        pickled = std::string("; its ") + name + " is not read: save the model as safetensors";
-    fail_input("the model folder '" + folder +
-               "' has neither model.safetensors nor model.safetensors.index.json" + pickled);
+        pickled = fmt::format("; its {} is not read: save the model as safetensors", name);
+    fail_input(
+        fmt::format("the model folder '{}' has neither model.safetensors nor model.safetensors.index.json{}",
+                    folder, pickled));
   }
   const json document = read_json_object(index.string());
   const json& weight_map = member(document, "weight_map", index.string());
   if (!weight_map.is_object())
-    fail_input(index.string() + ": 'weight_map' must be an object, but is " + excerpt(weight_map));
+    fail_input(
+        fmt::format("{}: 'weight_map' must be an object, but is {}", index.string(), excerpt(weight_map)));
   TensorArchive archive;
   archive.origin_ = index.string();
   std::map<std::string, std::map<std::string, TensorEntry>> shards;
@@ -282,8 +295,8 @@ TensorArchive TensorArchive::open(const std::string& folder) {
     if (shards.count(path) == 0) shards[path] = read_header(path);
     const auto found = shards[path].find(name);
     if (found == shards[path].end())
-      fail_input(index.string() + " says that tensor '" + name + "' lies in " + path +
-                 ", but it is not there");
+      fail_input(fmt::format("{} says that tensor '{}' lies in {}, but it is not there", index.string(), name,
+                             path));
     archive.entries_[name] = found->second;
   }
   return archive;
@@ -304,13 +317,13 @@ StoredValues TensorArchive::read_stored(const std::string& name, const std::vect
   const TensorEntry* entry = find(name);
   if (entry == nullptr) {
     const std::string nearest = nearest_name(name, names());
-    fail_input(origin_ + " has no tensor '" + name + "'" +
-               (nearest.empty() ? "" : " (the nearest name is '" + nearest + "')"));
+    fail_input(fmt::format("{} has no tensor '{}'{}", origin_, name,
+                           nearest.empty() ? "" : fmt::format(" (the nearest name is '{}')", nearest)));
   }
-  const std::string where = entry->file + ": tensor '" + name + "'";
+  const std::string where = fmt::format("{}: tensor '{}'", entry->file, name);
   if (entry->shape != shape)
-    fail_input(where + " has the shape " + shape_text(entry->shape) + ", but the model's configuration " +
-               "needs " + shape_text(shape));
+    fail_input(fmt::format("{} has the shape {}, but the model's configuration needs {}", where,
+                           shape_text(entry->shape), shape_text(shape)));
   const StoredType type = stored_type(*entry, where);
   require_memory(static_cast<double>(entry->end - entry->begin), where.c_str());
   StoredValues values(type, entry->size());

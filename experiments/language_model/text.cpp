@@ -1,5 +1,7 @@
 #include "experiments/language_model/text.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -26,8 +28,10 @@ class FolderReader {
   void append(const fs::path& folder) {
     for (const fs::path& above : path_)
       if (fs::equivalent(above, folder))
-        fail_input("the folder '" + folder.string() + "' leads back to '" + above.string() +
-                   "' by a symbolic link, so the text would never end; name a folder without such a link");
+        fail_input(
+            fmt::format("the folder '{}' leads back to '{}' by a symbolic link, so the text would never end; "
+                        "name a folder without such a link",
+                        folder.string(), above.string()));
     path_.push_back(folder);
     std::vector<fs::path> files;
     std::vector<fs::path> folders;
@@ -43,11 +47,13 @@ class FolderReader {
       std::error_code status_error;
       const fs::file_status status = entry->status(status_error);
       if (!fs::is_directory(status) && !fs::is_regular_file(status))
-        fail_input("'" + entry->path().string() + "' is neither a file nor a folder" +
-                   (status_error ? ": " + status_error.message() : ", so its text cannot be read"));
+        fail_input(
+            fmt::format("'{}' is neither a file nor a folder{}", entry->path().string(),
+                        status_error ? ": " + status_error.message() : ", so its text cannot be read"));
       (fs::is_directory(status) ? folders : files).push_back(entry->path());
     }
-    if (error) fail_input("the folder '" + folder.string() + "' cannot be read: " + error.message());
+    if (error)
+      fail_input(fmt::format("the folder '{}' cannot be read: {}", folder.string(), error.message()));
     std::sort(files.begin(), files.end());
     std::sort(folders.begin(), folders.end());
   }
@@ -70,23 +76,23 @@ const int32_t* TokenText::window(int64_t i, int64_t n, bool with_next) const {
   const int64_t needed = begin + n + (with_next ? 1 : 0);
   const auto count = static_cast<int64_t>(ids.size());
   if (needed > count)
-    fail_input("'" + name + "' is too short: window " + std::to_string(i) + " of " + std::to_string(n) +
-               " tokens needs " + std::to_string(needed) + " tokens, but it has " + std::to_string(count));
+    fail_input(fmt::format("'{}' is too short: window {} of {} tokens needs {} tokens, but it has {}", name,
+                           i, n, needed, count));
   return ids.data() + begin;
 }
 
 std::string read_text_bytes(const std::string& path) {
   std::error_code error;
   if (!fs::exists(path, error))
-    fail_input(
-        "the text '" + path + "' does not exist" +
-        (path == kDefaultText ? " (it comes with Debian's libeigen3-dev; text=FILE names another)" : ""));
+    fail_input(fmt::format(
+        "the text '{}' does not exist{}", path,
+        path == kDefaultText ? " (it comes with Debian's libeigen3-dev; text=FILE names another)" : ""));
   std::string bytes;
   if (fs::is_directory(path, error))
     bytes = FolderReader().read(path);
   else
     bytes = read_whole_file(path);
-  if (bytes.empty()) fail_input("the text '" + path + "' is empty");
+  if (bytes.empty()) fail_input(fmt::format("the text '{}' is empty", path));
   return bytes;
 }
 
@@ -123,9 +129,9 @@ TokenText read_tokens(const Parameters& parameters, const ModelConfig& config) {
   }
   if (!config.byte_tokenizer)
     fail_usage(
-        "the model '" + parameters.text("model") +
-        "' has no byte tokenizer (\"tokenizer\": \"byte\" in its config.json), so ids must name a file "
-        "of token ids");
+        fmt::format("the model '{}' has no byte tokenizer (\"tokenizer\": \"byte\" in its config.json), so "
+                    "ids must name a file of token ids",
+                    parameters.text("model")));
   return byte_tokens(parameters.has("text") ? parameters.text("text") : kDefaultText);
 }
 

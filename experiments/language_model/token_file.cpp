@@ -1,5 +1,7 @@
 #include "experiments/language_model/token_file.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cctype>
 #include <charconv>
@@ -32,15 +34,15 @@ class Ids {
   /// `shown`: the id as the file has it.
   void add(int64_t id, const std::string& place, const std::string& shown) {
     if (id < 0 || id >= vocab_size_)
-      fail_input(place + " of the ids in '" + path_ + "' has '" + shown +
-                 "', but ids must be between 0 and " + std::to_string(vocab_size_ - 1) +
-                 " (the model's vocab_size is " + std::to_string(vocab_size_) + ")");
+      fail_input(fmt::format(
+          "{} of the ids in '{}' has '{}', but ids must be between 0 and {} (the model's vocab_size is {})",
+          place, path_, shown, vocab_size_ - 1, vocab_size_));
     ids_.push_back(static_cast<int32_t>(id));
   }
 
   [[noreturn]] void refuse(const std::string& place, const std::string& shown,
                            const std::string& allowed) const {
-    fail_input(place + " of the ids in '" + path_ + "' has '" + shown + "', but " + allowed);
+    fail_input(fmt::format("{} of the ids in '{}' has '{}', but {}", place, path_, shown, allowed));
   }
 
   [[noreturn]] void refuse_file(const std::string& why) const { fail_input("'" + path_ + "' " + why); }
@@ -105,7 +107,7 @@ const json& list_of(const json& document, const Ids& ids) {
   }
   if (list->is_array() && !list->empty() && list->front().is_array()) {
     if (list->size() != 1)
-      ids.refuse_file("holds " + std::to_string(list->size()) + " sequences, but must hold one list of ids");
+      ids.refuse_file(fmt::format("holds {} sequences, but must hold one list of ids", list->size()));
     list = &list->front();
   }
   if (!list->is_array()) ids.refuse_file("must hold a JSON list of ids, but holds " + excerpt(*list));
@@ -151,7 +153,8 @@ uint64_t unsigned_of(std::string_view bytes, bool big_endian) {
 std::string_view header_value(std::string_view header, const std::string& key, const Ids& ids) {
   const std::string quoted = "'" + key + "':";
   const size_t found = header.find(quoted);
-  if (found == std::string_view::npos) ids.refuse_file("is a numpy file whose header has no '" + key + "'");
+  if (found == std::string_view::npos)
+    ids.refuse_file(fmt::format("is a numpy file whose header has no '{}'", key));
   std::string_view value = header.substr(found + quoted.size());
   while (!value.empty() && is_space(value.front())) value.remove_prefix(1);
   const bool tuple = !value.empty() && value.front() == '(';
@@ -173,13 +176,13 @@ int64_t read_count(std::string_view shape, const Ids& ids) {
     int64_t extent = 0;
     const auto [stop, error] = std::from_chars(shape.data() + at, shape.data() + shape.size(), extent);
     if (error != std::errc())
-      ids.refuse_file("is a numpy file of the shape " + shown + ", which is too large");
+      ids.refuse_file(fmt::format("is a numpy file of the shape {}, which is too large", shown));
     at = static_cast<size_t>(stop - shape.data());
     long_extents += extent == 1 ? 0 : 1;
     count = extent == 1 ? count : extent;
   }
   if (long_extents > 1)
-    ids.refuse_file("is a numpy array of the shape " + shown + ", but ids must be one sequence");
+    ids.refuse_file(fmt::format("is a numpy array of the shape {}, but ids must be one sequence", shown));
   return count;
 }
 
@@ -196,8 +199,8 @@ NumpyArray numpy_header(std::string_view bytes, const Ids& ids) {
                      std::strchr("<>|=", type[1]) != nullptr && std::strchr("iu", type[2]) != nullptr &&
                      std::strchr("1248", type[3]) != nullptr;
   if (!known)
-    ids.refuse_file("is a numpy array of the type " + std::string(type.substr(0, 40)) +
-                    ", but ids must be integers");
+    ids.refuse_file(
+        fmt::format("is a numpy array of the type {}, but ids must be integers", type.substr(0, 40)));
   NumpyArray array;
   array.big_endian = type[1] == '>';
   array.is_signed = type[2] == 'i';
@@ -206,9 +209,9 @@ NumpyArray numpy_header(std::string_view bytes, const Ids& ids) {
   array.data = bytes.substr(kBegin + length_bytes + length);
   const auto size = static_cast<int64_t>(array.data.size());
   if (size % array.width != 0 || size / array.width != array.count)
-    ids.refuse_file("is a numpy file of " + std::to_string(array.count) + " numbers of " +
-                    std::to_string(array.width) + " bytes, but has " + std::to_string(size) +
-                    " bytes of data (is the file truncated?)");
+    ids.refuse_file(fmt::format(
+        "is a numpy file of {} numbers of {} bytes, but has {} bytes of data (is the file truncated?)",
+        array.count, array.width, size));
   return array;
 }
 

@@ -1,5 +1,7 @@
 #include "experiments/training/retrieval.h"
 
+#include <fmt/core.h>
+
 #include <Eigen/Core>
 #include <cmath>
 #include <numeric>
@@ -118,9 +120,10 @@ std::vector<double> train_retrieval(const Backend& backend, const Parameters& pa
     const Matrix difference = as_matrix(state.result.out) - examples.target;
     losses.push_back(difference.cast<double>().squaredNorm() / static_cast<double>(difference.size()));
     if (!std::isfinite(losses.back()))
-      fail_usage("train: the training diverged at step " + std::to_string(step) +
-                 ": its loss is not finite; a smaller learning_rate than " +
-                 to_string(ParameterValue(options.learning_rate)) + " may help");
+      fail_usage(
+          fmt::format("train: the training diverged at step {}: its loss is not finite; a smaller "
+                      "learning_rate than {} may help",
+                      step, to_string(ParameterValue(options.learning_rate))));
     if (step == options.steps) break;
     const Tensor<float> output_gradient = as_tensor(difference * (2 / entries));
     const AttentionGradients gradients = backend.backward(problem, context, state, output_gradient.view());

@@ -1,5 +1,7 @@
 #include "experiments/training/train.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <optional>
@@ -42,12 +44,12 @@ RetrievalTask read_task(const BackendArguments& arguments) {
 }
 
 void check_task(const BackendArguments& arguments, const RetrievalTask& task) {
-  const std::string backend = "train: backend '" + arguments.backend->name() + "' ";
+  const std::string backend = fmt::format("train: backend '{}' ", arguments.backend->name());
   const std::string no_gradient = arguments.backend->no_gradient(arguments.parameters);
   if (!no_gradient.empty()) fail_usage(backend + no_gradient);
   if (task.classes > task.length)
-    fail_usage("train: classes must be at most seq_len (" + std::to_string(task.length) + "), but is " +
-               std::to_string(task.classes));
+    fail_usage(
+        fmt::format("train: classes must be at most seq_len ({}), but is {}", task.length, task.classes));
   AttentionProblem problem;
   problem.query.shape = problem.key.shape = problem.value.shape = {1, 1, task.length, task.dim};
   const std::string wrong = arguments.backend->check(problem, arguments.parameters);

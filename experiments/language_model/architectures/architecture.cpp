@@ -1,5 +1,7 @@
 #include "experiments/language_model/architectures/architecture.h"
 
+#include <fmt/core.h>
+
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -50,8 +52,9 @@ void read_sizes(const ConfigFields& fields, ModelConfig& config, int64_t default
   config.max_position_embeddings = fields.size("max_position_embeddings");
   const bool derived = !fields.has("head_dim") && default_head_dim == 0;
   if (derived && config.hidden_size % config.num_attention_heads != 0)
-    fields.refuse("num_attention_heads", "a divisor of hidden_size (" + std::to_string(config.hidden_size) +
-                                             ") where head_dim is not given");
+    fields.refuse(
+        "num_attention_heads",
+        fmt::format("a divisor of hidden_size ({}) where head_dim is not given", config.hidden_size));
   config.head_dim =
       derived ? config.hidden_size / config.num_attention_heads : fields.size("head_dim", default_head_dim);
   if (config.head_dim < 1) fields.refuse("num_attention_heads", "at most hidden_size");
@@ -61,15 +64,15 @@ void read_sizes(const ConfigFields& fields, ModelConfig& config, int64_t default
 void finish_sizes(const ConfigFields& fields, ModelConfig& config) {
   if (config.num_attention_heads % config.num_key_value_heads != 0)
     fields.refuse("num_key_value_heads",
-                  "a divisor of num_attention_heads (" + std::to_string(config.num_attention_heads) + ")");
+                  fmt::format("a divisor of num_attention_heads ({})", config.num_attention_heads));
   if (config.head_dim > kMaxHeadDim)
-    fail_input(fields.name() + ": a head must have at most " + std::to_string(kMaxHeadDim) +
-               " numbers, but has " + std::to_string(config.head_dim) +
-               " ('head_dim', by default 'hidden_size' / heads)");
+    fail_input(fmt::format(
+        "{}: a head must have at most {} numbers, but has {} ('head_dim', by default 'hidden_size' / heads)",
+        fields.name(), kMaxHeadDim, config.head_dim));
   if (config.num_hidden_layers > kMaxLayers)
-    fail_input(fields.name() + ": a model must have at most " + std::to_string(kMaxLayers) +
-               " layers ('num_hidden_layers' or 'n_layer'), but has " +
-               std::to_string(config.num_hidden_layers));
+    fail_input(
+        fmt::format("{}: a model must have at most {} layers ('num_hidden_layers' or 'n_layer'), but has {}",
+                    fields.name(), kMaxLayers, config.num_hidden_layers));
   LayerConfig layer;
   layer.scale = 1 / std::sqrt(static_cast<double>(config.head_dim));
   config.layers.assign(static_cast<size_t>(config.num_hidden_layers), layer);
@@ -77,8 +80,8 @@ void finish_sizes(const ConfigFields& fields, ModelConfig& config) {
 
 void require_heads_of_hidden_size(const ConfigFields& fields, const ModelConfig& config) {
   if (config.head_dim * config.num_attention_heads != config.hidden_size)
-    fields.refuse("head_dim", "hidden_size / heads (" + std::to_string(config.hidden_size) + " / " +
-                                  std::to_string(config.num_attention_heads) + ") for this architecture");
+    fields.refuse("head_dim", fmt::format("hidden_size / heads ({} / {}) for this architecture",
+                                          config.hidden_size, config.num_attention_heads));
 }
 
 void read_epsilon(const ConfigFields& fields, const char* key, double fallback, ModelConfig& config) {
@@ -121,10 +124,10 @@ std::vector<std::string> read_layer_types(const ConfigFields& fields, const Mode
   std::vector<std::string> types = fields.texts("layer_types");
   for (const std::string& type : types)
     if (type != kFull && type != kSliding)
-      fields.refuse("layer_types", std::string("a list of \"") + kFull + "\" and \"" + kSliding + "\"");
+      fields.refuse("layer_types", fmt::format("a list of \"{}\" and \"{}\"", kFull, kSliding));
   if (!types.empty() && types.size() != config.layers.size())
     fields.refuse("layer_types",
-                  "a list of num_hidden_layers (" + std::to_string(config.num_hidden_layers) + ") types");
+                  fmt::format("a list of num_hidden_layers ({}) types", config.num_hidden_layers));
   return types;
 }
 
@@ -148,8 +151,8 @@ void read_window_of_all_layers(const ConfigFields& fields, int64_t fallback, Mod
   const std::vector<std::string> types = read_layer_types(fields, config);
   for (const std::string& type : types)
     if ((type == kSliding) != (window > 0))
-      fields.refuse("layer_types", std::string("\"") + (window > 0 ? kSliding : kFull) +
-                                       "\" for all layers, as sliding_window says, or absent");
+      fields.refuse("layer_types", fmt::format("\"{}\" for all layers, as sliding_window says, or absent",
+                                               window > 0 ? kSliding : kFull));
 }
 
 void read_qwen_windows(const ConfigFields& fields, ModelConfig& config) {
@@ -164,8 +167,9 @@ void read_qwen_windows(const ConfigFields& fields, ModelConfig& config) {
     if (slides && !used)
       fields.refuse(
           "layer_types",
-          std::string("\"") + kFull +
-              "\" for all layers where use_sliding_window is not true or there is no sliding_window");
+          fmt::format(
+              "\"{}\" for all layers where use_sliding_window is not true or there is no sliding_window",
+              kFull));
     if (slides) config.layers[l].window = window;
   }
 }
@@ -206,7 +210,7 @@ void refuse_windows(const ConfigFields& fields, const ModelConfig& config) {
     fields.refuse("use_sliding_window", "false or absent for this architecture");
   for (const std::string& type : read_layer_types(fields, config))
     if (type != kFull)
-      fields.refuse("layer_types", std::string("\"") + kFull + "\" for all layers for this architecture");
+      fields.refuse("layer_types", fmt::format("\"{}\" for all layers for this architecture", kFull));
 }
 
 }  // namespace hyperattn

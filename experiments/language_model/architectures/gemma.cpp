@@ -1,6 +1,8 @@
 // Gemma: a Llama with scaled embeddings and norms that multiply by 1 + w.
 #include "experiments/language_model/architectures/architecture.h"
 
+#include <fmt/core.h>
+
 namespace hyperattn {
 namespace {
 
@@ -12,7 +14,7 @@ void read_gemma_activation(const ConfigFields& fields, ModelConfig& config) {
   config.activation = activation_named(fields, "hidden_act", name);
   const std::string newer = fields.text("hidden_activation", name);
   if (activation_named(fields, "hidden_activation", newer) != config.activation)
-    fields.refuse("hidden_activation", "the same as hidden_act (" + name + "), null or absent");
+    fields.refuse("hidden_activation", fmt::format("the same as hidden_act ({}), null or absent", name));
 }
 
 void describe(const ConfigFields& fields, ModelConfig& config) {

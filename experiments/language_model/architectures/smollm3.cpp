@@ -1,5 +1,8 @@
 // SmolLM 3: a Llama with layers that have no positions.
+#include <fmt/core.h>
+
 #include <nlohmann/json.hpp>
+
 #include "experiments/language_model/architectures/architecture.h"
 
 namespace hyperattn {
@@ -11,8 +14,8 @@ void read_layers_without_positions(const ConfigFields& fields, ModelConfig& conf
   const nlohmann::json& list = fields.value("no_rope_layers");
   const bool given = !list.is_null();
   if (given && (!list.is_array() || list.size() != config.layers.size()))
-    fields.refuse("no_rope_layers", "a list of num_hidden_layers (" +
-                                        std::to_string(config.num_hidden_layers) + ") numbers 0 or 1");
+    fields.refuse("no_rope_layers",
+                  fmt::format("a list of num_hidden_layers ({}) numbers 0 or 1", config.num_hidden_layers));
   for (size_t l = 0; l < config.layers.size(); ++l) {
     bool turns = (static_cast<int64_t>(l) + 1) % interval != 0;
     if (given) {
