@@ -1,5 +1,7 @@
 #include "experiments/attend/attend.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -47,7 +49,7 @@ AttendArguments replayed_arguments(const Hdf5File& file, const std::vector<std::
   const Backend* backend = named_backend(arguments);
   if (backend == nullptr) return read_attend_arguments(arguments);
   if (backend->method().capabilities().replay && !file.exists("/replay"))
-    fail_input("'" + file.path() + "' has no /replay, which --replay needs");
+    fail_input(fmt::format("'{}' has no /replay, which --replay needs", file.path()));
   const auto prescribed = replay_parameters(file);
   const auto is_given = [&](const std::string& key) {
     return std::any_of(arguments.begin(), arguments.end(),
@@ -59,15 +61,16 @@ AttendArguments replayed_arguments(const Hdf5File& file, const std::vector<std::
   AttendArguments resolved = read_attend_arguments(arguments, default_registry(), completing);
   for (const auto& [key, value] : prescribed)
     if (takes(*backend, key) && is_given(key) && !same_value(resolved, key, value))
-      fail_usage("an argument sets " + key + " to another value than '" + file.path() +
-                 "', whose random choices --replay uses and which prescribes " + key + "=" +
-                 to_string(value));
+      fail_usage(
+          fmt::format("an argument sets {} to another value than '{}', whose random choices --replay uses "
+                      "and which prescribes {}={}",
+                      key, file.path(), key, to_string(value)));
   return resolved;
 }
 
 Tensor<float> read_finite(const Hdf5File& file, const std::string& dataset) {
   Tensor<float> tensor = file.read_tensor(dataset);
-  check_finite(tensor.view(), dataset + " of '" + file.path() + "'");
+  check_finite(tensor.view(), fmt::format("{} of '{}'", dataset, file.path()));
   return tensor;
 }
 
@@ -84,18 +87,18 @@ AttentionProblem check_shapes(const Hdf5File& file, const AttendArguments& argum
   try {
     check_problem(problem);
   } catch (const Error& error) {
-    fail_input("'" + file.path() + "': " + error.what());
+    fail_input(fmt::format("'{}': {}", file.path(), error.what()));
   }
   const TensorShape out{q.batch, q.heads, q.rows, v.dim};
   if (backward && file.read_shape4("/inputs/dout") != out)
-    fail_input("/inputs/dout of '" + file.path() + "' must have the shape of the output, " + to_string(out) +
-               ", but has " + to_string(file.read_shape4("/inputs/dout")));
+    fail_input(fmt::format("/inputs/dout of '{}' must have the shape of the output, {}, but has {}",
+                           file.path(), to_string(out), to_string(file.read_shape4("/inputs/dout"))));
   const Backend& backend = *arguments.backend;
-  const std::string refused = "backend '" + backend.name() + "' ";
+  const std::string refused = fmt::format("backend '{}' ", backend.name());
   const std::string no_gradient = backend.no_gradient(arguments.parameters);
   if (backward && !no_gradient.empty()) fail_usage(refused + no_gradient);
   const std::string wrong = backend.check(problem, arguments.parameters);
-  if (!wrong.empty()) fail_usage(refused + "cannot run on '" + file.path() + "': " + wrong);
+  if (!wrong.empty()) fail_usage(fmt::format("{}cannot run on '{}': {}", refused, file.path(), wrong));
   return problem;
 }
 
@@ -123,8 +126,8 @@ OutputTypes output_types(const Hdf5File& file, bool keep_type) {
   for (const auto& [name, info] :
        {std::pair{"/inputs/q", &types.query}, {"/inputs/k", &types.key}, {"/inputs/v", &types.value}})
     if (info->element != ElementClass::real)
-      fail_usage(std::string("--keep-type needs floating-point inputs, but ") + name + " of '" + file.path() +
-                 "' holds " + info->element_name);
+      fail_usage(fmt::format("--keep-type needs floating-point inputs, but {} of '{}' holds {}", name,
+                             file.path(), info->element_name));
   return types;
 }
 

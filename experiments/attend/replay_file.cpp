@@ -1,5 +1,7 @@
 #include "experiments/attend/replay_file.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -14,7 +16,7 @@ constexpr int64_t kMaxProjections = 30;
 const std::string kSamplesPrefix = "samples_rows_";
 
 [[noreturn]] void misfit(const Hdf5File& file, const std::string& dataset, const std::string& problem) {
-  fail_input(dataset + " of '" + file.path() + "' " + problem);
+  fail_input(fmt::format("{} of '{}' {}", dataset, file.path(), problem));
 }
 
 DenseMatrix<double> read_projections(const Hdf5File& file, int64_t head_dim, int64_t bucket_count) {
@@ -24,9 +26,9 @@ DenseMatrix<double> read_projections(const Hdf5File& file, int64_t head_dim, int
   if (bits < 0 || bits > kMaxProjections || array.shape[0] != head_dim ||
       (int64_t{1} << bits) != bucket_count)
     misfit(file, dataset,
-           "must have shape (head_dim, log2 of bucket_count) with head_dim " + std::to_string(head_dim) +
-               " and bucket_count " + std::to_string(bucket_count) + ", but has shape " +
-               shape_text(array.shape));
+           fmt::format("must have shape (head_dim, log2 of bucket_count) with head_dim {} and bucket_count "
+                       "{}, but has shape {}",
+                       head_dim, bucket_count, shape_text(array.shape)));
   if (!std::all_of(array.values.begin(), array.values.end(), [](double x) { return std::isfinite(x); }))
     misfit(file, dataset, "holds a non-finite value");
   DenseMatrix<double> projections(head_dim, bits);
@@ -42,9 +44,8 @@ Replay::Samples read_samples(const Hdf5File& file, const std::string& dataset, c
   if (shape.size() != 4 || shape[0] != query.batch || shape[1] != query.heads || shape[3] != sample_size ||
       shape[2] < 1 || (!causal && shape[2] != 1))
     misfit(file, dataset,
-           "must have shape (" + std::to_string(query.batch) + ", " + std::to_string(query.heads) + ", " +
-               (causal ? "nodes" : "1") + ", sample_size " + std::to_string(sample_size) +
-               "), but has shape " + shape_text(shape));
+           fmt::format("must have shape ({}, {}, {}, sample_size {}), but has shape {}", query.batch,
+                       query.heads, causal ? "nodes" : "1", sample_size, shape_text(shape)));
   Replay::Samples samples;
   samples.nodes = shape[2];
   samples.count = shape[3];
@@ -52,8 +53,7 @@ Replay::Samples read_samples(const Hdf5File& file, const std::string& dataset, c
   for (int64_t row : array.values) {
     if (row < 0 || row >= row_limit)
       misfit(file, dataset,
-             "holds row " + std::to_string(row) + ", but the node's key rows are 0 to " +
-                 std::to_string(row_limit - 1));
+             fmt::format("holds row {}, but the node's key rows are 0 to {}", row, row_limit - 1));
     samples.rows.push_back(static_cast<int32_t>(row));
   }
   return samples;
@@ -77,8 +77,8 @@ constexpr std::array<const char*, 3> kIntegers = {"block_size", kSampleSize, "mi
 
 int64_t bucket_count(const Hdf5File& file, const std::string& what, int64_t projections) {
   if (projections < 0 || projections > kMaxProjections)
-    fail_input(what + " of '" + file.path() + "' must be between 0 and " + std::to_string(kMaxProjections) +
-               ", but is " + std::to_string(projections));
+    fail_input(fmt::format("{} of '{}' must be between 0 and {}, but is {}", what, file.path(),
+                           kMaxProjections, projections));
   return int64_t{1} << projections;
 }
 
@@ -114,7 +114,7 @@ std::map<std::string, ParameterValue> replay_parameters(const Hdf5File& file) {
 
 Replay read_replay(const Hdf5File& file, const TensorShape& query, const TensorShape& key, bool causal,
                    const Parameters& parameters) {
-  if (!file.exists("/replay")) fail_input("'" + file.path() + "' has no /replay");
+  if (!file.exists("/replay")) fail_input(fmt::format("'{}' has no /replay", file.path()));
   Replay replay;
   if (parameters.has(kBucketCount))
     replay.projections = read_projections(file, query.dim, parameters.integer(kBucketCount));
@@ -129,8 +129,8 @@ Replay read_replay(const Hdf5File& file, const TensorShape& query, const TensorS
     replay.samples[rows] = read_samples(file, "/replay/" + name, query, sample_size, causal, row_limit);
   }
   if (!causal && replay.samples.count(query.rows) == 0)
-    fail_input("'" + file.path() + "' has no /replay/" + kSamplesPrefix + std::to_string(query.rows) +
-               ", which sample_size " + std::to_string(sample_size) + " needs");
+    fail_input(fmt::format("'{}' has no /replay/{}{}, which sample_size {} needs", file.path(),
+                           kSamplesPrefix, query.rows, sample_size));
   return replay;
 }
 

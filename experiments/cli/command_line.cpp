@@ -1,5 +1,7 @@
 #include "experiments/cli/command_line.h"
 
+#include <fmt/core.h>
+
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <csignal>
@@ -70,7 +72,7 @@ CLI::Validator positive_seconds() {
   const auto problem_of = [](const std::string& text) {
     double seconds = 0;
     const bool good = CLI::detail::lexical_cast(text, seconds) && seconds > 0 && std::isfinite(seconds);
-    return good ? std::string() : "must be a positive number of seconds, but is '" + text + "'";
+    return good ? std::string() : fmt::format("must be a positive number of seconds, but is '{}'", text);
   };
   return {problem_of, "SECONDS > 0"};
 }
@@ -140,7 +142,7 @@ void add_train(CLI::App& program, Arguments& arguments) {
   TrainOptions& train = arguments.train;
   std::string names;
   for (const ParameterSpec& spec : training_parameters())
-    names += ", " + spec.name + " (" + to_string(*spec.default_value) + ")";
+    names += fmt::format(", {} ({})", spec.name, to_string(*spec.default_value));
   command.add_option("KEY=VALUE", train.arguments,
                      "backend=NAME (required), its parameters, seed (0)" + names);
   command.add_option("-o,--output", train.output, "Also write the loss of every step to this CSV file");
@@ -203,7 +205,8 @@ int run_language_model_command(Arguments& arguments) {
     else if (run.config.empty())
       run.config = argument;
     else
-      fail_usage("lm takes one configuration, but '" + run.config + "' and '" + argument + "' are given");
+      fail_usage(
+          fmt::format("lm takes one configuration, but '{}' and '{}' are given", run.config, argument));
   }
   if (arguments.logits.empty()) {
     run.shard = parse_shard(arguments.shard);
@@ -274,8 +277,8 @@ std::string unknown_command(const CLI::App& program) {
   for (const CLI::App* command : program.get_subcommands([](const CLI::App*) { return true; }))
     names.push_back(command->get_name());
   const std::string near = nearest_name(rest.front(), names);
-  return "there is no command '" + rest.front() + "'" +
-         (near.empty() ? "." : "; did you mean '" + near + "'?") + " Allowed: " + join(names);
+  return fmt::format("there is no command '{}'{} Allowed: {}", rest.front(),
+                     near.empty() ? "." : fmt::format("; did you mean '{}'?", near), join(names));
 }
 
 /// CLI11's own message, and where help is. `--help` and `--version` come this way, too.
@@ -284,7 +287,7 @@ int report_parse_result(const CLI::App& program, const CLI::ParseError& error) {
   std::string name = "hyperattn";
   for (const CLI::App* command : program.get_subcommands()) name += " " + command->get_name();
   const std::string unknown = unknown_command(program);
-  return report((unknown.empty() ? error.what() : unknown) + "\nTry '" + name + " --help'.",
+  return report(fmt::format("{}\nTry '{} --help'.", unknown.empty() ? error.what() : unknown, name),
                 exit_code::kUsage);
 }
 
@@ -309,7 +312,7 @@ int run_command_line(int argc, char** argv) {
   CLI::App program("Approximate attention: how close to exact, at what cost?", "hyperattn");
   program.require_subcommand(1);
   program.set_version_flag("--version",
-                           "hyperattn " + build_info().version + " (" + build_info().commit + ")");
+                           fmt::format("hyperattn {} ({})", build_info().version, build_info().commit));
   add_run(program, arguments);
   add_attend(program, arguments);
   add_train(program, arguments);

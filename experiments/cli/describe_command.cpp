@@ -1,5 +1,7 @@
 // `hyperattn describe`: the machine, the build and the instruction-set levels, as a run's provenance has
 // them.
+#include <fmt/core.h>
+
 #include <cstdio>
 #include <iostream>
 
@@ -19,9 +21,7 @@ void print(const std::string& name, const std::string& value) {
 }
 
 std::string with_unit(double value, const char* unit) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.1f %s", value, unit);
-  return text;
+  return fmt::format("{:.1f} {}", value, unit);
 }
 
 }  // namespace

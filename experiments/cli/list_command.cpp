@@ -1,4 +1,6 @@
 // `hyperattn list`: what a configuration can name, printed from the declarations that check it.
+#include <fmt/core.h>
+
 #include <cmath>
 #include <iostream>
 
@@ -44,7 +46,7 @@ std::string bound(double value) {
 std::string range(const ParameterSpec& spec) {
   const bool low = std::isfinite(spec.minimum);
   const bool high = std::isfinite(spec.maximum);
-  if (low && high) return bound(spec.minimum) + " to " + bound(spec.maximum);
+  if (low && high) return fmt::format("{} to {}", bound(spec.minimum), bound(spec.maximum));
   if (low) return "at least " + bound(spec.minimum);
   if (high) return "at most " + bound(spec.maximum);
   return {};
@@ -61,7 +63,7 @@ std::string allowed(const ParameterSpec& spec) {
     parts.push_back((spec.type == ParameterType::choice ? "" : "or ") + join(spec.choices, " | "));
   if (spec.allow_infinity) parts.emplace_back("or .inf");
   std::string text = join(parts, ", ");
-  if (spec.default_value) return text + "; default " + to_string(*spec.default_value);
+  if (spec.default_value) return fmt::format("{}; default {}", text, to_string(*spec.default_value));
   return text + (spec.optional ? "; optional" : "; required");
 }
 

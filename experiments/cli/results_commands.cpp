@@ -1,4 +1,5 @@
 // `hyperattn show` and `hyperattn merge`: what is done with results files after a run.
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <iostream>
@@ -19,8 +20,8 @@ constexpr size_t kMissingNamed = 10;
 
 int compare_command(const std::vector<std::string>& files) {
   if (files.size() != 2)
-    fail_usage("show --compare takes two results files, A and B, but " + std::to_string(files.size()) +
-               (files.size() == 1 ? " is given" : " are given"));
+    fail_usage(fmt::format("show --compare takes two results files, A and B, but {}{}", files.size(),
+                           files.size() == 1 ? " is given" : " are given"));
   compare_results(read_with_journal(files[0]).results, read_with_journal(files[1]).results, std::cout,
                   terminal_width(STDOUT_FILENO, kReportWidth));
   return exit_code::kDone;

@@ -1,3 +1,5 @@
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -235,7 +237,8 @@ void compare_results(const ResultsFile& a, const ResultsFile& b, std::ostream& o
   if (matching.by_parameters)
     out << " (some matched by their parameters, since their seeds or versions differ)";
   out << ", " << matching.only_a << " only in A, " << matching.only_b << " only in B\n";
-  for (const auto& [text, whole] : names.shortened()) out << "  " << one_line(text + " is " + whole) << '\n';
+  for (const auto& [text, whole] : names.shortened())
+    out << "  " << one_line(fmt::format("{} is {}", text, whole)) << '\n';
   if (matching.pairs.empty()) return;
   compare_speed(matching, out, width);
   compare_errors(matching, out, width);

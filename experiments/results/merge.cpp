@@ -14,16 +14,17 @@ namespace hyperattn {
 namespace {
 
 void check_same_plan(const ResultsFile& first, const ResultsFile& other) {
-  const std::string both = "'" + first.path + "' and '" + other.path + "' can't be merged: ";
+  const std::string both = fmt::format("'{}' and '{}' can't be merged: ", first.path, other.path);
   if (first.config != other.config)
-    fail_usage(both + "their configurations differ (- in the first, + in the second):\n" +
-               text_diff(first.config, other.config));
+    fail_usage(fmt::format("{}their configurations differ (- in the first, + in the second):\n{}", both,
+                           text_diff(first.config, other.config)));
   if (first.cases != other.cases || first.trials_per_case != other.trials_per_case)
-    fail_usage(both +
-               "their configurations agree, but their cases differ, so versions of the program that plan " +
-               "differently made them");
+    fail_usage(
+        fmt::format("{}their configurations agree, but their cases differ, so versions of the program that "
+                    "plan differently made them",
+                    both));
   if (const std::string changed = differing_contents(first.files, other.files); !changed.empty())
-    fail_usage(both + "they were made of different contents of '" + changed + "'");
+    fail_usage(fmt::format("{}they were made of different contents of '{}'", both, changed));
 }
 
 /// An `ok` row stands; of others, any. Two `ok` rows must agree.
@@ -36,8 +37,9 @@ void add_trial(const TrialRecord& record, const std::string& path, std::map<Tria
   }
   TrialRecord& there = merged.trials[place->second];
   if (there.ok() && record.ok() && !there.same_as(record))
-    fail_input("'" + path + "' holds another result for trial " + std::to_string(record.key().trial) +
-               " of case '" + record.key().case_id + "' than the files before it; leave one of them out");
+    fail_input(fmt::format(
+        "'{}' holds another result for trial {} of case '{}' than the files before it; leave one of them out",
+        path, record.key().trial, record.key().case_id));
   if (!there.ok()) there = record;
 }
 
@@ -55,9 +57,9 @@ void write_alone(const std::string& path, const ResultsFile& results, bool repla
   try {
     if (!journal.records().empty() && !replace)
       fail_usage(
-          "a run that was killed left " + std::to_string(journal.records().size() - 1) +
-          " of its trials in the journal '" + journal_path(place) +
-          "'; continue it with hyperattn run --resume, replace it with --force, or name another output");
+          fmt::format("a run that was killed left {} of its trials in the journal '{}'; continue it with "
+                      "hyperattn run --resume, replace it with --force, or name another output",
+                      journal.records().size() - 1, journal_path(place)));
     write_results(path, results);
   } catch (...) {
     if (!journal.existed()) journal.remove();

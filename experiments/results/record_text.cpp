@@ -1,5 +1,7 @@
 #include "experiments/results/record_text.h"
 
+#include <fmt/core.h>
+
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -25,7 +27,7 @@ double number_of(const Json& json) {
   if (word == "nan") return std::numeric_limits<double>::quiet_NaN();
   if (word == "inf") return std::numeric_limits<double>::infinity();
   if (word == "-inf") return -std::numeric_limits<double>::infinity();
-  throw std::invalid_argument("'" + word + "' is not a number");
+  throw std::invalid_argument(fmt::format("'{}' is not a number", word));
 }
 
 /// The library would convert 1e88 without a word.
@@ -33,13 +35,13 @@ int64_t integer_of(const Json& json) {
   const bool fits = json.is_number_integer() &&
                     (!json.is_number_unsigned() ||
                      json.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()));
-  if (!fits) throw std::invalid_argument("'" + json.dump() + "' is not a 64-bit integer");
+  if (!fits) throw std::invalid_argument(fmt::format("'{}' is not a 64-bit integer", json.dump()));
   return json.get<int64_t>();
 }
 
 /// A journal of version 0.1 has the same bits as a signed number.
 uint64_t seed_of(const Json& json) {
-  if (!json.is_number_integer()) throw std::invalid_argument("'" + json.dump() + "' is not a seed");
+  if (!json.is_number_integer()) throw std::invalid_argument(fmt::format("'{}' is not a seed", json.dump()));
   return json.is_number_unsigned() ? json.get<uint64_t>() : static_cast<uint64_t>(json.get<int64_t>());
 }
 
@@ -60,7 +62,7 @@ RowValues row_of(const Json& json) {
   RowValues row;
   for (const auto& [name, value] : json.get_ref<const Json::object_t&>()) {
     const ColumnSpec* column = find_trial_column(name);
-    if (column == nullptr) throw std::invalid_argument("unknown column '" + name + "'");
+    if (column == nullptr) throw std::invalid_argument(fmt::format("unknown column '{}'", name));
     if (column->kind == ColumnKind::integer) row.set_integer(name, integer_of(value));
     if (column->kind == ColumnKind::number) row.set_number(name, number_of(value));
     if (column->kind == ColumnKind::text) row.set_text(name, value.get<std::string>());
@@ -106,9 +108,9 @@ auto parse(const std::string& text, const std::string& place, const Read& read) 
   try {
     return read(Json::parse(text));
   } catch (const Json::exception& error) {
-    fail_input(place + " is damaged: " + error.what());
+    fail_input(fmt::format("{} is damaged: {}", place, error.what()));
   } catch (const std::invalid_argument& error) {
-    fail_input(place + " is damaged: " + error.what());
+    fail_input(fmt::format("{} is damaged: {}", place, error.what()));
   }
 }
 

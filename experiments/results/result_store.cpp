@@ -55,22 +55,23 @@ bool same_configuration(const std::string& stored, const RunDescription& run) {
 }  // namespace
 
 std::string resume_problem(const ResultsFile& found, const RunDescription& run) {
-  const std::string where = "'" + found.path + "' can't be resumed: ";
+  const std::string where = fmt::format("'{}' can't be resumed: ", found.path);
   const std::string cure = "resume with the configuration it was made with, or choose another output with -o";
   if (!same_configuration(found.config, run))
-    return where + "its configuration is another; " + cure + " (- in the file, + now):\n" +
-           text_diff(found.config, run.config);
+    return fmt::format("{}its configuration is another; {} (- in the file, + now):\n{}", where, cure,
+                       text_diff(found.config, run.config));
   if (found.shard != run.shard)
-    return where + "it holds shard '" + found.shard + "', but shard '" + run.shard + "' is asked for";
+    return fmt::format("{}it holds shard '{}', but shard '{}' is asked for", where, found.shard, run.shard);
   if (found.cases != run.cases || found.trials_per_case != run.trials_per_case)
     return where +
            "the same configuration now gives other cases, so another version of the program made it; choose "
            "another "
            "output with -o, or replace it with --force";
   if (const std::string changed = differing_contents(found.files, run.files); !changed.empty())
-    return where + "the contents of '" + changed +
-           "' are others than those it was made of; put the old contents back, or choose another output with "
-           "-o";
+    return fmt::format(
+        "{}the contents of '{}' are others than those it was made of; put the old contents back, or choose "
+        "another output with -o",
+        where, changed);
   return {};
 }
 
@@ -107,7 +108,7 @@ void ResultStore::Impl::load(const std::vector<std::string>& records) {
   results.path = path;
   index();
   for (size_t i = 1; i < records.size(); ++i) {
-    const std::string here = place + " record " + std::to_string(i + 1);
+    const std::string here = fmt::format("{} record {}", place, i + 1);
     const TrialRecord record = decode_record(records[i], here);
     if (const std::string problem = problem_of(record); !problem.empty()) fail_input(here + " " + problem);
     put(record);
@@ -122,10 +123,10 @@ void ResultStore::Impl::index() {
 /// What makes a record impossible in this run, or nothing.
 std::string ResultStore::Impl::problem_of(const TrialRecord& record) const {
   if (case_ids.count(record.key().case_id) == 0)
-    return "belongs to case '" + record.key().case_id + "', which is not in the plan";
+    return fmt::format("belongs to case '{}', which is not in the plan", record.key().case_id);
   if (record.key().trial < 0) return "has no trial number";
   if (const std::string& status = record.row.text("status"); !is_status(status))
-    return "has status '" + status + "'";
+    return fmt::format("has status '{}'", status);
   return {};
 }
 
@@ -161,10 +162,12 @@ void ResultStore::Impl::open(const RunDescription& run, Existing existing) {
 std::string ResultStore::Impl::refusal() const {
   const std::string cure = "; continue it with --resume, replace it with --force, or choose another with -o";
   const size_t records = journal->records().size();
-  if (records == 0) return "the output '" + path + "' exists" + cure;
+  if (records == 0) return fmt::format("the output '{}' exists{}", path, cure);
   const std::string trials = std::to_string(records - 1) + (records == 2 ? " trial" : " trials");
-  return "a run that was killed left " + trials + " in the journal '" + journal_path(path) + "'" +
-         (fs::exists(path) ? " and its output '" + path + "'" : ", but no output '" + path + "'") + cure;
+  return fmt::format("a run that was killed left {} in the journal '{}'{}{}", trials, journal_path(path),
+                     fs::exists(path) ? fmt::format(" and its output '{}'", path)
+                                      : fmt::format(", but no output '{}'", path),
+                     cure);
 }
 
 void ResultStore::Impl::put(const TrialRecord& record) {

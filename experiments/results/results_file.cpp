@@ -1,5 +1,7 @@
 #include "experiments/results/results_file.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 #include <ctime>
@@ -196,7 +198,7 @@ std::string results_image(const std::string& path, const ResultsFile& results) {
 class TableReader {
  public:
   TableReader(const Hdf5File& file, const std::string& name)
-      : place_("'" + file.path() + "': '" + name + "'"), table_(file.read_table(name)) {}
+      : place_(fmt::format("'{}': '{}'", file.path(), name)), table_(file.read_table(name)) {}
 
   [[nodiscard]] int64_t rows() const { return table_.rows(); }
   [[nodiscard]] const std::vector<int64_t>& integers(const std::string& name) const {
@@ -235,9 +237,9 @@ class TableReader {
   template <class T>
   [[nodiscard]] const std::vector<T>& values(const std::string& name, const char* kind) const {
     const TableColumn* column = table_.find(name);
-    if (column == nullptr) fail("has no column '" + name + "'");
+    if (column == nullptr) fail(fmt::format("has no column '{}'", name));
     const auto* vector = std::get_if<std::vector<T>>(&column->values);
-    if (vector == nullptr) fail("must hold " + std::string(kind) + " in column '" + name + "', but does not");
+    if (vector == nullptr) fail(fmt::format("must hold {} in column '{}', but does not", kind, name));
     return *vector;
   }
 
@@ -273,7 +275,7 @@ std::vector<CaseEntry> read_cases(const Hdf5File& file) {
     cases.push_back({table.texts("case_id")[i], table.texts("parameters")[i]});
     if (cases.back().case_id.empty()) table.fail("has a case without case_id in row " + std::to_string(i));
     if (!seen.insert(cases.back().case_id).second)
-      table.fail("holds case '" + cases.back().case_id + "' twice");
+      table.fail(fmt::format("holds case '{}' twice", cases.back().case_id));
   }
   return cases;
 }
@@ -292,11 +294,11 @@ void check_trial(const TableReader& table, const RowValues& row, size_t i,
                  const std::map<std::string, int64_t>& places) {
   const std::string where = " in row " + std::to_string(i);
   if (places.count(row.text("case_id")) == 0)
-    table.fail("names case '" + row.text("case_id") + "', which is not in '/cases'," + where);
+    table.fail(fmt::format("names case '{}', which is not in '/cases',{}", row.text("case_id"), where));
   if (row.integer("trial") < 0)
-    table.fail("has trial " + std::to_string(row.integer("trial")) + where + "; it must be 0 or more");
+    table.fail(fmt::format("has trial {}{}; it must be 0 or more", row.integer("trial"), where));
   if (const std::string& status = row.text("status"); !is_status(status))
-    table.fail("has status '" + status + "'" + where + "; it must be ok or failed");
+    table.fail(fmt::format("has status '{}'{}; it must be ok or failed", status, where));
 }
 
 /// The value that a column holds for a parameter of /cases, which has JSON of any shape.
@@ -381,8 +383,7 @@ std::vector<TrialRecord> read_trials(const Hdf5File& file, const std::vector<Cas
     TrialRecord record;
     record.row = std::move(rows[i]);
     if (!seen.insert(record.key()).second)
-      table.fail("holds trial " + std::to_string(record.key().trial) + " of case '" + record.key().case_id +
-                 "' twice");
+      table.fail(fmt::format("holds trial {} of case '{}' twice", record.key().trial, record.key().case_id));
     trials.push_back(std::move(record));
   }
   complete_parameters(table.names(), cases, trials);
@@ -399,8 +400,8 @@ class TrialFinder {
     const TrialKey key{table.texts("case_id")[i], table.integers("trial")[i]};
     const auto found = records_.find(key);
     if (found == records_.end())
-      table.fail("has a row for trial " + std::to_string(key.trial) + " of case '" + key.case_id +
-                 "', which is not in '/trials'");
+      table.fail(fmt::format("has a row for trial {} of case '{}', which is not in '/trials'", key.trial,
+                             key.case_id));
     return *found->second;
   }
 
@@ -439,15 +440,16 @@ std::vector<AttributeMap> read_provenance(const Hdf5File& file) {
 
 void check_schema(const ResultsFile& results, const std::string& place) {
   if (results.schema != kResultsSchema)
-    fail_input(place + " has schema '" + results.schema + "', but this program reads '" + kResultsSchema +
-               "'");
+    fail_input(fmt::format("{} has schema '{}', but this program reads '{}'", place, results.schema,
+                           kResultsSchema));
 }
 
 ResultsFile read_from(const Hdf5File& file) {
   ResultsFile results;
   results.path = file.path();
   if (!file.has_attribute("/", "schema"))
-    fail_input("'" + file.path() + "' is an HDF5 file, but not a results file: it has no attribute 'schema'");
+    fail_input(fmt::format("'{}' is an HDF5 file, but not a results file: it has no attribute 'schema'",
+                           file.path()));
   results.schema = file.text_attribute("/", "schema");
   check_schema(results, "'" + file.path() + "'");
   results.run_id = file.text_attribute("/", "run_id");
@@ -487,9 +489,8 @@ void check_plan(const ResultsFile& results, const std::string& place) {
   check_schema(results, place);
   const auto cases = std::max<int64_t>(1, static_cast<int64_t>(results.cases.size()));
   if (results.trials_per_case < 1 || results.trials_per_case > kMaximumTrials / cases)
-    fail_input(place + " has trials_per_case " + std::to_string(results.trials_per_case) + ", but with " +
-               std::to_string(results.cases.size()) + " cases it must be between 1 and " +
-               std::to_string(kMaximumTrials / cases));
+    fail_input(fmt::format("{} has trials_per_case {}, but with {} cases it must be between 1 and {}", place,
+                           results.trials_per_case, results.cases.size(), kMaximumTrials / cases));
 }
 
 ResultsFile read_results(const std::string& path) {

@@ -1,5 +1,7 @@
 #include "experiments/results/schema.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <sstream>
 #include <stdexcept>
@@ -43,8 +45,8 @@ std::string meaning_of(const ParameterSpec& spec) {
   for (size_t i = 0; i < spec.choices.size(); ++i)
     words += (i == 0 ? "" : i + 1 == spec.choices.size() ? " or " : ", ") + spec.choices[i];
   if (words.empty()) return spec.meaning;
-  if (spec.type == ParameterType::choice) return spec.meaning + " (" + words + ")";
-  return spec.meaning + " (" + (spec.type == ParameterType::integer ? "−1: " : "NaN: ") + words + ")";
+  if (spec.type == ParameterType::choice) return fmt::format("{} ({})", spec.meaning, words);
+  return fmt::format("{} ({}: {})", spec.meaning, spec.type == ParameterType::integer ? "−1" : "NaN", words);
 }
 
 class Columns {
@@ -61,7 +63,8 @@ class Columns {
       if (column_of(declared.spec) == column &&
           (found == nullptr || declared.spec.choices.size() > found->choices.size()))
         found = &declared.spec;
-    if (found == nullptr) throw std::logic_error("no parameter is declared for the column '" + column + "'");
+    if (found == nullptr)
+      throw std::logic_error(fmt::format("no parameter is declared for the column '{}'", column));
     add({column, kind_of(*found), kParameter, meaning_of(*found), found->unit});
   }
 
@@ -69,7 +72,7 @@ class Columns {
     for (const Measure* measure : all_measures())
       for (const FigureSpec& spec : measure->figures())
         if (spec.name == name) return figure(spec, role, kind);
-    throw std::logic_error("no measure declares the figure '" + name + "'");
+    throw std::logic_error(fmt::format("no measure declares the figure '{}'", name));
   }
 
   void figure(const FigureSpec& spec, ColumnRole role, ColumnKind kind = kNumber) {
@@ -257,7 +260,7 @@ std::string list_item(const ColumnSpec& column) {
                            : column.kind == ColumnKind::text   ? "text"
                                                                : "uint64";
   const std::string unit = column.unit.empty() ? "" : ", in " + column.unit;
-  return wrapped_item("`" + column.name + "` (" + kind + "): " + column.meaning + unit, 120);
+  return wrapped_item(fmt::format("`{}` ({}): {}{}", column.name, kind, column.meaning, unit), 120);
 }
 
 }  // namespace hyperattn

@@ -1,3 +1,5 @@
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <functional>
 #include <map>
@@ -134,11 +136,13 @@ void print_words(const std::string& head, std::vector<std::string> words, size_t
 
 /// What the table leaves out because it is the same in all rows, or follows from the name of the inputs.
 void print_what_is_not_told(const CaseNames& names, size_t width, std::ostream& out) {
-  for (const auto& [label, text] : names.inputs()) print_words("input " + label + ": ", {text}, width, out);
+  for (const auto& [label, text] : names.inputs())
+    print_words(fmt::format("input {}: ", label), {text}, width, out);
   std::vector<std::string> same;
   for (const auto& [column, value] : names.same()) same.push_back(column + "=" + value);
   print_words("the same in all: ", same, width, out);
-  for (const auto& [text, whole] : names.shortened()) out << "  " << one_line(text + " is " + whole) << '\n';
+  for (const auto& [text, whole] : names.shortened())
+    out << "  " << one_line(fmt::format("{} is {}", text, whole)) << '\n';
 }
 
 bool is_number(const std::string& column) {

@@ -1,5 +1,7 @@
 #include "experiments/results/text_diff.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <sstream>
@@ -57,8 +59,7 @@ std::string text_diff(const std::string& before, const std::string& after, int l
   const std::vector<std::string> lines = differing_lines(lines_of(before), lines_of(after));
   std::string text;
   for (size_t i = 0; i < lines.size(); ++i) {
-    if (static_cast<int>(i) == limit)
-      return text + "… and " + std::to_string(lines.size() - i) + " more lines\n";
+    if (static_cast<int>(i) == limit) return fmt::format("{}… and {} more lines\n", text, lines.size() - i);
     text += lines[i] + "\n";
   }
   return text;

@@ -1,5 +1,7 @@
 #include "experiments/results/trial_record.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -18,9 +20,9 @@ constexpr const char* kSkipped = "skipped";
 
 int index_of(const std::string& column, ColumnKind kind) {
   const int index = trial_column_index(column);
-  if (index < 0) throw std::logic_error("results column '" + column + "' is not in the schema");
+  if (index < 0) throw std::logic_error(fmt::format("results column '{}' is not in the schema", column));
   if (trial_columns()[static_cast<size_t>(index)].kind != kind)
-    throw std::logic_error("results column '" + column + "' is of another kind");
+    throw std::logic_error(fmt::format("results column '{}' is of another kind", column));
   return index;
 }
 

@@ -1,5 +1,7 @@
 #include "experiments/running/attempt.h"
 
+#include <fmt/core.h>
+
 #include <new>
 
 #include "core/cancel.h"
@@ -12,8 +14,8 @@ namespace hyperattn {
 namespace {
 
 std::string too_long(double limit) {
-  return "took longer than the limit of " + to_string(ParameterValue(limit)) +
-         " s for one trial (--case-timeout)";
+  return fmt::format("took longer than the limit of {} s for one trial (--case-timeout)",
+                     to_string(ParameterValue(limit)));
 }
 
 }  // namespace

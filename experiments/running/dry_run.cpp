@@ -1,5 +1,7 @@
 #include "experiments/running/dry_run.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <set>
@@ -94,8 +96,8 @@ void print_dry_run(Experiment& experiment, const RunDescription& run, const RunO
   if (!stored.problem.empty()) std::printf("note: %s\n", stored.problem.c_str());
   std::string memory;
   if (totals.most_bytes > 0)
-    memory = ", at most " + quantity_text(totals.most_bytes, "B") + " of memory (" +
-             quantity_text(static_cast<double>(available_memory_bytes()), "B") + " available)";
+    memory = fmt::format(", at most {} of memory ({} available)", quantity_text(totals.most_bytes, "B"),
+                         quantity_text(static_cast<double>(available_memory_bytes()), "B"));
   std::printf("estimated: %s%s%s\n", duration_text(totals.seconds).c_str(), experiment.time_note(),
               memory.c_str());
 }

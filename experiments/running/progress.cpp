@@ -1,5 +1,6 @@
 #include "experiments/running/progress.h"
 
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -50,10 +51,9 @@ void Progress::draw() {
   if (!terminal_) return;
   const double share = total_weight_ > 0 ? std::min(1.0, weight_ / total_weight_) : 0;
   const int filled = static_cast<int>(share * kBarWidth);
-  std::string line = "[" + std::string(static_cast<size_t>(filled), '=') +
-                     std::string(static_cast<size_t>(kBarWidth - filled), ' ') + "] " +
-                     std::to_string(rows_) + "/" + std::to_string(total_);
-  if (share > 0) line += ", " + duration_text(watch_.seconds() * (1 - share) / share) + " left";
+  std::string line = fmt::format("[{}{}] {}/{}", std::string(static_cast<size_t>(filled), '='),
+                                 std::string(static_cast<size_t>(kBarWidth - filled), ' '), rows_, total_);
+  if (share > 0) line += fmt::format(", {} left", duration_text(watch_.seconds() * (1 - share) / share));
   if (!doing_.empty()) line += "  " + doing_;
   const size_t width = terminal_width(STDERR_FILENO, kNarrow) - 1;
   std::fprintf(stderr, "\r\033[K%s", cut_utf8(line, width).c_str());

@@ -1,5 +1,7 @@
 #include "experiments/running/run_options.h"
 
+#include <fmt/core.h>
+
 #include <charconv>
 
 #include "core/error.h"
@@ -15,8 +17,9 @@ Shard parse_shard(const std::string& text) {
   const auto count = std::from_chars(slash ? index.ptr + 1 : end, end, shard.count);
   if (!slash || count.ec != std::errc() || count.ptr != end || shard.count < 1 || shard.count > kMaxShards ||
       shard.index < 0 || shard.index > shard.count)
-    fail_usage("--shard must be I/N with 0 <= I <= N and 1 <= N <= " + std::to_string(kMaxShards) +
-               " (N/N is the same as 0/N), but is '" + text + "'");
+    fail_usage(fmt::format(
+        "--shard must be I/N with 0 <= I <= N and 1 <= N <= {} (N/N is the same as 0/N), but is '{}'",
+        kMaxShards, text));
   shard.index %= shard.count;
   return shard;
 }

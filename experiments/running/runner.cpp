@@ -1,5 +1,7 @@
 #include "experiments/running/runner.h"
 
+#include <fmt/core.h>
+
 #include <filesystem>
 
 #include "algorithms/backend.h"
@@ -22,8 +24,8 @@ void check_engines(const Grid& grid) {
   for (const Case& grid_case : grid.cases) {
     const Engine& engine = grid_case.backend->engine();
     if (const std::string missing = engine.available(); !missing.empty())
-      fail_environment("engine '" + engine.name() + "' of backend '" + grid_case.backend->name() + "' " +
-                       missing);
+      fail_environment(
+          fmt::format("engine '{}' of backend '{}' {}", engine.name(), grid_case.backend->name(), missing));
   }
 }
 
@@ -76,7 +78,7 @@ class Runner final : public TrialObserver {
     if (experiment_.reads_again()) refuse_changed();
     store_.append(record);
     ++outcome_.stored;
-    const std::string label = experiment_.describe(index) + ", trial " + std::to_string(number_);
+    const std::string label = fmt::format("{}, trial {}", experiment_.describe(index), number_);
     noise_.add(record, label);
     const std::string line = label + row_end(record);
     if (!record.ok()) outcome_.failures.push_back(line);
@@ -101,8 +103,9 @@ class Runner final : public TrialObserver {
   /// Rows of different contents must not lie under one name.
   void refuse_changed() const {
     if (const std::string changed = changed_file(files_); !changed.empty())
-      fail_input("'" + changed +
-                 "' was changed while the run read it; the trials before are stored, of its old contents");
+      fail_input(fmt::format(
+          "'{}' was changed while the run read it; the trials before are stored, of its old contents",
+          changed));
   }
 
   [[nodiscard]] std::string row_end(const TrialRecord& record) const {

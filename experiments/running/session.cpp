@@ -1,5 +1,7 @@
 #include "experiments/running/session.h"
 
+#include <fmt/core.h>
+
 #include <iostream>
 
 #include "algorithms/kernels/instruction_set.h"
@@ -48,7 +50,7 @@ std::vector<std::pair<std::string, std::string>> describe_devices() {
     const std::string missing = engine->available();
     devices.emplace_back(engine->device(), missing.empty()
                                                ? engine->machine()
-                                               : "none: engine " + engine->name() + " " + missing);
+                                               : fmt::format("none: engine {} {}", engine->name(), missing));
   }
   return devices;
 }

@@ -1,5 +1,7 @@
 #include "experiments/sweep/trial_runner.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -317,7 +319,7 @@ SteadyTimings steady_timings(const TimingConfig& timing) {
   steady.cure = "raise timing.repeats or set it to auto";
   if (timing.adaptive) {
     steady.tolerated = timing.relative_error;
-    steady.cure = "raise timing.max_repeats (" + std::to_string(timing.max_repeats) + ")";
+    steady.cure = fmt::format("raise timing.max_repeats ({})", timing.max_repeats);
   }
   return steady;
 }
