@@ -7,12 +7,12 @@ docs/comparison.md, from the results of configs/field/heads.yaml, language_model
 """
 
 import re
-from pathlib import Path
 
 import hyperattn_results as hr
 import numpy as np
 import plot_pareto
 import plot_style as style
+from hyperattn_plots.documents import by_configuration, table, with_machine, write_tables
 
 BUDGETS = (256, 512, 1024)
 PLANNING = ("hash", "sort", "draw")  # stages
@@ -131,11 +131,6 @@ def budget_columns(cases, methods, column, form=best_of):
     return cells
 
 
-def table(head, rows):
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
 def methods_in(cases):
     found = set(cases["method"])
     return [name for name in ORDER if name in found]
@@ -215,7 +210,7 @@ def tables(results):
     found = {}
 
     def add(mark, text, of):
-        found[mark] = f"{text}\n\nMachine: {hr.machine_line(of)}."
+        found[mark] = with_machine(text, of)
 
     for name, of in by_configuration(results).items():
         if name == "field_heads":
@@ -230,23 +225,6 @@ def tables(results):
     if not found:
         raise hr.ResultsError(NOT_THE_FIELDS)
     return found
-
-
-def by_configuration(results):
-    """{name of the configuration: results of it}."""
-    found = {}
-    for one in results:
-        found.setdefault(str(one.attributes.get("name")), []).append(one)
-    return found
-
-
-def with_tables(text, found):
-    """The document with each table between its marks, `<!-- mark -->` and `<!-- end -->`."""
-    for mark, body in found.items():
-        text, count = re.subn(rf"(<!-- {mark} -->\n).*?(<!-- end -->)", lambda at: f"{at[1]}\n{body}\n\n{at[2]}", text, flags=re.DOTALL)
-        if count != 1:
-            raise hr.ResultsError(f"the document has {count} places <!-- {mark} --> … <!-- end -->, where one is needed.")
-    return text
 
 
 def looks(methods, backends):
@@ -302,8 +280,7 @@ def run():
     if arguments.document is None:
         style.save_pictures(pictures(results), arguments.output)
         return
-    document = Path(arguments.document)
-    hr.write_output(document, with_tables(document.read_text(encoding="utf-8"), tables(results)).encode("utf-8"))
+    write_tables(arguments.document, tables(results))
 
 
 if __name__ == "__main__":

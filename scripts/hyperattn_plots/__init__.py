@@ -10,6 +10,7 @@
     parameters          the parameters of cases as columns
     loader              results files, one or several
     figures             rows, figure and caption of a picture
+    documents           tables of the documents that are made from results
     shown_text          text of any kind in pictures: escaped, wrapped, shortened, in fonts that have its characters
     looks               colours, markers, dashes, fonts, names of axes
     axes                panels, scales and ticks

@@ -11,7 +11,7 @@ PACKAGE = "hyperattn_plots"
 RANKS = [
     {"hyperattn_results", "plot_style", "random_models"},
     {path.stem for path in SCRIPTS.glob("plot_*.py")} - {"plot_style"},
-    {"compare_field", "compare_results", "compare_pytorch", "bench_gpu", "compare_transformers", "unpack_gguf", "report"},
+    {"compare_field", "compare_results", "document_tables", "compare_pytorch", "bench_gpu", "compare_transformers", "unpack_gguf", "report"},
     {"hyperattn_plot"},
 ]
 
