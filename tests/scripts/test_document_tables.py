@@ -11,7 +11,7 @@ import numpy as np
 from script_test import SCRIPTS, ScriptTest
 
 ROOT = SCRIPTS.parent
-SHIPPED = {"pretrained.md": "pretrained_*.h5"}
+SHIPPED = {"pretrained.md": "pretrained_*.h5", "reproducing.md": "paper_*.h5"}
 
 
 def table_of(document, mark):
