@@ -151,7 +151,7 @@ def residuals_model_table(results):
     lengths = sorted(set(rows["seq_len"]))
     exact = rows[rows["replaced"] == 0].set_index("seq_len")
     rows = with_residuals(rows[rows["replaced"] > 0])
-    rows = rows[(rows["block_size"] == 256) & rows["sample_size"].isin([256, -1])]
+    rows = rows[(rows["block_size"] == 256) & ((rows["sample_size"] == 256) | (rows["residual"] == "none"))]
     lines = []
     for case in dict.fromkeys(rows["case"]):
         cells = list(case)
@@ -280,7 +280,11 @@ def windows_table(results):
 def windows_cells(rows, depths, exact):
     cells = []
     for depth in depths:
-        losses = np.stack(rows.loc[rows["replaced"] == depth, "losses"])
+        of = rows.loc[rows["replaced"] == depth, "losses"]
+        if of.empty:
+            cells += ["", ""]
+            continue
+        losses = np.stack(of)
         over = np.exp(losses - exact)
         cells += [f"{np.exp(losses.mean()):.2f}", f"{over.mean():.3f} ({over.min():.3f} to {over.max():.3f})"]
     return cells

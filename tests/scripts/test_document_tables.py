@@ -11,7 +11,7 @@ import numpy as np
 from script_test import SCRIPTS, ScriptTest
 
 ROOT = SCRIPTS.parent
-SHIPPED = {"pretrained.md": "pretrained_*.h5", "reproducing.md": "paper_*.h5"}
+SHIPPED = {"settings.md": "settings_*.h5", "pretrained.md": "pretrained_*.h5", "reproducing.md": "paper_*.h5"}
 
 
 def table_of(document, mark):
@@ -54,6 +54,23 @@ class Documents(ScriptTest):
         self.assertEqual(len(of_windows), 4)
         cells = next(row for row in table_of("pretrained.md", "pretrained windows") if row[:2] == ["2048", "`hyper`, sinks"])
         self.assertEqual(cells[-2:], [f"{mine[0]['perplexity']:.2f}", f"{of_windows.mean():.3f} ({of_windows.min():.3f} to {of_windows.max():.3f})"])
+
+        trials = trials_of("settings_check.h5")
+        mine = trials[(trials["backend"] == b"coreset") & (trials["pivots"] == b"uniform") & (trials["input_label"] == b"clusters")]
+        self.assertEqual(len(mine), 5)
+        cell = next(row[3] for row in table_of("settings.md", "small problems") if row[0] == "`coreset`, uniform pivots")
+        self.assertAlmostEqual(float(cell), np.median(mine["error_fro_rel"]), delta=5e-4)
+
+        trials = trials_of("settings_tree_loss.h5")
+        mine = trials[(trials["backend"] == b"tree") & (trials["tail"] == b"corrected") & (trials["order"] == b"tree")]
+        bits = {(row["min_seq_len"], row["beams"]): row["bits_per_byte"] for row in mine}
+        self.assertEqual(len(bits), 6)
+        exact = trials["bits_per_byte"][trials["replaced"] == 0][0]
+        for name, leaf, cell in table_of("settings.md", "tree loss")[2:]:
+            if name in ("`tree`", "`tree`, `beams: [8, 8, 8]`"):
+                beams = b"[8, 8, 8]" if "beams" in name else b"[8, 16, 16]"
+                self.assertAlmostEqual(float(cell), bits.pop((int(leaf), beams)) - exact, delta=6e-4)
+        self.assertEqual(bits, {})
 
     def test_refusals(self):
         other = self.write("other", made.sweep(seq_lens=(512,), trials=1))
