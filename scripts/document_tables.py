@@ -147,7 +147,8 @@ def residuals_table(results):
 
 
 def residuals_model_table(results):
-    rows = hr.joined(results, "language_model")
+    """Bits per byte above exact attention, and attention's seconds in the shorter of the windows."""
+    rows = with_shortest_windows(hr.joined(results, "language_model"), results)
     lengths = sorted(set(rows["seq_len"]))
     exact = rows[rows["replaced"] == 0].set_index("seq_len")
     rows = with_residuals(rows[rows["replaced"] > 0])
@@ -158,13 +159,19 @@ def residuals_model_table(results):
         for length in lengths:
             of = rows[(rows["case"] == case) & (rows["seq_len"] == length)]
             above = of["bits_per_byte"] - exact.loc[length, "bits_per_byte"]
-            cells += [figures(above.iloc[0]), significant(of["attention_seconds"].iloc[0])] if len(of) else ["", ""]
+            cells += [figures(above.iloc[0]), significant(of["attention"].iloc[0])] if len(of) else ["", ""]
         lines.append(cells)
     head = ["`residual`", "buckets, `query_blocks`"]
     for length in lengths:
         head += [f"loss at {length}", "s"]
-    said = "; ".join(f"{exact.loc[n, 'bits_per_byte']:.4f} bits per byte and {significant(exact.loc[n, 'attention_seconds'])} s at {n}" for n in lengths)
+    said = "; ".join(f"{exact.loc[n, 'bits_per_byte']:.4f} bits per byte and {significant(exact.loc[n, 'attention'])} s at {n}" for n in lengths)
     return f"Exact attention has {said}.\n\n" + table(head, lines)
+
+
+def with_shortest_windows(rows, results):
+    """The rows with the seconds of their shortest window, `total`, and of the shortest attention, `attention`."""
+    seconds = hr.joined(results, "timings").groupby(["file", "case_id", "trial", "stage"])["seconds"].min().unstack()
+    return rows.join(seconds[["total", "attention"]], on=["file", "case_id", "trial"])
 
 
 # What the CLT sample keeps: configs/field/clt_sample.yaml.
@@ -297,10 +304,7 @@ def windows_line(rows):
 
 def speed_table(results):
     """Seconds of a window, and of them attention: of the shortest window where there are several."""
-    rows = model_rows(results)
-    windows = hr.joined(results, "timings")
-    windows = windows.pivot(index=["file", "case_id", "trial", "repeat"], columns="stage", values="seconds").reset_index()
-    rows = rows[["file", "case_id", "trial", "seq_len", "replaced", "backend", "sink_keys"]].merge(windows, on=["file", "case_id", "trial"])
+    rows = with_shortest_windows(model_rows(results), results)
     lengths = sorted(set(rows["seq_len"]))
     head = ["method", "layers"]
     for length in lengths:
