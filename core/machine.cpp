@@ -148,17 +148,11 @@ std::string system_name() {
 }
 
 std::string short_number(double value) {
-  std::ostringstream text;
-  text.precision(std::abs(value) < 1000 ? 3 : 4);  // or 1000 MiB would be 1e+03
-  text << value;
-  return text.str();
+  return figure_text(value, std::abs(value) < 1000 ? 3 : 4);  // or 1000 cores would be 1e+03
 }
 
 std::string in_units(int64_t bytes) {
-  if (bytes < 0) return "unknown";
-  if (bytes < 1024 * 1024) return short_number(static_cast<double>(bytes) / 1024) + " KiB";
-  if (bytes < 1024 * 1024 * 1024) return short_number(static_cast<double>(bytes) / (1024.0 * 1024)) + " MiB";
-  return short_number(static_cast<double>(bytes) / (1024.0 * 1024 * 1024)) + " GiB";
+  return bytes < 0 ? "unknown" : bytes_text(static_cast<double>(bytes));
 }
 
 std::string cache_text(const CacheInfo& cache) {

@@ -8,12 +8,12 @@
 #include <fstream>
 #include <limits>
 #include <mutex>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "core/control_groups.h"
 #include "core/error.h"
+#include "core/text.h"
 
 namespace hyperattn {
 namespace {
@@ -118,13 +118,6 @@ int64_t groups_available() {
   return read_group_limits(folders).memory_available;
 }
 
-std::string in_gib(double bytes) {
-  std::ostringstream text;
-  text.precision(3);
-  text << bytes / (1024.0 * 1024 * 1024) << " GiB";
-  return text.str();
-}
-
 void* new_pages(int64_t bytes, int64_t size) {
   const auto alignment = static_cast<size_t>(alignment_of(bytes));
   if (bytes > kAlwaysAllowedBytes && bytes > available_memory_bytes() - kept_buffers().bytes())
@@ -160,8 +153,9 @@ void require_memory(double bytes, const char* what) {
   if (bytes <= static_cast<double>(kAlwaysAllowedBytes)) return;
   const auto available = static_cast<double>(available_memory_bytes());
   if (bytes > available)
-    fail_environment(std::string(what) + " would take " + in_gib(bytes) + " of memory, but only " +
-                     in_gib(available) + " is available; use a smaller size or a machine with more memory");
+    fail_environment(std::string(what) + " would take " + bytes_text(bytes) + " of memory, but only " +
+                     bytes_text(available) +
+                     " is available; use a smaller size or a machine with more memory");
 }
 
 namespace detail {

@@ -65,8 +65,7 @@ std::string resume_problem(const ResultsFile& found, const RunDescription& run) 
   if (found.cases != run.cases || found.trials_per_case != run.trials_per_case)
     return where +
            "the same configuration now gives other cases, so another version of the program made it; choose "
-           "another "
-           "output with -o, or replace it with --force";
+           "another output with -o, or replace it with --force";
   if (const std::string changed = differing_contents(found.files, run.files); !changed.empty())
     return fmt::format(
         "{}the contents of '{}' are others than those it was made of; put the old contents back, or choose "

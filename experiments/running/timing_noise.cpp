@@ -27,9 +27,8 @@ std::string TimingNoise::warning() const {
   if (noisy_ == 0) return {};
   return fmt::format(
       "the timings of {} of {} trials are noisy: their {} leave the median uncertain by more than {} (at "
-      "worst {}, {}), as other work, a changing clock rate or wandering threads make them; stop other work, "
-      "bind "
-      "threads with --pin, or {}",
+      "worst {}, {}), as other work, a changing clock rate or wandering threads make them; stop other "
+      "work, bind threads with --pin, or {}",
       noisy_, timed_, steady_.parts, percent_text(steady_.tolerated), percent_text(worst_), worst_label_,
       steady_.cure);
 }
