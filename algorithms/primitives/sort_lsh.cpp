@@ -36,7 +36,7 @@ uint32_t positive_lanes(const Lanes& lanes) {
 
 // Eight rows are read side by side, in which processors see no stream to fetch ahead of; so the next eight
 // are asked for. `lsh` with blocks of 64 took 6.1 ms at n = 16384, d = 128 and 14.8 ms at n = 65536, d = 64,
-// where asking 32 rows ahead it took 6.5 and 15.1 ms, 128 rows ahead 6.3 and 15.6 ms (Zen 5, two threads).
+// where asking 32 rows ahead it took 6.5 and 15.1 ms, 128 rows ahead 6.3 and 15.6 ms (Zen 4, two threads).
 constexpr int64_t kHashPrefetchAhead = 8;
 
 [[gnu::always_inline]] inline void prefetch_eight_rows(MatrixView<const float> rows, int64_t begin,
@@ -68,7 +68,7 @@ HYPERATTN_CLONED void hash_eight_directions(MatrixView<const float> rows, int64_
 }
 
 // `lsh` with blocks of 64 at n = 65536, d = 64 took 15.4 ms, with chunks of 512 rows 16.2 ms and of
-// 32768 15.4 ms; at n = 8192 1.30, 1.40 and 1.34 ms or more (Zen 5, two threads).
+// 32768 15.4 ms; at n = 8192 1.30, 1.40 and 1.34 ms or more (Zen 4, two threads).
 constexpr int64_t kMinChunkRows = 4096;
 
 // A run of rows of one request: the unit of parallel work.

@@ -29,7 +29,7 @@ namespace {
 // What the command without a configuration runs: the project's subject, the paper's method.
 constexpr const char* kDefaultConfig =
     "name: language_model\ninputs: {source: language_model}\nbackends: hyper\n";
-// Of what the processor's multiply-adds reach. Measured (Zen 5, two threads, three windows of the shipped
+// Of what the processor's multiply-adds reach. Measured (Zen 4, two threads, three windows of the shipped
 // model with no layer and with all six replaced by hyper): 0.29 s where this gives 0.29 s at 512 tokens, 1.2
 // s for 1.6 s at 2048 and 7.6 s for 11 s at 8192, so an estimate is rather too long.
 constexpr double kShareOfPeak = 0.5;

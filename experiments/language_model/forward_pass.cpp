@@ -13,7 +13,7 @@ namespace {
 
 // Rows that one worker takes at a time: enough to repay the way through the weights, few enough that the
 // widest intermediate stays in cache; a multiple of what the kernels take at once. A window of 1024 tokens of
-// the shipped model took 83 ms, with tiles of 36 rows 81 ms and of 528 rows 88 ms (Zen 5, two threads).
+// the shipped model took 83 ms, with tiles of 36 rows 81 ms and of 528 rows 88 ms (Zen 4, two threads).
 constexpr int64_t kTileRows = 132;
 // Outputs of the head that are computed for all rows before the next ones.
 constexpr int64_t kVocabularyBlock = 1024;

@@ -16,7 +16,7 @@ namespace hyperattn {
 namespace {
 
 // Inputs that one sweep over a panel of weights covers: the panel's part stays in the first levels of cache.
-// A window of 1024 tokens of the shipped model took 83 ms, with 128 inputs 87 ms and with 4096 86 ms (Zen 5,
+// A window of 1024 tokens of the shipped model took 83 ms, with 128 inputs 87 ms and with 4096 86 ms (Zen 4,
 // two threads).
 constexpr int64_t kDepth = 512;
 // No kernel's panel is wider.

@@ -18,7 +18,7 @@ namespace hyperattn {
 namespace {
 
 // What the measures of a trial cost, in exact passes over all n·n entries. Measured at n = 4096, d = 64 with
-// two to five cases (Zen 5, two threads, seconds of the run less those with `timing` alone): 8 to 11 for
+// two to five cases (Zen 4, two threads, seconds of the run less those with `timing` alone): 8 to 11 for
 // spectral_error, 18 to 40 for all measures, most where causal.
 constexpr double kMeasurePasses = 20;
 // What a row costs besides its entries, in FLOPs, most of it to be stored before the next: 0.6 ms at n = 1,
