@@ -64,7 +64,7 @@ AttentionProblem attention_problem(TensorView<const float> query, TensorView<con
 
 Parameters resolve_settings(const std::string& owner, const std::vector<ParameterSpec>& specs,
                             const Settings& settings) {
-  Parameters parameters = default_parameters(specs);
+  Parameters parameters = independent_defaults(specs);
   std::vector<std::string> names;
   for (const ParameterSpec& spec : specs) names.push_back(spec.name);
   for (const auto& [name, given] : settings) {
@@ -78,18 +78,20 @@ Parameters resolve_settings(const std::string& owner, const std::vector<Paramete
       fail_usage(owner + ": " + name + " " + wrong);
     parameters.set(name, value);
   }
+  complete_defaults(specs, parameters);
   return parameters;
 }
 
 Attention::Attention(const std::string& method, const Settings& settings, AttentionOptions options)
     : backend_(&choose_backend(method, options.engine)) {
-  call_.parameters = resolve_settings("method '" + method + "'", backend_->parameters(), settings);
-  if (!options.engine.empty() && call_.parameters.has(kEngineParameter)) {
-    if (settings.count(kEngineParameter) != 0 && call_.parameters.text(kEngineParameter) != options.engine)
-      fail_usage("method '" + method + "': the engine is '" + options.engine + "', but its setting says '" +
-                 call_.parameters.text(kEngineParameter) + "'");
-    call_.parameters.set(kEngineParameter, options.engine);
-  }
+  Settings all = settings;
+  if (!options.engine.empty() && find_spec(backend_->parameters(), kEngineParameter) != nullptr)
+    all.emplace(kEngineParameter, options.engine);
+  call_.parameters = resolve_settings("method '" + method + "'", backend_->parameters(), all);
+  if (!options.engine.empty() && call_.parameters.has(kEngineParameter) &&
+      call_.parameters.text(kEngineParameter) != options.engine)
+    fail_usage("method '" + method + "': the engine is '" + options.engine + "', but its setting says '" +
+               call_.parameters.text(kEngineParameter) + "'");
   ChosenBackend chosen = on_chosen_engine(*backend_, std::move(call_.parameters));
   backend_ = chosen.backend;
   call_.parameters = std::move(chosen.parameters);

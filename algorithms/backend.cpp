@@ -18,7 +18,8 @@ bool can_run(const Engine& engine, const Method& method) {
   return &method == &exact_method() || engine.only_exact().empty();
 }
 
-/// Engines that have a parameter of one name have one parameter: they agree in all but its choices.
+/// Engines that have a parameter of one name have one parameter: they agree in its type. Its default is that
+/// of the first of them, and those that have another are named.
 void merge_parameter(const Engine& engine, const ParameterSpec& spec, std::vector<ParameterSpec>& merged) {
   const auto known = std::find_if(merged.begin(), merged.end(),
                                   [&](const ParameterSpec& other) { return other.name == spec.name; });
@@ -26,8 +27,10 @@ void merge_parameter(const Engine& engine, const ParameterSpec& spec, std::vecto
     merged.push_back(spec.only_with(kEngineParameter, {engine.name()}));
     return;
   }
-  if (known->type != spec.type || known->default_value != spec.default_value)
+  if (known->type != spec.type || !known->default_value || !spec.default_value)
     throw std::logic_error("engines declare '" + spec.name + "' differently");
+  if (known->default_value != spec.default_value)
+    known->other_defaults.push_back({kEngineParameter, engine.name(), *spec.default_value});
   for (const std::string& choice : spec.choices)
     if (std::find(known->choices.begin(), known->choices.end(), choice) == known->choices.end())
       known->choices.push_back(choice);
@@ -50,6 +53,16 @@ std::vector<ParameterSpec> engine_parameters(const Method& method) {
   choice.choice_meanings = meanings;
   merged.insert(merged.begin(), choice);
   return merged;
+}
+
+/// What one engine of several takes of a parameter that they share may be less than what is declared.
+std::string wrong_engine_parameter(const Engine& engine, const Parameters& parameters) {
+  for (const ParameterSpec& spec : engine.parameters()) {
+    if (!parameters.has(spec.name)) continue;
+    const std::string wrong = check_parameter(spec, parameters.all().at(spec.name));
+    if (!wrong.empty()) return spec.name + " of engine '" + engine.name() + "' " + wrong;
+  }
+  return {};
 }
 
 /// Every pair that can run, named ones first.
@@ -89,6 +102,7 @@ Backend::Backend(std::string name, std::string meaning, const Method& method, co
 
 std::string Backend::check(const AttentionProblem& shapes, const Parameters& parameters) const {
   if (std::string wrong = method_.check(shapes, parameters); !wrong.empty()) return wrong;
+  if (std::string wrong = wrong_engine_parameter(engine_, parameters); !wrong.empty()) return wrong;
   return engine_.refuses(shapes, parameters);
 }
 
@@ -102,7 +116,7 @@ double Backend::estimated_entries(const AttentionProblem& shapes, const Paramete
 }
 
 double Backend::estimated_bytes(const AttentionProblem& shapes, const Parameters& parameters) const {
-  return engine_.estimated_bytes(shapes) + method_.estimated_bytes(shapes, parameters);
+  return engine_.estimated_bytes(shapes, parameters) + method_.estimated_bytes(shapes, parameters);
 }
 
 bool Backend::is_baseline() const {
@@ -164,6 +178,7 @@ std::vector<std::string> backend_names() {
 }
 
 ChosenBackend on_chosen_engine(const Backend& backend, Parameters parameters) {
+  complete_defaults(backend.parameters(), parameters);
   if (!parameters.has(kEngineParameter)) return {&backend, std::move(parameters)};
   const Engine* engine = find_engine(parameters.text(kEngineParameter));
   const Backend* chosen = engine == nullptr ? nullptr : backend_on(backend.method(), *engine);

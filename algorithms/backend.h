@@ -78,7 +78,7 @@ struct ChosenBackend {
   const Backend* backend = nullptr;
   Parameters parameters;
 };
-/// The one that the parameter `engine` chooses. Exact attention on an engine that gives it a name is that
+/// The one that the parameter `engine` chooses, with the defaults that depend on it. Exact attention on an engine that gives it a name is that
 /// backend, so that each pair of a method and an engine is one backend, however it was written.
 [[nodiscard]] ChosenBackend on_chosen_engine(const Backend& backend, Parameters parameters);
 

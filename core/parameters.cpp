@@ -290,11 +290,36 @@ const ParameterSpec* find_spec(const std::vector<ParameterSpec>& specs, const st
   return nullptr;
 }
 
+std::optional<ParameterValue> default_of(const ParameterSpec& spec, const Parameters& others) {
+  for (const OtherDefault& other : spec.other_defaults)
+    if (others.has(other.parameter) && others.all().at(other.parameter) == other.with) return other.value;
+  return spec.default_value;
+}
+
 Parameters default_parameters(const std::vector<ParameterSpec>& specs) {
+  Parameters parameters = independent_defaults(specs);
+  complete_defaults(specs, parameters);
+  return parameters;
+}
+
+Parameters independent_defaults(const std::vector<ParameterSpec>& specs) {
   Parameters parameters;
   for (const ParameterSpec& spec : specs)
-    if (spec.default_value) parameters.set(spec.name, *spec.default_value);
+    if (spec.default_value && spec.other_defaults.empty()) parameters.set(spec.name, *spec.default_value);
   return parameters;
+}
+
+void complete_defaults(const std::vector<ParameterSpec>& specs, Parameters& parameters) {
+  for (const ParameterSpec& spec : specs) {
+    if (spec.other_defaults.empty() || parameters.has(spec.name)) continue;
+    if (const auto value = default_of(spec, parameters)) parameters.set(spec.name, *value);
+  }
+}
+
+std::string other_defaults_text(const ParameterSpec& spec) {
+  return join_of(spec.other_defaults, [](const OtherDefault& other) {
+    return to_string(other.value) + " with " + other.parameter + ": " + to_string(other.with);
+  });
 }
 
 std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates) {

@@ -36,10 +36,18 @@ struct EffectCondition {
   std::vector<Alternative> alternatives;
 };
 
+/// A default in place of the usual one where another parameter has this value.
+struct OtherDefault {
+  std::string parameter;
+  ParameterValue with;
+  ParameterValue value;
+};
+
 struct ParameterSpec {
   std::string name;
   ParameterType type = ParameterType::integer;
   std::optional<ParameterValue> default_value;  ///< none: required, unless `optional`
+  std::vector<OtherDefault> other_defaults;     ///< the first that applies counts
   std::string meaning;                          ///< one line
   std::string unit;                             ///< empty: a count, a ratio, or none
   std::string column;  ///< of results, where the parameter's name stands for something else there
@@ -134,8 +142,21 @@ class Parameters {
 /// "mask: sort_lsh and buckets: lsh": the parameter's conditions; empty if it always has an effect.
 [[nodiscard]] std::string effect_text(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs);
 
+/// The default of a parameter where the others have these values; none: it has to be given, or is optional.
+[[nodiscard]] std::optional<ParameterValue> default_of(const ParameterSpec& spec, const Parameters& others);
+
 /// The defaults of all specs that have one.
 [[nodiscard]] Parameters default_parameters(const std::vector<ParameterSpec>& specs);
+
+/// Those that are the same whatever other parameters are, for a reader who does not know these yet; with
+/// `complete_defaults` afterwards.
+[[nodiscard]] Parameters independent_defaults(const std::vector<ParameterSpec>& specs);
+
+/// Gives each parameter that has no value and whose default depends on others the one that these give it.
+void complete_defaults(const std::vector<ParameterSpec>& specs, Parameters& parameters);
+
+/// "bf16 with engine: cuda": the defaults that depend on others; empty if there are none.
+[[nodiscard]] std::string other_defaults_text(const ParameterSpec& spec);
 
 /// The candidate nearest to `name` by edit distance, or an empty string when none is near (for suggestions).
 [[nodiscard]] std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates);

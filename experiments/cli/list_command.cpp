@@ -63,7 +63,11 @@ std::string allowed(const ParameterSpec& spec) {
     parts.push_back((spec.type == ParameterType::choice ? "" : "or ") + join(spec.choices, " | "));
   if (spec.allow_infinity) parts.emplace_back("or .inf");
   std::string text = join(parts, ", ");
-  if (spec.default_value) return fmt::format("{}; default {}", text, to_string(*spec.default_value));
+  if (spec.default_value) {
+    const std::string others = other_defaults_text(spec);
+    return fmt::format("{}; default {}{}", text, to_string(*spec.default_value),
+                       others.empty() ? "" : ", " + others);
+  }
   return text + (spec.optional ? "; optional" : "; required");
 }
 

@@ -66,7 +66,7 @@ BackendArguments read_backend_arguments(const std::string& command, const std::v
   draft.registry = &registry;
   draft.specs = registry.offered(result.backend->parameters());
   draft.specs.insert(draft.specs.end(), of_call.begin(), of_call.end());
-  draft.parameters = default_parameters(draft.specs);
+  draft.parameters = independent_defaults(draft.specs);
   read_parameters(map, {"backend", "seed"}, draft, problems);
   require_parameters(draft, {}, problems);
   for (const std::string& argument : prescribed) draft.own.erase(argument.substr(0, argument.find('=')));

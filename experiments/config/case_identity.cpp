@@ -66,8 +66,7 @@ Json parameters_json(const std::string& owner, const std::vector<ParameterSpec>&
   Json json = Json::object();
   for (const auto& [name, value] : parameters.all()) {
     const ParameterSpec* spec = find_spec(specs, name);
-    const bool is_default =
-        spec != nullptr && spec->default_value && normalised(*spec, *spec->default_value) == value;
+    const bool is_default = spec != nullptr && is_at_default(*spec, parameters);
     if (always.count(name) != 0 || !is_default) json[name] = value_json(value);
   }
   return json;

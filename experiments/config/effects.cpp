@@ -63,7 +63,8 @@ class Effects {
   void refuse(Problems& problems) const {
     for (const ParameterSpec& spec : draft_.specs) {
       const auto own = draft_.own.find(spec.name);
-      if (own == draft_.own.end() || spec.conditions.empty() || is_default(spec)) continue;
+      if (own == draft_.own.end() || spec.conditions.empty() || is_at_default(spec, draft_.parameters))
+        continue;
       Layer layer = Layer::file;
       if (may_have_effect(spec, layer) || own->second.layer < layer) continue;
       const std::string prefix = draft_.path.empty() ? "" : draft_.path + ".";
@@ -72,12 +73,6 @@ class Effects {
   }
 
  private:
-  [[nodiscard]] bool is_default(const ParameterSpec& spec) const {
-    if (!draft_.parameters.has(spec.name)) return true;  // a value that could not be read
-    return spec.default_value &&
-           normalised(spec, *spec.default_value) == draft_.parameters.all().at(spec.name);
-  }
-
   /// `layer`: the last one that decided about a condition that cannot be met.
   bool may_have_effect(const ParameterSpec& spec, Layer& layer) const {
     bool may = true;

@@ -37,7 +37,7 @@ EntryDraft read_entry(const YamlNode& node, const std::string& path, const Secti
   }
   draft.name = name->text;
   draft.specs = section.specs(registry, draft.name);
-  draft.parameters = default_parameters(draft.specs);
+  draft.parameters = independent_defaults(draft.specs);
   std::vector<std::string> other_keys = {section.name_key};
   other_keys.insert(other_keys.end(), section.other_keys.begin(), section.other_keys.end());
   read_parameters(node, other_keys, draft, problems);

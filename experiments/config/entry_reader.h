@@ -19,7 +19,7 @@ struct EntryDraft {
   std::string path;  ///< "inputs[0]"
   std::string name;  ///< "gaussian"
   std::vector<ParameterSpec> specs;
-  Parameters parameters;              ///< defaults and own values
+  Parameters parameters;              ///< own values, and defaults that depend on no other
   std::map<std::string, Origin> own;  ///< the parameters that the map itself sets
   Origin origin;
   const Registry* registry = nullptr;  ///< that was read with, for what it refuses

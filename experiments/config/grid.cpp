@@ -113,7 +113,7 @@ Ineffective reset_ineffective(const std::vector<ParameterSpec>& specs, const Par
     const std::string why = why_no_effect(*spec, specs, values);
     if (why.empty()) continue;
     parameters.erase(name);
-    if (spec->default_value) parameters.set(name, normalised(*spec, *spec->default_value));
+    if (const auto value = default_of(*spec, parameters)) parameters.set(name, normalised(*spec, *value));
     if (found.names.empty()) found.why = why;
     found.names.push_back(name);
   }
@@ -296,8 +296,7 @@ std::string describe_parameters(const Parameters& parameters, const std::vector<
   std::string text;
   for (const auto& [name, value] : parameters.all()) {
     const ParameterSpec* spec = find_spec(specs, name);
-    const bool is_default =
-        spec != nullptr && spec->default_value && normalised(*spec, *spec->default_value) == value;
+    const bool is_default = spec != nullptr && is_at_default(*spec, parameters);
     const bool is_swept = std::find(swept.begin(), swept.end(), name) != swept.end();
     if (is_swept || !is_default) text += " " + name + "=" + to_string(value);
   }

@@ -78,7 +78,9 @@ Json value_schema(const ParameterSpec& spec) {
 std::string description(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs) {
   const std::string unit = spec.unit.empty() ? "" : ", in " + spec.unit;
   const std::string only = effect_text(spec, specs);
-  return spec.meaning + unit + (only.empty() ? "" : fmt::format(" (has effect only with {})", only));
+  const std::string others = other_defaults_text(spec);
+  return spec.meaning + unit + (others.empty() ? "" : fmt::format("; default {}", others)) +
+         (only.empty() ? "" : fmt::format(" (has effect only with {})", only));
 }
 
 Json property(const ParameterSpec& spec, const std::vector<ParameterSpec>& specs) {

@@ -201,6 +201,12 @@ ParameterValue normalised(const ParameterSpec& spec, const ParameterValue& value
   return value;
 }
 
+bool is_at_default(const ParameterSpec& spec, const Parameters& parameters) {
+  if (!parameters.has(spec.name)) return true;
+  const std::optional<ParameterValue> value = default_of(spec, parameters);
+  return value && normalised(spec, *value) == parameters.all().at(spec.name);
+}
+
 std::vector<std::string> spec_names(const std::vector<ParameterSpec>& specs) {
   std::vector<std::string> names;
   for (const ParameterSpec& spec : specs) names.push_back(spec.name);

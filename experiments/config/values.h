@@ -39,6 +39,9 @@ inline constexpr int64_t kMaximumAxisValues = 10'000;
 /// that 1 and 1.0 are one point.
 [[nodiscard]] ParameterValue normalised(const ParameterSpec& spec, const ParameterValue& value);
 
+/// Whether `parameters` holds the default of the parameter that they give it, or no value of it.
+[[nodiscard]] bool is_at_default(const ParameterSpec& spec, const Parameters& parameters);
+
 [[nodiscard]] std::vector<std::string> spec_names(const std::vector<ParameterSpec>& specs);
 
 }  // namespace hyperattn

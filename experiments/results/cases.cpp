@@ -26,8 +26,9 @@ Parameters parameters_of(const RowValues& row, const Backend& backend) {
       if (column->kind == ColumnKind::number) parameters.set(spec.name, row.number(name));
       if (column->kind == ColumnKind::integer && is_truth) parameters.set(spec.name, row.integer(name) == 1);
       if (column->kind == ColumnKind::integer && !is_truth) parameters.set(spec.name, row.integer(name));
-    } else if (spec.default_value && std::holds_alternative<std::string>(*spec.default_value)) {
-      parameters.set(spec.name, *spec.default_value);
+    } else if (const auto value = default_of(spec, parameters);
+               value && std::holds_alternative<std::string>(*value)) {
+      parameters.set(spec.name, *value);
     }
   }
   parameters.set("causal", row.integer("causal") == 1);
@@ -53,6 +54,8 @@ void set_parameters(const RowValues& row, CaseTrials& entry) {
     } else if (parameters.is_text(spec.name)) {
       texts[column] = parameters.text(spec.name);
     }
+    if (parameters.has(spec.name) && default_of(spec, parameters) == parameters.all().at(spec.name))
+      entry.at_default.insert(column);
   }
 }
 
@@ -107,7 +110,8 @@ std::set<std::string> input_columns() {
   return columns;
 }
 
-/// The default of a parameter as its column has it; empty where owners differ or there is none.
+/// The default of a parameter as its column has it; empty where owners differ or there is none, or where it
+/// depends on other parameters.
 std::string default_text(const std::string& column) {
   if (column == "seq_len" || column == "head_dim") return {};  // a reader wants to know them in any case
   std::set<std::string> defaults;
@@ -118,6 +122,17 @@ std::string default_text(const std::string& column) {
       defaults.insert(truth != nullptr ? (*truth ? "1" : "0") : value ? to_string(*value) : "");
     }
   return defaults.size() == 1 ? *defaults.begin() : "";
+}
+
+/// Whether every case that has a value of the column is at its own default, which depends on others.
+bool at_other_default(const Cases& all, const std::string& column) {
+  const auto& declared = case_parameters();
+  const bool depends = std::any_of(declared.begin(), declared.end(), [&](const DeclaredParameter& each) {
+    return column_of(each.spec) == column && !each.spec.other_defaults.empty();
+  });
+  return depends && std::all_of(all.begin(), all.end(), [&](const CaseTrials& entry) {
+           return entry.parameter(column).empty() || entry.at_default.count(column) != 0;
+         });
 }
 
 std::string part_of(const std::string& column, const std::string& value) {
@@ -178,7 +193,7 @@ Cases trials_by_case(const ResultsFile& results) {
   std::map<std::string, size_t> places;
   for (const CaseEntry& entry : results.cases) {
     places.emplace(entry.case_id, all.size());
-    all.push_back({entry.case_id, {}, {}, {}});
+    all.push_back({entry.case_id, {}, {}, {}, {}});
   }
   for (const TrialRecord& record : results.trials)
     if (const auto place = places.find(record.row.text("case_id")); place != places.end())
@@ -261,7 +276,7 @@ void CaseNames::say_what_is_the_same(const Cases& all) {
     std::set<std::string> values;
     for (const CaseTrials& entry : all)
       if (const std::string& value = entry.parameter(column); !value.empty()) values.insert(value);
-    if (values.size() == 1 && *values.begin() != default_text(column))
+    if (values.size() == 1 && *values.begin() != default_text(column) && !at_other_default(all, column))
       same_.emplace_back(column, *values.begin());
   }
 }

@@ -22,6 +22,7 @@ struct CaseTrials {
   /// Its parameters as text, by column; without those that do not apply or have no effect here.
   std::map<std::string, std::string> parameters;
   std::set<std::string> ineffective;  ///< columns of parameters that have no effect here
+  std::set<std::string> at_default;   ///< columns of the backend's parameters that hold their default
   std::vector<const TrialRecord*> trials;
 
   [[nodiscard]] const RowValues& first() const { return trials.front()->row; }

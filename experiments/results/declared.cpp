@@ -105,6 +105,10 @@ Json parameter_json(const DeclaredParameter& declared) {
                {"meaning", spec.meaning},
                {"unit", spec.unit}};
   if (spec.default_value) json["default"] = value_json(*spec.default_value);
+  for (const OtherDefault& other : spec.other_defaults)
+    json["other_defaults"].push_back({{"parameter", other.parameter},
+                                      {"with", value_json(other.with)},
+                                      {"default", value_json(other.value)}});
   if (!spec.choices.empty()) json["choices"] = spec.choices;
   if (!spec.conditions.empty()) json["only_with"] = conditions_json(spec);
   return json;

@@ -318,8 +318,24 @@ std::optional<ParameterValue> value_of(const Json& json, ColumnKind kind) {
   return list;
 }
 
+/// The default of a parameter of a case whose JSON has these of its backend.
+std::optional<ParameterValue> default_in_case(const DeclaredParameter& declared, const Json& of_backend) {
+  Parameters others;
+  for (const OtherDefault& other : declared.spec.other_defaults)
+    for (const DeclaredParameter& each : case_parameters()) {
+      if (each.owner != declared.owner || each.spec.name != other.parameter) continue;
+      const auto found = of_backend.find(other.parameter);
+      if (found != of_backend.end() && found->is_string())
+        others.set(other.parameter, found->get<std::string>());
+      else if (each.spec.default_value)
+        others.set(other.parameter, *each.spec.default_value);
+    }
+  return default_of(declared.spec, others);
+}
+
 /// The parameters of a case that a file of an earlier version has no columns of, from its JSON and, where
-/// they were declared since, at their defaults.
+/// they were declared since, at their defaults. And those whose default depends on others: an earlier version
+/// may have written another one, which had no effect.
 std::vector<std::pair<ParameterSpec, ParameterValue>> lacking_parameters(
     const std::string& json_text, const std::set<std::string>& columns) {
   std::vector<std::pair<ParameterSpec, ParameterValue>> lacking;
@@ -340,21 +356,32 @@ std::vector<std::pair<ParameterSpec, ParameterValue>> lacking_parameters(
     const bool is_input = declared.of == "inputs" && declared.owner == word("source");
     const bool is_backend = declared.of == "backends" && declared.owner == word("backend");
     const ColumnSpec* column = find_trial_column(column_of(declared.spec));
-    if ((!is_input && !is_backend && declared.of != "problem") || columns.count(column->name) != 0) continue;
+    if (!is_input && !is_backend && declared.of != "problem") continue;
+    if (columns.count(column->name) != 0 && declared.spec.other_defaults.empty()) continue;
     const Json& values = is_input ? of_inputs : is_backend ? of_backend : of_problem;
     const auto found = values.find(declared.spec.name);
-    std::optional<ParameterValue> value = declared.spec.default_value;
+    std::optional<ParameterValue> value = default_in_case(declared, of_backend);
     if (found != values.end()) value = value_of(*found, column->kind);
     if (value && check_parameter(declared.spec, *value).empty()) lacking.emplace_back(declared.spec, *value);
   }
   return lacking;
 }
 
+/// Fills what the row lacks because the file lacks its column, and corrects what it has of other defaults.
+void complete_row(const std::set<std::string>& columns, RowValues more, RowValues& row) {
+  std::set<std::string> dependent;
+  for (const DeclaredParameter& declared : case_parameters())
+    if (!declared.spec.other_defaults.empty()) dependent.insert(column_of(declared.spec));
+  for (const std::string& column : dependent)
+    if (columns.count(column) != 0 && more.has(column)) (row.has(column) ? row : more).clear(column);
+  row.fill_from(more);
+}
+
 /// Nothing vanishes from `show` and `--compare` because the file is older than a column.
 void complete_parameters(const std::set<std::string>& columns, const std::vector<CaseEntry>& cases,
                          std::vector<TrialRecord>& trials) {
   const auto complete = [&](const DeclaredParameter& declared) {
-    return columns.count(column_of(declared.spec)) != 0;
+    return columns.count(column_of(declared.spec)) != 0 && declared.spec.other_defaults.empty();
   };
   if (std::all_of(case_parameters().begin(), case_parameters().end(), complete)) return;
   std::map<std::string, TrialRecord> additions;
@@ -366,7 +393,7 @@ void complete_parameters(const std::set<std::string>& columns, const std::vector
     }
   for (TrialRecord& record : trials)
     if (const auto found = additions.find(record.key().case_id); found != additions.end())
-      record.row.fill_from(found->second.row);
+      complete_row(columns, found->second.row, record.row);
 }
 
 std::vector<TrialRecord> read_trials(const Hdf5File& file, const std::vector<CaseEntry>& cases) {

@@ -55,6 +55,21 @@ class Declarations:
         """Whether the parameter chooses among methods, as opposed to a size."""
         return any(parameter["type"] in ("choice", "boolean") for parameter in self.by_column(column))
 
+    def depends_on_others(self, column):
+        """Whether the default of a parameter that the column holds is another one with other values of others."""
+        return any(parameter.get("other_defaults") for parameter in self.by_column(column))
+
+    def default_in(self, column, row):
+        """The default of the parameter of the row's backend, with the values that the row has of others."""
+        for parameter in self.by_column(column):
+            if parameter["owner"] != row.get("backend"):
+                continue
+            for other in parameter.get("other_defaults", []):
+                if row.get(other["parameter"]) == other["with"]:
+                    return other["default"]
+            return parameter.get("default")
+        return None
+
     def default_of(self, column):
         """The default, as the column has it; None where owners differ or there is none."""
         defaults = [parameter.get("default") for parameter in self.by_column(column)]

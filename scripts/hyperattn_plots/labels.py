@@ -77,7 +77,10 @@ def label_of(row, columns):
         value = row.get(column)
         if column in said:
             continue
-        if is_absent(value) or (DECLARED.is_choice(column) and whole(value) == DECLARED.default_of(column)):
+        if is_absent(value):
+            continue
+        default = DECLARED.default_in(column, row) if DECLARED.depends_on_others(column) else DECLARED.default_of(column)
+        if DECLARED.is_choice(column) and whole(value) == default:
             continue
         parts.append(short(column, whole(value)))
     return ", ".join(parts)

@@ -126,6 +126,14 @@ def is_said_elsewhere(frame, column):
     return column in ("source", "causal", "pass") and len(distinct(frame, column)) > 0
 
 
+def is_at_other_default(frame, column):
+    """Whether all rows that have a value of the column are at their own default, which depends on other parameters."""
+    if not DECLARED.depends_on_others(column):
+        return False
+    rows = frame[applies(frame[column])].drop_duplicates("case_id" if "case_id" in frame else None)
+    return all(row[column] == DECLARED.default_in(column, row) for _, row in rows.iterrows())
+
+
 def facts(frame, skip=()):
     """'n = 4096, d = 64, m = 128, 3 trials': the parameters of the rows, without `skip` and without defaults."""
     found = []
@@ -134,7 +142,7 @@ def facts(frame, skip=()):
         if column in skip or not values or is_said_elsewhere(frame, column):
             continue
         usual = USUAL_SHAPES.get(column, None if column in WORDS and not DECLARED.is_choice(column) else DECLARED.default_of(column))
-        if [whole(value) for value in values] == [usual]:
+        if [whole(value) for value in values] == [usual] or is_at_other_default(frame, column):
             continue
         found.append(caption_part(frame, column, values))
     if "trial" in frame and len(frame):

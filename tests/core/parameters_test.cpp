@@ -202,4 +202,25 @@ TEST_CASE("defaults are those that were declared, and nothing is taken for what 
   CHECK(written == "on=false rows=5 shape=disc ");
 }
 
+TEST_CASE("a default may depend on another parameter") {
+  ParameterSpec width = integer_parameter("width", "of the line").by_default(1);
+  width.other_defaults = {{"shape", Text("ring"), int64_t{7}}, {"shape", Text("star"), int64_t{9}}};
+  const std::vector<ParameterSpec> specs = {width, drawing()[0]};
+  CHECK(default_parameters(specs).integer("width") == 1);
+  CHECK(other_defaults_text(width) == "7 with shape: ring, 9 with shape: star");
+
+  Parameters chosen = independent_defaults(specs);
+  CHECK_FALSE(chosen.has("width"));
+  chosen.set("shape", Text("star"));
+  CHECK(default_of(width, chosen) == ParameterValue(int64_t{9}));
+  complete_defaults(specs, chosen);
+  CHECK(chosen.integer("width") == 9);
+
+  Parameters given = independent_defaults(specs);
+  given.set("shape", Text("ring"));
+  given.set("width", int64_t{2});
+  complete_defaults(specs, given);
+  CHECK(given.integer("width") == 2);
+}
+
 }  // namespace hyperattn

@@ -107,6 +107,14 @@ class Telling(ScriptTest):
             self.assert_told_apart(results)
             self.assertEqual(hr.varying(results.trials), ["sharpness"])
 
+    def test_a_default_that_depends_on_another_parameter_is_not_said(self):
+        declared = {"name": "precision", "of": "backends", "owner": "hyper", "column": "precision", "type": "choice", "meaning": "of inputs", "unit": "",
+                    "default": "fp32", "other_defaults": [{"parameter": "engine", "with": "cuda", "default": "bf16"}]}  # fmt: skip
+        with mock.patch.object(DECLARED, "parameters", {**DECLARED.parameters, ("backends", "hyper", "precision"): declared}):
+            for engine, precision, said in (("cpu", "fp32", ""), ("cpu", "bf16", "bf16"), ("cuda", "bf16", ""), ("cuda", "fp32", "fp32")):
+                label = hr.label_of({"backend": "hyper", "engine": engine, "precision": precision}, ["precision"])
+                self.assertEqual(label, "hyper" + (f", precision = {said}" if said else ""), (engine, precision))
+
     def test_settings_after_others_go_by_a_name(self):
         columns = ["levels", "order", "gate", "tail"]
         after = {"backend": "tree", "levels": "[64]", "order": "position", "gate": "mean", "tail": "none"}
