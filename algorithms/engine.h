@@ -36,7 +36,7 @@ class Engine {
   [[nodiscard]] virtual const std::string& name() const = 0;
   [[nodiscard]] virtual const std::string& meaning() const = 0;  ///< one line
   /// What a backend's entry can set of the engine, such as `precision`. Engines that have a parameter of one
-  /// name agree in its type and default.
+  /// name agree in its type; each has its own default and choices.
   [[nodiscard]] virtual const std::vector<ParameterSpec>& parameters() const = 0;
 
   /// The card that it computes on, its driver, clocks and power limit, as provenance tells them; empty for an
@@ -63,7 +63,8 @@ class Engine {
   /// Empty if it has a backward pass; else that it has none, to follow its name.
   [[nodiscard]] virtual std::string no_gradient() const { return {}; }
   /// Bytes needed beyond inputs, output and what plans hold, for estimates before running.
-  [[nodiscard]] virtual double estimated_bytes(const AttentionProblem& shapes) const = 0;
+  [[nodiscard]] virtual double estimated_bytes(const AttentionProblem& shapes,
+                                               const Parameters& parameters) const = 0;
 
   /// The problem where this engine computes: for an engine with a device, uploaded once for all calls. The
   /// tensors behind it must outlive it.

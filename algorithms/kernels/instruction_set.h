@@ -6,8 +6,9 @@
 
 namespace hyperattn {
 
-/// Instruction-set levels compiled in and usable on this processor, best first ("avx512", "avx2", "sse4",
-/// "portable").
+/// Instruction-set levels compiled in and usable on this processor, best first ("amx", "avx512_bf16",
+/// "avx512", "avx2", "sse4", "portable"). The first two are "avx512" where nothing is computed in bf16; on
+/// processors of Intel the second comes after it.
 [[nodiscard]] std::vector<std::string> usable_instruction_sets();
 /// The level in use: the best usable one unless the environment variable HYPERATTN_SIMD names another. Throws
 /// Error(usage) if that name is unknown or not usable here.

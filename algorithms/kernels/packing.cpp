@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "algorithms/kernels/bfloat16.h"
 #include "algorithms/plan_walk.h"
 
 namespace hyperattn {
@@ -31,6 +32,41 @@ void scale_packed_rows(const float* factors, int64_t count, const TileLayout& la
   }
 }
 
+/// Words of keys: rows of words, transposed as if they were floats. Returns the largest ‖row‖².
+float pack_key_words(const RowPointers& rows, int64_t count, int64_t columns, const TileLayout& layout,
+                     float* destination) {
+  const int64_t words = layout.head_words();
+  std::vector<float> rounded(static_cast<size_t>(count * words));
+  RowPointers rounded_rows{};
+  float largest = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    if (j + kPrefetchAhead < count)
+      prefetch_row(rows[static_cast<size_t>(j + kPrefetchAhead)], layout.head_dim);
+    float* target = rounded.data() + j * words;
+    rounded_rows[static_cast<size_t>(j)] = target;
+    largest = std::max(largest, layout.pairs->round_row(rows[static_cast<size_t>(j)], layout.head_dim,
+                                                        words_of(target), words));
+  }
+  pack_transposed(rounded_rows.data(), count, words, columns, layout.panel, destination, false);
+  return largest;
+}
+
+void pack_value_words(const RowPointers& rows, const float* factors, int64_t count, int64_t columns,
+                      const TileLayout& layout, float* destination) {
+  for (int64_t column = 0; column < layout.value_columns; column += layout.panel) {
+    PairRowsArguments panel;
+    panel.source = rows.data();
+    panel.factor = factors;
+    panel.count = count;
+    panel.first_column = column;
+    panel.columns = layout.value_dim;
+    panel.panel = words_of(destination + column / layout.panel * layout.value_rows() * layout.panel);
+    panel.width = std::min(layout.panel, layout.value_columns - column);
+    panel.depth = round_up(columns / 2, layout.pairs->depth_step);
+    layout.pairs->pack_rows(panel);
+  }
+}
+
 int64_t tile_floats(const TileLayout& layout) {
   return layout.key_tile_floats() + layout.value_tile_floats() + kKeyTile;
 }
@@ -41,11 +77,13 @@ int64_t tiles_of(int64_t count) {
 
 }  // namespace
 
-TileLayout::TileLayout(const AttentionProblem& problem, bool with_values)
+TileLayout::TileLayout(const AttentionProblem& problem, bool with_values, bool rounded)
     : head_dim(problem.head_dim()),
       value_dim(with_values ? problem.value_dim() : 0),
       value_columns(round_up(value_dim, tile_kernels().lanes)),
-      panel(tile_kernels().panel) {}
+      panel(tile_kernels().panel),
+      pairs(rounded ? pair_kernels() : nullptr),
+      is_rounded(rounded && pairs == nullptr) {}
 
 const float* key_row(const AttentionProblem& problem, int64_t key_head, const KeyList& list, int64_t rank) {
   const int64_t row = list.order[rank];
@@ -72,7 +110,7 @@ void pack_rows(const float* const* rows, int64_t count, int64_t columns, int64_t
 }
 
 float pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t padded_columns,
-                      int64_t panel, float* destination) {
+                      int64_t panel, float* destination, bool wants_norm) {
   const TileKernels& kernels = tile_kernels();
   float largest = 0;
   for (int64_t first = 0; first < padded_columns; first += panel) {
@@ -82,6 +120,7 @@ float pack_transposed(const float* const* rows, int64_t count, int64_t depth, in
     block.depth = depth;
     block.panel = destination + first * depth;
     block.width = std::min(panel, padded_columns - first);
+    block.wants_norm = wants_norm;
     for (int64_t j = 0; j < block.rows; ++j) prefetch_row(block.source[j], depth);
     largest = std::max(largest, kernels.transpose(block));
   }
@@ -119,8 +158,19 @@ KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int
   for (int64_t j = 0; j < count; ++j)
     rows[static_cast<size_t>(j)] = key_row(problem, key_head, list, first + j);
   KeyTile tile{buffers.keys, buffers.values, buffers.bias, first, count, columns};
+  fill_bias(list, first, count, columns, buffers.bias);
+  set_bias_range(tile);
+  if (layout.pairs != nullptr) {
+    tile.largest_key_norm = std::sqrt(pack_key_words(rows, count, columns, layout, buffers.keys));
+    for (int64_t j = 0; j < count && layout.value_columns > 0; ++j)
+      rows[static_cast<size_t>(j)] = value_row(problem, key_head, list, first + j);
+    const float* factors = list.signed_weights ? list.signed_weights->numerator.data() + first : nullptr;
+    pack_value_words(rows, factors, count, columns, layout, buffers.values);
+    return tile;
+  }
   tile.largest_key_norm =
       std::sqrt(pack_transposed(rows.data(), count, layout.head_dim, columns, layout.panel, buffers.keys));
+  if (layout.is_rounded) round_to_bfloat16(buffers.keys, columns * layout.head_dim, buffers.keys);
   if (layout.value_columns > 0) {
     for (int64_t j = 0; j < count; ++j)
       rows[static_cast<size_t>(j)] = value_row(problem, key_head, list, first + j);
@@ -133,10 +183,9 @@ KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int
       const int64_t width = std::min(layout.panel, layout.value_columns - column);
       float* panel = buffers.values + column / layout.panel * kKeyTile * layout.panel;
       std::fill(panel + count * width, panel + columns * width, 0.0F);
+      if (layout.is_rounded) round_to_bfloat16(panel, count * width, panel);
     }
   }
-  fill_bias(list, first, count, columns, buffers.bias);
-  set_bias_range(tile);
   return tile;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "algorithms/kernels/base2.h"
+#include "algorithms/kernels/pairs.h"
 #include "algorithms/kernels/tile.h"
 #include "algorithms/plan.h"
 
@@ -34,19 +35,27 @@ constexpr int64_t kPrefetchAhead = 16;
 
 /// Sizes that all tiles of a problem share, for the kernel table in use.
 struct TileLayout {
-  TileLayout(const AttentionProblem& problem, bool with_values);
+  /// `rounded`: to bfloat16 (engines/cpu/run_plan.h says what).
+  TileLayout(const AttentionProblem& problem, bool with_values, bool rounded = false);
 
   int64_t head_dim;
   int64_t value_dim;
   int64_t value_columns;  ///< value_dim rounded up to vectors; 0 without values
   int64_t panel;
+  const PairKernels* pairs;  ///< null: tiles of floats
+  bool is_rounded;           ///< floats that hold bfloat16
 
-  [[nodiscard]] int64_t key_tile_floats() const { return kKeyTile * head_dim; }
-  [[nodiscard]] int64_t value_tile_floats() const { return kKeyTile * value_columns; }
+  /// Of a row of K or Q in a tile: its floats, or its words (kernels/pairs.h).
+  [[nodiscard]] int64_t head_words() const {
+    return pairs == nullptr ? head_dim : round_up((head_dim + 1) / 2, pairs->depth_step);
+  }
+  [[nodiscard]] int64_t value_rows() const { return pairs == nullptr ? kKeyTile : kKeyTile / 2; }
+  [[nodiscard]] int64_t key_tile_floats() const { return kKeyTile * head_words(); }
+  [[nodiscard]] int64_t value_tile_floats() const { return value_rows() * value_columns; }
 };
 
-/// A packed tile: ranks first_rank … first_rank + count − 1 of its list; `columns` is count rounded up to
-/// vectors.
+/// A packed tile, of floats or of words as the layout says: ranks first_rank … first_rank + count − 1 of its
+/// list; `columns` is count rounded up to vectors.
 struct KeyTile {
   const float* keys = nullptr;
   const float* values = nullptr;
@@ -59,6 +68,14 @@ struct KeyTile {
   float smallest_bias = 0;     ///< finite ones
   float largest_bias = 0;
 };
+
+/// Storage of floats that holds words.
+[[nodiscard]] inline uint32_t* words_of(float* storage) {
+  return reinterpret_cast<uint32_t*>(storage);
+}
+[[nodiscard]] inline const uint32_t* words_of(const float* storage) {
+  return reinterpret_cast<const uint32_t*>(storage);
+}
 
 /// Storage for one tile.
 struct TileBuffers {
@@ -79,9 +96,9 @@ void pack_rows(const float* const* rows, int64_t count, int64_t columns, int64_t
                int64_t panel, int64_t panel_rows, float* destination);
 
 /// Transposes `count` rows of length `depth` into the columns of panels, zero up to `padded_columns` (a
-/// multiple of lanes; the last panel may be narrower). Returns the largest ‖row‖².
+/// multiple of lanes; the last panel may be narrower). Returns the largest ‖row‖², where that is wanted.
 float pack_transposed(const float* const* rows, int64_t count, int64_t depth, int64_t padded_columns,
-                      int64_t panel, float* destination);
+                      int64_t panel, float* destination, bool wants_norm = true);
 
 /// The same for the 1 to kSegmentKeys rows of a segment, zero up to segment_width(count).
 void pack_segment_columns(const float* const* rows, int64_t count, int64_t depth, float* destination);
@@ -94,7 +111,7 @@ void load_numbers(const std::vector<float>& numbers, int64_t first, int64_t coun
 void fill_bias(const KeyList& list, int64_t first, int64_t count, int64_t columns, float* bias);
 
 /// Gathers ranks [first, first + count), count ≤ kKeyTile, of a list into `buffers`; values of signed lists
-/// are times their numerators.
+/// are times their numerators. Rounded as the layout says.
 [[nodiscard]] KeyTile pack_tile(const AttentionProblem& problem, const TileLayout& layout, int64_t key_head,
                                 const KeyList& list, int64_t first, int64_t count,
                                 const TileBuffers& buffers);

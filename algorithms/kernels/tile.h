@@ -114,6 +114,7 @@ struct TransposeArguments {
   int64_t depth = 0;
   float* panel = nullptr;
   int64_t width = 0;
+  bool wants_norm = true;  ///< else what the rows hold need not be numbers
 };
 
 /// The start of a running maximum: finite, so that −∞ − maximum never becomes NaN.
@@ -128,6 +129,9 @@ struct TileKernels {
   int64_t lanes;  ///< floats in a vector
   int64_t panel;  ///< columns that one register block covers
   void (*multiply)(const MultiplyArguments&);
+  /// The first step of `softmax`, for kernels that have the others themselves: raises the references that
+  /// need it and rescales what was summed.
+  void (*raise_references)(const SoftmaxArguments&);
   void (*softmax)(const SoftmaxArguments&);
   /// The same where weights have more than their score.
   void (*weighted_softmax)(const SoftmaxArguments&, const WeightArguments&);
@@ -138,7 +142,7 @@ struct TileKernels {
   void (*segment_scores)(const SegmentArguments&, float* scores, int64_t stride);
   void (*gradient)(const GradientArguments&);
   void (*weighted_gradient)(const GradientArguments&, const WeightArguments&);
-  /// Returns the largest ‖row‖², which costs little while the panel is in cache.
+  /// Returns the largest ‖row‖², which costs little while the panel is in cache; 0 where it is not wanted.
   float (*transpose)(const TransposeArguments&);
   /// For each of `rows` rows of `columns` (a multiple of lanes) numbers the place of the largest, the first
   /// of equals; 0 where there is none because of NaN.

@@ -113,17 +113,9 @@ void multiply(const MultiplyArguments& m) {
 // evaluate a degree-5 polynomial of 2^f whose coefficients minimise the largest relative error (below 1e-7
 // before rounding) with the first held at 1, so that 2^0 = 1 exactly.
 #if HWY_TARGET <= HWY_AVX3
-// AVX-512 has instructions for the fraction, f in [0, 1), and for putting the exponent back.
+#include "algorithms/kernels/exp2_avx512.inc"
 HWY_INLINE Vec exp2_vector(Vec x) {
-  const D d;
-  const Vec f{_mm512_reduce_ps(x.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
-  Vec p = hn::Set(d, 1.86713005e-3F);
-  p = hn::MulAdd(p, f, hn::Set(d, 9.01703071e-3F));
-  p = hn::MulAdd(p, f, hn::Set(d, 5.57999127e-2F));
-  p = hn::MulAdd(p, f, hn::Set(d, 2.40164444e-1F));
-  p = hn::MulAdd(p, f, hn::Set(d, 6.93151295e-1F));
-  p = hn::MulAdd(p, f, hn::Set(d, 1.0F));
-  return Vec{_mm512_scalef_ps(p.raw, x.raw)};
+  return Vec{exp2_avx512(x.raw)};
 }
 #else
 // Elsewhere x is rounded by adding a large constant, f in [−1/2, 1/2], and the integer is added to the
@@ -189,6 +181,10 @@ HWY_INLINE void raise_reference(const SoftmaxArguments& s, int64_t i, double* ab
   if (absolute != nullptr) absolute[i] *= factor;
   if (s.accumulator != nullptr)
     scale_row(s.accumulator + i * s.accumulator_stride, s.accumulator_columns, factor);
+}
+
+void raise_references(const SoftmaxArguments& s) {
+  for (int64_t i = 0; i < s.rows; ++i) raise_reference(s, i, nullptr);
 }
 
 void softmax(const SoftmaxArguments& s) {
@@ -620,7 +616,7 @@ float transpose(const TransposeArguments& t) {
 #endif
   for (; j < t.width; ++j)
     for (int64_t k = 0; k < t.depth; ++k) t.panel[k * t.width + j] = j < t.rows ? t.source[j][k] : 0.0F;
-  return largest_square_norm(t.panel, t.depth, t.width);
+  return t.wants_norm ? largest_square_norm(t.panel, t.depth, t.width) : 0;
 }
 
 void argmax(const float* rows_begin, int64_t rows, int64_t columns, uint32_t* places) {
@@ -664,6 +660,7 @@ const TileKernels* kernels() {
                                     kLanes,
                                     kPanel,
                                     multiply,
+                                    raise_references,
                                     softmax,
                                     weighted_softmax,
                                     attend_segment,

@@ -89,9 +89,10 @@ std::vector<Parameters> settings_for(const ParameterSpec& spec, const Backend& b
   return settings;
 }
 
-/// The output with one value of `spec`; nothing where the backend refuses it.
+/// The output with one value of `spec`, on the engine that the setting chooses; nothing where that refuses it
+/// or is not here.
 std::optional<AttentionResult> output_with(const ParameterSpec& spec, const ParameterValue& value,
-                                           const Parameters& setting, const Backend& backend) {
+                                           const Parameters& setting, const Backend& asked) {
   const int64_t rows = 101;
   const bool causal = setting.boolean("causal");
   const RandomProblem p({rows, rows, 5, 3, 1, 2, causal});
@@ -100,6 +101,10 @@ std::optional<AttentionResult> output_with(const ParameterSpec& spec, const Para
   call.parameters = setting;
   call.parameters.erase("causal");
   call.parameters.set(spec.name, value);
+  const ChosenBackend chosen = on_chosen_engine(asked, call.parameters);
+  const Backend& backend = *chosen.backend;
+  call.parameters = chosen.parameters;
+  if (!backend.engine().available().empty()) return {};
   call.seed = 7;
   if (!backend.check(p.problem, call.parameters).empty()) return {};
   if (backend.method().wants_callers_mask(call.parameters)) call.mask = &mask;

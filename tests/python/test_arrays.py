@@ -67,6 +67,13 @@ class Types(unittest.TestCase):
             with self.subTest(dtype):
                 self.assert_as_float32(dtype)
 
+    def test_precision(self):
+        q, k, v = arrays((300, 64), (300, 64), (300, 64))
+        single, half = (hyperattn.attention(q, k, v, method="exact", precision=name).out for name in ("fp32", "bf16"))
+        difference = np.abs(half - single).max()
+        self.assertGreater(difference, 1e-5)
+        self.assertLess(difference, 2**-6)
+
     @unittest.skipIf(ml_dtypes is None, "ml_dtypes is not installed")
     def test_bfloat16(self):
         self.assert_as_float32(ml_dtypes.bfloat16)
@@ -172,7 +179,8 @@ class Refusals(unittest.TestCase):
         refused("bucket_count must be a power of two, but is 96", bucket_count=96)
         refused("band_width has effect only with mask: band, but mask is sort_lsh", band_width=3)
         refused("'exact' has no settings, but 'precision' is given", method="exact", engine="reference", precision="fp32")
-        refused("precision has effect only with engine: cuda, but engine is cpu", precision="fp32")
+        refused("precision of engine 'cpu' must be one of fp32, bf16, but is 'fp16'", method="exact", precision="fp16")
+        refused("precision has effect only with engine: cpu or cuda, but engine is reference", engine="reference", precision="bf16")
         refused(r"levels must fall, .* but are \[16, 64\]", method="tree", levels=[16, 64], beams=[1, 1])
         refused("levels must be a list of integers, but is x", method="tree", levels="x")
         refused("setting 'sample_size' must be an integer, .* but is None", sample_size=None)

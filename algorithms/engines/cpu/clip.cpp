@@ -1,6 +1,7 @@
 #include "algorithms/engines/cpu/clip.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -29,10 +30,11 @@ class ColumnRanges {
       high_[i] = std::max(high_[i], values[c]);
     }
   }
-  void hold(float* out, uint8_t* clipped) const {
+  void hold(double slack, float* out, uint8_t* clipped) const {
     for (int64_t c = begin_; c < end_; ++c) {
       const auto i = static_cast<size_t>(c - begin_);
-      clipped[c] = is_clipped(out[c], low_[i], high_[i]) ? 1 : 0;
+      const double more = slack * static_cast<double>(std::max(std::abs(low_[i]), std::abs(high_[i])));
+      clipped[c] = is_clipped(out[c], low_[i] - more, high_[i] + more) ? 1 : 0;
       out[c] = std::min(std::max(out[c], low_[i]), high_[i]);
     }
   }
@@ -44,7 +46,7 @@ class ColumnRanges {
   std::vector<float> high_;
 };
 
-void clip_columns(const AttentionProblem& problem, int64_t head, ColumnRanges ranges,
+void clip_columns(const AttentionProblem& problem, double slack, int64_t head, ColumnRanges ranges,
                   AttentionResult& result) {
   const MatrixView<const float> values = problem.values_of(head);
   const MatrixView<uint8_t> clipped = result.clipped.matrix(head);
@@ -57,18 +59,19 @@ void clip_columns(const AttentionProblem& problem, int64_t head, ColumnRanges ra
     }
     for (; added < last; ++added) ranges.add(values.row(added));
     const int64_t flat_row = head * problem.query_count() + row;
-    if (result.sums.sum.data()[flat_row] > 0) ranges.hold(result.out.matrix(head).row(row), clipped.row(row));
+    if (result.sums.sum.data()[flat_row] > 0)
+      ranges.hold(slack, result.out.matrix(head).row(row), clipped.row(row));
   }
 }
 
 }  // namespace
 
-void clip_to_values(const AttentionProblem& problem, AttentionResult& result) {
+void clip_to_values(const AttentionProblem& problem, double slack, AttentionResult& result) {
   const int64_t blocks = (problem.value_dim() + kColumnsAtOnce - 1) / kColumnsAtOnce;
   parallel_for(problem.heads() * blocks, [&](int64_t job, int) {
     const int64_t begin = job % blocks * kColumnsAtOnce;
     const int64_t end = std::min(begin + kColumnsAtOnce, problem.value_dim());
-    clip_columns(problem, job / blocks, ColumnRanges(begin, end), result);
+    clip_columns(problem, slack, job / blocks, ColumnRanges(begin, end), result);
   });
 }
 

@@ -11,6 +11,8 @@
 namespace hyperattn {
 namespace {
 
+constexpr double kSlackInBf16 = 0x1p-8;  // a unit of the values in the range of a clip
+
 /// Divides by the denominators what several phases have summed. Returns the number of guarded rows.
 int64_t finish_rows(const ForwardRun& run) {
   constexpr int64_t kChunk = 1024;
@@ -99,10 +101,12 @@ void collect(const Workers& workers, const EngineOptions& options, Diagnostics& 
 
 }  // namespace
 
-AttentionResult run_forward(const AttentionProblem& problem, const Plan& plan, const EngineOptions& options) {
+AttentionResult run_forward(const AttentionProblem& problem, const Plan& plan, const EngineOptions& options,
+                            Precision precision) {
   require_valid_plan(problem, plan);
   refuse_unsuited_options(plan, options);
-  const TileLayout layout(problem, options.values);
+  const bool is_plain = options.denominators == nullptr && options.score_cap == nullptr;
+  const TileLayout layout(problem, options.values, precision == Precision::bf16 && is_plain);
   AttentionResult result = empty_result(problem, plan, options);
   const bool starts_all_rows = !plan.phases.empty() && covers_all_rows(plan.phases[0], problem);
   const bool finishes = plan.phases.size() == 1 && starts_all_rows;
@@ -120,7 +124,8 @@ AttentionResult run_forward(const AttentionProblem& problem, const Plan& plan, c
   collect(workers, options, diagnostics);
   const Stopwatch watch;
   if (!finishes) diagnostics.guarded_rows += finish_rows(run);
-  if (plan.clip_to_values && options.values) clip_to_values(problem, result);
+  if (plan.clip_to_values && options.values)
+    clip_to_values(problem, precision == Precision::bf16 ? kSlackInBf16 : 0, result);
   if (!finishes || plan.clip_to_values)
     diagnostics.stage_seconds[stage_name(Stage::merge)] += watch.seconds();
   diagnostics.entries = count_entries(plan);

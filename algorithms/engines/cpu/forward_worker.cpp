@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "algorithms/engines/cpu/masking.h"
+#include "algorithms/kernels/bfloat16.h"
 #include "algorithms/plan_walk.h"
 
 namespace hyperattn {
@@ -38,6 +39,15 @@ void prefetch_visit(const ForwardRun& run, const SharedTables& shared, const Que
   shared.lists.find_segments(job.pass_index, next.list)->prefetch(run.layout, next.segment);
 }
 
+int64_t row_group(const TileLayout& layout) {
+  return layout.pairs == nullptr ? kRowGroup : layout.pairs->row_group;
+}
+
+/// Rows that kernels read and write where a tile has `rows` of them.
+int64_t padded_rows(const TileLayout& layout, int64_t rows) {
+  return layout.pairs == nullptr ? rows : round_up(rows, layout.pairs->row_step);
+}
+
 /// A row whose given sum is 0 gives 0, whatever its scores.
 float given_reference(const RowSums& denominators, int64_t row) {
   return denominators.sum.data()[row] > 0 ? denominators.maximum.data()[row] : kInfinity;
@@ -59,8 +69,9 @@ FinishedRow finish_row(const ForwardRun& run, int64_t flat_row, float maximum, d
 
 ForwardWorker::ForwardWorker(const TileLayout& layout, int64_t rows)
     : queries_(rows * layout.head_dim),
-      accumulator_(rows * layout.value_columns),
-      scores_(kRowGroup * kKeyTile),
+      words_(layout.pairs == nullptr ? 0 : padded_rows(layout, rows) * layout.head_words()),
+      accumulator_(padded_rows(layout, rows) * layout.value_columns),
+      scores_(row_group(layout) * kKeyTile),
       keys_(layout.key_tile_floats()),
       values_(layout.value_tile_floats()),
       bias_(kKeyTile),
@@ -79,6 +90,8 @@ ForwardWorker::ForwardWorker(const TileLayout& layout, int64_t rows)
 
 void ForwardWorker::run(const ForwardRun& run, const SharedTables& shared, const QueryJob& job) {
   watch_.restart();
+  const PairKernels* pairs = run.layout.pairs;
+  if (pairs != nullptr) pairs->begin();
   const bool one_group = job.group_end - job.group_begin == 1;
   for (int64_t g = job.group_begin; g < job.group_end; ++g) {
     const QueryGroup& group = job.pass->groups[static_cast<size_t>(g)];
@@ -86,6 +99,7 @@ void ForwardWorker::run(const ForwardRun& run, const SharedTables& shared, const
     const int64_t end = one_group ? job.end : group.end;
     run_rows(run, shared, job, group, {job.pass, begin, end - begin});
   }
+  if (pairs != nullptr) pairs->end();
 }
 
 void ForwardWorker::run_rows(const ForwardRun& run, const SharedTables& shared, const QueryJob& job,
@@ -132,6 +146,9 @@ void ForwardWorker::load_rows(const ForwardRun& run, const Rows& rows) {
     float* target = queries_.data() + i * dim;
     for (int64_t k = 0; k < dim; ++k) target[k] = source[k] * factor;
     query_norm_[i] = norm(target, dim);
+    if (run.layout.pairs != nullptr)
+      run.layout.pairs->round_row(source, dim, words_.data() + i * run.layout.head_words(),
+                                  run.layout.head_words());
   }
   const int64_t first_row = rows.pass->head * run.problem.query_count();
   std::fill_n(accumulator_.data(), rows.count * run.layout.value_columns, 0.0F);
@@ -247,15 +264,16 @@ void ForwardWorker::attend(const ForwardRun& run, const KeyTile& tile, const Key
                            const Rows& rows) {
   const Pass& pass = *rows.pass;
   load_weights(tile, list);
-  for (int64_t i = 0; i < rows.count; i += kRowGroup) {
-    const int64_t count = std::min(kRowGroup, rows.count - i);
+  const int64_t group = row_group(run.layout);
+  for (int64_t i = 0; i < rows.count; i += group) {
+    const int64_t count = std::min(group, rows.count - i);
     int64_t columns = tile.columns;
     if (pass.triangular) {
       const int64_t visible = pass.last_visible(rows.begin + i + count - 1) - tile.first_rank;
       columns = std::min(columns, round_up(std::max<int64_t>(visible, 0), run.layout.panel));
     }
     if (columns == 0) continue;
-    multiply_scores(run, tile, queries_.data() + i * run.layout.head_dim, count, columns);
+    multiply_scores(run, tile, i, count, columns);
     if (pass.triangular) mask_triangle(rows, tile, i, count, columns);
     if (run.options.score_cap != nullptr) cap_scores(tile, i, count, columns);
     bound_scores(tile, rows, i, count);
@@ -297,14 +315,30 @@ void ForwardWorker::load_weights(const KeyTile& tile, const KeyList& list) {
                  denominator_.data());
 }
 
-void ForwardWorker::multiply_scores(const ForwardRun& run, const KeyTile& tile, const float* queries,
-                                    int64_t rows, int64_t columns) {
+void ForwardWorker::multiply_scores(const ForwardRun& run, const KeyTile& tile, int64_t first, int64_t rows,
+                                    int64_t columns) {
   const TileLayout& layout = run.layout;
+  if (layout.pairs != nullptr) {
+    PairMultiplyArguments score;
+    score.rows = rows;
+    score.columns = columns;
+    score.depth = layout.head_words();
+    score.a = words_.data() + first * layout.head_words();
+    score.a_row = layout.head_words();
+    score.b = words_of(tile.keys);
+    score.b_panel_stride = layout.panel * layout.head_words();
+    score.c = scores_.data();
+    score.c_stride = kKeyTile;
+    score.bias = tile.bias;
+    score.factor = run.problem.scale * kLog2E;
+    layout.pairs->multiply(score);
+    return;
+  }
   MultiplyArguments score;
   score.rows = rows;
   score.columns = columns;
   score.depth = layout.head_dim;
-  score.a = queries;
+  score.a = queries_.data() + first * layout.head_dim;
   score.a_row = layout.head_dim;
   score.b = tile.keys;
   score.b_panel_stride = layout.panel * layout.head_dim;
@@ -331,25 +365,51 @@ void ForwardWorker::softmax(const ForwardRun& run, const KeyList& list, int64_t 
   softmax.accumulator_columns = layout.value_columns;
   softmax.fixed = run.options.denominators != nullptr;
   const bool is_signed = !run.absolute.empty();
-  if (is_signed || row_factor != nullptr) {
+  const bool is_weighted = is_signed || row_factor != nullptr;
+  if (is_weighted) {
     WeightArguments weights;
     weights.row_factor = row_factor;
     weights.rank_factor = rank_factor_.data();
     if (list.signed_weights) weights.denominator = denominator_.data();
     if (is_signed) weights.absolute = state.absolute;
     tile_kernels().weighted_softmax(softmax, weights);
+  } else if (layout.pairs != nullptr) {
+    tile_kernels().raise_references(softmax);
+    layout.pairs->weigh(softmax);
   } else {
     tile_kernels().softmax(softmax);
   }
+  if (is_weighted || layout.is_rounded) round_weights(layout, rows, columns);
   const double* summed = is_signed ? state.absolute : state.sum;
   for (int64_t r = 0; r < rows && !softmax.fixed; ++r)  // what was masked altogether leaves no reference
     if (summed[r] == 0) state.maximum[r] = kNoScore;
+}
+
+/// Weights as they multiply values: floats, floats that hold bfloat16, or words.
+void ForwardWorker::round_weights(const TileLayout& layout, int64_t rows, int64_t columns) {
+  if (layout.pairs != nullptr) layout.pairs->round_weights(scores_.data(), kKeyTile, rows, columns);
+  for (int64_t r = 0; r < rows && layout.is_rounded; ++r)
+    round_to_bfloat16(scores_.data() + r * kKeyTile, columns, scores_.data() + r * kKeyTile);
 }
 
 void ForwardWorker::multiply_values(const ForwardRun& run, const KeyTile& tile, int64_t rows, int64_t columns,
                                     float* accumulator) {
   const TileLayout& layout = run.layout;
   if (layout.value_columns == 0) return;
+  if (layout.pairs != nullptr) {
+    PairMultiplyArguments value;
+    value.rows = rows;
+    value.columns = layout.value_columns;
+    value.depth = round_up(columns / 2, layout.pairs->depth_step);
+    value.a = words_of(scores_.data());
+    value.a_row = kKeyTile;
+    value.b = words_of(tile.values);
+    value.b_panel_stride = layout.value_rows() * layout.panel;
+    value.c = accumulator;
+    value.c_stride = layout.value_columns;
+    layout.pairs->multiply(value);
+    return;
+  }
   MultiplyArguments value;
   value.rows = rows;
   value.columns = layout.value_columns;

@@ -83,10 +83,11 @@ class ForwardWorker {
   void mask_triangle(const Rows& rows, const KeyTile& tile, int64_t first, int64_t count, int64_t columns);
   void cap_scores(const KeyTile& tile, int64_t first, int64_t count, int64_t columns);
   void load_weights(const KeyTile& tile, const KeyList& list);
-  void multiply_scores(const ForwardRun& run, const KeyTile& tile, const float* queries, int64_t rows,
+  void multiply_scores(const ForwardRun& run, const KeyTile& tile, int64_t first, int64_t rows,
                        int64_t columns);
   void softmax(const ForwardRun& run, const KeyList& list, int64_t rows, int64_t columns, const State& state,
                const float* bound, const float* row_factor);
+  void round_weights(const TileLayout& layout, int64_t rows, int64_t columns);
   void multiply_values(const ForwardRun& run, const KeyTile& tile, int64_t rows, int64_t columns,
                        float* accumulator);
   void book(Stage stage) {
@@ -95,6 +96,7 @@ class ForwardWorker {
   }
 
   Buffer<float> queries_;      // scaled to base 2, row-major
+  Buffer<uint32_t> words_;     // of queries as they are, row-major; where tiles are of words
   Buffer<float> accumulator_;  // Σ weight·value, row-major
   Buffer<float> scores_;
   Buffer<float> keys_;

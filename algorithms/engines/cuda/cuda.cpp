@@ -36,7 +36,8 @@ class CudaEngine final : public DescribedEngine {
   }
 
   /// On the host: the plan once more, as plain arrays. The card's own memory is asked for when it is taken.
-  [[nodiscard]] double estimated_bytes(const AttentionProblem& shapes) const override {
+  [[nodiscard]] double estimated_bytes(const AttentionProblem& shapes,
+                                       const Parameters& /*parameters*/) const override {
     return 2 * sizeof(int32_t) * static_cast<double>(shapes.heads()) *
            static_cast<double>(shapes.query_count() + shapes.key_count());
   }

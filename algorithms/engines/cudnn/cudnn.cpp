@@ -45,10 +45,8 @@ class CudnnEngine final : public DescribedEngine {
   [[nodiscard]] std::string available() const override { return cudnn::why_unavailable(); }
 
   [[nodiscard]] std::string refuses(const AttentionProblem& shapes,
-                                    const Parameters& parameters) const override {
+                                    const Parameters& /*parameters*/) const override {
     constexpr int64_t kMostColumns = 256;
-    if (const std::string& name = parameters.text("precision"); name != "bf16" && name != "fp16")
-      return "computes in bf16 or fp16, but precision is " + name;
     if (shapes.head_dim() > kMostColumns || shapes.value_dim() > kMostColumns)
       return "computes rows of at most 256 columns, but these have " +
              std::to_string(std::max(shapes.head_dim(), shapes.value_dim()));
@@ -61,7 +59,7 @@ class CudnnEngine final : public DescribedEngine {
   }
 
   /// The card's own memory is asked for when it is taken.
-  [[nodiscard]] double estimated_bytes(const AttentionProblem&) const override { return 0; }
+  [[nodiscard]] double estimated_bytes(const AttentionProblem&, const Parameters&) const override { return 0; }
 
   [[nodiscard]] std::unique_ptr<BoundProblem> bind(const AttentionProblem& problem,
                                                    const Parameters& parameters) const override {

@@ -111,7 +111,8 @@ class DenseEngine final : public DescribedEngine {
   [[nodiscard]] std::string only_exact() const override { return "runs exact attention only"; }
   [[nodiscard]] std::string no_gradient() const override { return "has no backward pass"; }
 
-  [[nodiscard]] double estimated_bytes(const AttentionProblem& shapes) const override {
+  [[nodiscard]] double estimated_bytes(const AttentionProblem& shapes,
+                                       const Parameters& /*parameters*/) const override {
     return static_cast<double>(sizeof(float)) * thread_count() *
            static_cast<double>(tile_rows(shapes.query_count(), shapes.key_count())) *
            static_cast<double>(shapes.key_count());

@@ -38,7 +38,8 @@ class ReferenceEngine final : public DescribedEngine {
   [[nodiscard]] bool is_fast() const override { return false; }
   [[nodiscard]] bool names_exact() const override { return true; }
 
-  [[nodiscard]] double estimated_bytes(const AttentionProblem& shapes) const override {
+  [[nodiscard]] double estimated_bytes(const AttentionProblem& shapes,
+                                       const Parameters& /*parameters*/) const override {
     const double result =
         static_cast<double>(shapes.heads() * shapes.query_count() * (shapes.value_dim() + 4));
     return sizeof(double) * (result + 5 * static_cast<double>(thread_count() * shapes.key_count()));

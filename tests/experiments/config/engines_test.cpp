@@ -80,6 +80,40 @@ TEST_CASE("attend takes an engine, too", "[engines]") {
   CHECK(read_attend_arguments({"backend=exact", "engine=dense"}).backend == find_backend("dense"));
 }
 
+TEST_CASE("an engine's own default of a parameter that engines share is not part of a case's identity",
+          "[engines]") {
+  const auto json = [](const std::string& rest) {
+    const Grid grid = grid_of(rest);
+    return case_parameters_json(read_config_text(kInputs + rest, "test.yaml"), grid, grid.cases.at(0));
+  };
+  for (const char* plain :
+       {"backends: hyper", "backends: {name: hyper, precision: fp32}",
+        "backends: {name: hyper, engine: cuda}", "backends: {name: hyper, engine: cuda, precision: bf16}"})
+    CHECK(json(plain).find("precision") == std::string::npos);
+  CHECK(json("backends: {name: hyper, precision: bf16}").find(R"("precision":"bf16")") != std::string::npos);
+  CHECK(json("backends: {name: hyper, engine: cuda, precision: fp32}").find(R"("precision":"fp32")") !=
+        std::string::npos);
+  // The identities that these cases had when the CPU's engine had no such parameter.
+  CHECK(ids_of(grid_of("backends: [exact, lsh, {name: lsh, engine: cuda}]")) ==
+        std::vector<std::string>{"2d4ca34e6a2e2cbe", "384f7d2d3c211390", "9051e58cd16a8a25"});
+}
+
+TEST_CASE("an axis over engines takes the default of each, and one over precisions is one on each",
+          "[engines]") {
+  const Grid engines = grid_of("backends: hyper\nsweep: {engine: [cpu, cuda, reference]}");
+  std::vector<std::string> precisions;
+  for (const Case& grid_case : engines.cases) precisions.push_back(grid_case.parameters.text("precision"));
+  CHECK(precisions == std::vector<std::string>{"fp32", "bf16", "fp32"});
+  const Grid both = grid_of("backends: hyper\nsweep: {engine: [cpu, reference], precision: [fp32, bf16]}");
+  CHECK(lines_of(both) == std::vector<std::string>{"hyper engine=cpu precision=fp32" + kOn,
+                                                   "hyper engine=cpu precision=bf16" + kOn,
+                                                   "hyper engine=reference" + kOn});
+  CHECK(read_attend_arguments({"backend=hyper", "engine=cuda"}).parameters.text("precision") == "bf16");
+  CHECK(read_attend_arguments({"backend=hyper"}).parameters.text("precision") == "fp32");
+  CHECK_THROWS_WITH(grid_of("backends: {name: hyper, engine: reference, precision: bf16}"),
+                    Contains("precision has effect only with engine: cpu or cuda"));
+}
+
 TEST_CASE("a speedup is over exact attention on the same ground", "[engines]") {
   const Backend& exact = *find_backend("exact");
   CHECK(exact.ground(default_parameters(exact.parameters())) == "cpu fp32");

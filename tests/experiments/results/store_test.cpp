@@ -174,6 +174,25 @@ TEST_CASE("a file of a version that had the status skipped is read, and another 
               [&] { (void)read_results(folder / "wrong.h5"); });
 }
 
+TEST_CASE("a precision that had no effect when a file was written is the default of its case", "[results]") {
+  const ScratchFolder folder;
+  ResultsFile results;
+  results.cases = {{"case0", R"({"backend":"hyper","parameters":{}})"},
+                   {"case1", R"({"backend":"hyper","parameters":{"precision":"bf16"}})"},
+                   {"case2", R"({"backend":"hyper","parameters":{"engine":"cuda"}})"},
+                   {"case3", R"({"backend":"hyper","parameters":{"engine":"cuda","precision":"fp32"}})"}};
+  for (int i = 0; i < 4; ++i) {
+    results.trials.push_back(made_up_record(i, 0));
+    results.trials.back().row.set_text("engine", i < 2 ? "cpu" : "cuda");
+    results.trials.back().row.set_text("precision", i == 3 ? "fp32" : "bf16");
+  }
+  write_results(folder / "old.h5", results);
+  std::vector<std::string> precisions;
+  for (const TrialRecord& record : read_results(folder / "old.h5").trials)
+    precisions.push_back(record.row.text("precision"));
+  CHECK(precisions == std::vector<std::string>{"fp32", "bf16", "bf16", "fp32"});
+}
+
 TEST_CASE("an existing output is refused, and left as it is", "[results]") {
   const ScratchFolder folder;
   const std::string path = folder / "run.h5";

@@ -8,10 +8,9 @@
 #include "algorithms/check_plan.h"
 #include "algorithms/primitives/sort_lsh.h"
 #include "core/error.h"
-#include "tests/algorithms/engines/cuda/plain_attention.h"
+#include "tests/algorithms/engines/precision_checks.h"
 #include "tests/algorithms/plan_checks.h"
 #include "tests/algorithms/random_plans.h"
-#include "tests/algorithms/variants.h"
 
 namespace hyperattn::testing {
 namespace {
@@ -29,145 +28,6 @@ bool skipped(const Engine& own = engine()) {
   return !reason.empty();
 }
 
-double epsilon_of(const std::string& precision) {
-  return precision == "bf16" ? 0x1p-8 : precision == "fp16" ? 0x1p-11 : 0x1p-23;
-}
-
-std::unique_ptr<BoundProblem> bound_in(const std::string& precision, const AttentionProblem& problem,
-                                       const Engine& own = engine()) {
-  Parameters parameters;
-  parameters.set("precision", precision);
-  return own.bind(problem, parameters);
-}
-
-/// A problem whose inputs are already rounded, so that what differs is what is computed of them.
-struct RoundedProblem : RandomProblem {
-  RoundedProblem(const ProblemSize& size, const std::string& precision, uint64_t seed = 1, double spread = 1)
-      : RandomProblem(size, seed, spread) {
-    for (Tensor<float>* tensor : {&query, &key, &value, &dout}) round_to(precision, *tensor);
-  }
-};
-
-/// Rows whose denominator is mostly cancelled: their digits are noise.
-bool is_noise(const DoubleResult& exact, int64_t row, double share) {
-  return exact.absolute.data()[row] > 0 && exact.denominator.data()[row] < share * exact.absolute.data()[row];
-}
-
-/// The largest difference over the rows that are no noise.
-template <class T>
-double error_of(const Tensor<T>& seen, const DoubleResult& exact, double noise) {
-  double worst = 0;
-  const int64_t width = exact.out.shape().dim;
-  for (int64_t i = 0; i < exact.out.shape().size(); ++i) {
-    if (is_noise(exact, i / width, noise)) continue;
-    const double difference = std::abs(static_cast<double>(seen.data()[i]) - exact.out.data()[i]);
-    worst = std::isnan(difference) ? INFINITY : std::max(worst, difference);
-  }
-  return worst;
-}
-
-double error_of_lse(const Tensor<float>& seen, const DoubleResult& exact, double noise) {
-  double worst = 0;
-  for (int64_t row = 0; row < exact.lse.shape().size(); ++row) {
-    if (is_noise(exact, row, noise)) continue;
-    const double lse = exact.lse.data()[row];
-    if (static_cast<double>(seen.data()[row]) == lse) continue;
-    const double difference = std::abs(static_cast<double>(seen.data()[row]) - lse) / (1 + std::abs(lse));
-    worst = std::isnan(difference) ? INFINITY : std::max(worst, difference);
-  }
-  return worst;
-}
-
-/// The largest ratio of an error to what is allowed, over all comparisons of a test.
-struct Tally {
-  double worst = 0;
-  void compare(const char* what, double error, double plain, double floor) {
-    const double allowed = 2 * plain + floor;
-    worst = std::max(worst, error / allowed);
-    INFO(what << " differs by " << error << "; plain attention by " << plain << ", allowed " << allowed);
-    CHECK(error <= allowed);
-  }
-};
-
-constexpr double kNoise = 0.1;
-
-/// How much errors of rows that are no noise grow by cancellation, at most.
-double amplification(const DoubleResult& exact) {
-  double worst = 1;
-  for (int64_t row = 0; row < exact.lse.shape().size(); ++row)
-    if (exact.denominator.data()[row] > 0 && !is_noise(exact, row, kNoise))
-      worst = std::max(worst, exact.absolute.data()[row] / exact.denominator.data()[row]);
-  return worst;
-}
-
-void compare_forward(const std::string& precision, const AttentionResult& seen, const DoubleResult& exact,
-                     const PlainAttention* plain, Tally& tally) {
-  const double epsilon = epsilon_of(precision);
-  const double factor = amplification(exact);
-  // Values linear in the query are no plain attention; they cost some units of rounding.
-  const double yardstick =
-      plain != nullptr ? error_of(plain->out(), exact, kNoise) : 4 * epsilon * (1 + largest_entry(exact.out));
-  const double yardstick_of_lse = plain != nullptr ? error_of_lse(plain->lse(), exact, kNoise) : epsilon;
-  tally.compare("out", error_of(seen.out, exact, kNoise), yardstick,
-                factor * (0.25 * epsilon * (1 + largest_entry(exact.out)) + 4e-6));
-  tally.compare("lse", error_of_lse(seen.lse, exact, kNoise), yardstick_of_lse, factor * 3e-6);
-}
-
-void compare_backward(const std::string& precision, const AttentionProblem& problem, const Plan& plan,
-                      const AttentionGradients& seen, const DoubleResult& exact, const PlainAttention& plain,
-                      TensorView<const float> dout, Tally& tally) {
-  const DoubleGradients expected = run_plan_backward_in_double(problem, plan, exact, dout);
-  const auto yardstick = plain.backward(dout);
-  const double factor = amplification(exact);
-  const auto compare = [&](const char* what, const Tensor<float>& own, const Tensor<float>& other,
-                           const Tensor<double>& truth) {
-    tally.compare(what, largest_difference(own, truth), largest_difference(other, truth),
-                  factor * factor * (0.25 * epsilon_of(precision) * (1 + largest_entry(truth)) + 1e-5));
-  };
-  compare("dq", seen.dquery, yardstick.dquery, expected.dquery);
-  compare("dk", seen.dkey, yardstick.dkey, expected.dkey);
-  compare("dv", seen.dvalue, yardstick.dvalue, expected.dvalue);
-}
-
-/// The upstream gradient without the rows that are noise.
-Tensor<float> clear_dout(const Tensor<float>& dout, const DoubleResult& exact) {
-  Tensor<float> cleared(dout.shape());
-  for (int64_t i = 0; i < dout.shape().size(); ++i)
-    cleared.data()[i] = is_noise(exact, i / dout.shape().dim, kNoise) ? 0.0F : dout.data()[i];
-  return cleared;
-}
-
-void compare_plan(const std::string& precision, const RandomProblem& p, const Plan& plan, Tally& tally,
-                  const Engine& own = engine()) {
-  const DoubleResult exact = run_plan_in_double(p.problem, plan);
-  const auto bound = bound_in(precision, p.problem, own);
-  const AttentionResult seen = own.forward(*bound, plan, {});
-  const auto plain = has_query_terms(plan)
-                         ? nullptr
-                         : std::make_unique<const PlainAttention>(precision, p.problem, plan, exact);
-  compare_forward(precision, seen, exact, plain.get(), tally);
-  const AttentionResult again = own.forward(*bound, plan, {});
-  CHECK(largest_difference(seen.out, again.out) == 0);
-  CHECK(largest_difference(seen.lse, again.lse) == 0);
-  if (!plain) return;
-  const Tensor<float> dout = clear_dout(p.dout, exact);
-  const AttentionGradients gradients = own.backward(*bound, plan, seen, dout.view());
-  compare_backward(precision, p.problem, plan, gradients, exact, *plain, dout.view(), tally);
-  const AttentionGradients repeated = own.backward(*bound, plan, seen, dout.view());
-  CHECK(largest_difference(gradients.dquery, repeated.dquery) == 0);
-  CHECK(largest_difference(gradients.dkey, repeated.dkey) == 0);
-  CHECK(largest_difference(gradients.dvalue, repeated.dvalue) == 0);
-}
-
-const ProblemSize kSizes[] = {{1, 1, 1, 1},
-                              {23, 24, 16, 16, 1, 2, false, 1},
-                              {61, 257, 15, 20},
-                              {131, 129, 33, 17, 1, 3},
-                              {300, 140, 64, 64, 1, 4, false, 2},
-                              {40, 509, 128, 96},
-                              {70, 170, 65, 130},
-                              {70, 70, 256, 256}};
-
 TEST_CASE("cuda: generated plans, forward and backward, in every precision", "[cuda]") {
   if (skipped()) return;
   for (const std::string precision : kPrecisions)
@@ -179,16 +39,13 @@ TEST_CASE("cuda: generated plans, forward and backward, in every precision", "[c
           const Plan plan = RandomPlan(p.problem, family, seed).make();
           INFO(precision << ", " << family.name << ", " << to_string(size) << ", plan " << seed);
           REQUIRE(check_plan(p.problem, plan) == "");
-          compare_plan(precision, p, plan, tally);
+          compare_plan(precision, p, plan, tally, engine());
         }
       }
       std::cout << precision << ", " << family.name << ": largest error over what is allowed " << tally.worst
                 << "\n";
     }
 }
-
-/// Sizes that fill the kernels' tiles and end in broken ones.
-const VariantSizes kVariantSizes{64, 128, 48, 80, {64, 16}, {2, 4}};
 
 TEST_CASE("cuda: the plan of every method and option, in every form of the problem", "[cuda]") {
   if (skipped()) return;
@@ -206,7 +63,7 @@ TEST_CASE("cuda: the plan of every method and option, in every form of the probl
         if (!backend.check(p.problem, call.parameters).empty()) continue;
         INFO(precision << ", " << to_string(variant) << ", " << to_string(size));
         const PlannedCall planned = backend.method().plan(*bound_of(p.problem), call);
-        compare_plan(precision, p, *planned.plan, tally);
+        compare_plan(precision, p, *planned.plan, tally, engine());
       }
     }
     std::cout << precision << ", methods: largest error over what is allowed " << tally.worst << "\n";
@@ -223,7 +80,7 @@ TEST_CASE("cuda: a window, and rows that see no key", "[cuda]") {
         size.window = window;
         const RoundedProblem p(size, precision);
         INFO(precision << ", " << to_string(size));
-        compare_plan(precision, p, exact_plan(p.problem), tally);
+        compare_plan(precision, p, exact_plan(p.problem), tally, engine());
       }
   }
 }
@@ -238,7 +95,7 @@ TEST_CASE("cuda: given denominators, caps and transposed products, which measure
         const Plan plan =
             seed == 0 ? exact_plan(p.problem) : RandomPlan(p.problem, plan_families()[0], seed).make();
         INFO(precision << ", " << to_string(size) << ", plan " << seed);
-        const auto bound = bound_in(precision, p.problem);
+        const auto bound = bound_in(precision, p.problem, engine());
         const DoubleResult exact = run_plan_in_double(p.problem, exact_plan(p.problem));
         Tensor<double> logs(exact.lse.shape());
         std::vector<float> caps;
@@ -284,7 +141,7 @@ TEST_CASE("cuda: hash and sort on the card give the host's order, and methods th
     for (const ProblemSize& size : {ProblemSize{1, 3, 5, 5}, ProblemSize{5000, 3001, 64, 16, 1, 3},
                                     ProblemSize{700, 700, 100, 16, 2, 2, true, 1}}) {
       const RoundedProblem p(size, precision);
-      const auto bound = bound_in(precision, p.problem);
+      const auto bound = bound_in(precision, p.problem, engine());
       for (const int64_t buckets : {2, 128, 256, 512, 1 << 17})
         for (const BucketOrder order : {BucketOrder::gray, BucketOrder::reference}) {
           const HashDirections directions(RandomStream(7, Purpose::other), size.head_dim, hash_bits(buckets));
@@ -335,14 +192,14 @@ TEST_CASE("cuda: guarded rows are counted, and inputs that overflow the precisio
   weights->denominator.assign(90, -1.0F);
   list.signed_weights = std::move(weights);
   const Plan plan = plan_of(pass.everything_sees_all(pass.add_list(std::move(list))).take());
-  const AttentionResult seen = engine().forward(*bound_in("bf16", p.problem), plan, {});
+  const AttentionResult seen = engine().forward(*bound_in("bf16", p.problem, engine()), plan, {});
   CHECK(seen.diagnostics.guarded_rows == 70);
   CHECK(largest_entry(seen.out) == 0);
   CHECK(seen.lse.data()[69] == -INFINITY);
 
   p.value.data()[5] = 1e6F;  // beyond fp16
   const AttentionResult overflowed =
-      engine().forward(*bound_in("fp16", p.problem), exact_plan(p.problem), {});
+      engine().forward(*bound_in("fp16", p.problem, engine()), exact_plan(p.problem), {});
   CHECK_THROWS_WITH(check_result(overflowed), Catch::Contains("inf") || Catch::Contains("nan"));
 }
 

@@ -27,12 +27,16 @@ inline void round_to(const std::string& precision, Tensor<float>& tensor) {
     tensor.data()[i] = rounded_to(precision, static_cast<double>(tensor.data()[i]));
 }
 
+/// What plain attention rounds besides its inputs: all that it keeps, or the weights alone, as a program does
+/// whose products stay in fp32.
+enum class PlainRounding { everything, weights };
+
 /// Runs a plan without query terms as plain attention in a precision.
 class PlainAttention {
  public:
   PlainAttention(const std::string& precision, const AttentionProblem& problem, const Plan& plan,
-                 const DoubleResult& exact)
-      : precision_(precision), problem_(problem), plan_(plan), exact_(exact) {
+                 const DoubleResult& exact, PlainRounding rounding = PlainRounding::everything)
+      : precision_(precision), problem_(problem), plan_(plan), exact_(exact), rounding_(rounding) {
     lse_ = Tensor<float>(exact.lse.shape());
     denominator_.assign(static_cast<size_t>(lse_.shape().size()), 0.0);
     for_each_entry(plan, [&](const Pass& pass, const QueryGroup&, const PlanEntry& entry) {
@@ -82,10 +86,13 @@ class PlainAttention {
   [[nodiscard]] double round(double value) const {
     return static_cast<double>(rounded_to(precision_, value));
   }
+  [[nodiscard]] double round_result(double value) const {
+    return rounding_ == PlainRounding::everything ? round(value) : value;
+  }
   [[nodiscard]] Tensor<float> round(const Tensor<double>& sums) const {
     Tensor<float> result(sums.shape());
     for (int64_t i = 0; i < sums.shape().size(); ++i)
-      result.data()[i] = rounded_to(precision_, sums.data()[i]);
+      result.data()[i] = static_cast<float>(round_result(sums.data()[i]));
     return result;
   }
   [[nodiscard]] int64_t row_of(const Pass& pass, const PlanEntry& entry) const {
@@ -112,8 +119,8 @@ class PlainAttention {
   [[nodiscard]] double exponential(const Pass& pass, const PlanEntry& entry, int64_t row) const {
     const float* query = problem_.query.data + row * problem_.head_dim();
     const double score =
-        round(static_cast<double>(problem_.scale) *
-              dot(query, rows(pass, entry, problem_.key, &SyntheticKeys::key), problem_.head_dim()));
+        round_result(static_cast<double>(problem_.scale) *
+                     dot(query, rows(pass, entry, problem_.key, &SyntheticKeys::key), problem_.head_dim()));
     return std::exp(score + entry.log_weight() - exact_.maximum.data()[row]);
   }
   [[nodiscard]] double weight(const Pass& pass, const PlanEntry& entry, int64_t row, double sign) const {
@@ -137,9 +144,9 @@ class PlainAttention {
     const float* key = rows(pass, entry, problem_.key, &SyntheticKeys::key);
     const float* value = rows(pass, entry, problem_.value, &SyntheticKeys::value);
     const float* query = problem_.query.data + row * d;
-    const double along = round(dot(upstream.data(), value, width));
-    const double ds = round(static_cast<double>(problem_.scale) * weight(pass, entry, row, 1) *
-                            (entry.numerator() * along - entry.denominator() * along_out));
+    const double along = round_result(dot(upstream.data(), value, width));
+    const double ds = round_result(static_cast<double>(problem_.scale) * weight(pass, entry, row, 1) *
+                                   (entry.numerator() * along - entry.denominator() * along_out));
     const double p = weight(pass, entry, row, entry.numerator());
     for (int64_t c = 0; c < d; ++c) sums.dquery.data()[row * d + c] += ds * static_cast<double>(key[c]);
     for_each_key_row(entry, [&](int64_t key_row, double share) {
@@ -164,6 +171,7 @@ class PlainAttention {
   const AttentionProblem& problem_;
   const Plan& plan_;
   const DoubleResult& exact_;
+  PlainRounding rounding_;
   Tensor<float> out_;
   Tensor<float> lse_;
   std::vector<double> denominator_;
