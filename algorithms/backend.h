@@ -78,8 +78,9 @@ struct ChosenBackend {
   const Backend* backend = nullptr;
   Parameters parameters;
 };
-/// The one that the parameter `engine` chooses, with the defaults that depend on it. Exact attention on an engine that gives it a name is that
-/// backend, so that each pair of a method and an engine is one backend, however it was written.
+/// The one that the parameter `engine` chooses, with the defaults that depend on it. Exact attention on an
+/// engine that gives it a name is that backend, so that each pair of a method and an engine is one backend,
+/// however it was written.
 [[nodiscard]] ChosenBackend on_chosen_engine(const Backend& backend, Parameters parameters);
 
 /// The method of a backend on an engine: one of `all_backends` where that is the same pair, else a backend of

@@ -1,5 +1,5 @@
-// hyperattn._core: what python/hyperattn/ is written on. Arrays come in with 2 to 4 axes, float32 and row-major;
-// everything that people see is said in Python.
+// hyperattn._core: what python/hyperattn/ is written on. Arrays come in with 2 to 4 axes, float32 and
+// row-major; everything that people see is said in Python.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

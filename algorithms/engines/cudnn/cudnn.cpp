@@ -59,7 +59,9 @@ class CudnnEngine final : public DescribedEngine {
   }
 
   /// The card's own memory is asked for when it is taken.
-  [[nodiscard]] double estimated_bytes(const AttentionProblem&, const Parameters&) const override { return 0; }
+  [[nodiscard]] double estimated_bytes(const AttentionProblem&, const Parameters&) const override {
+    return 0;
+  }
 
   [[nodiscard]] std::unique_ptr<BoundProblem> bind(const AttentionProblem& problem,
                                                    const Parameters& parameters) const override {

@@ -285,7 +285,9 @@ class PlainEngine final : public DescribedEngine {
  public:
   PlainEngine() : DescribedEngine({"plain", "plain loops in double", {}}) {}
 
-  [[nodiscard]] double estimated_bytes(const AttentionProblem&, const Parameters&) const override { return 0; }
+  [[nodiscard]] double estimated_bytes(const AttentionProblem&, const Parameters&) const override {
+    return 0;
+  }
 
   [[nodiscard]] AttentionResult forward(const BoundProblem& bound, const Plan&,
                                         const EngineOptions&) const override {
