@@ -62,35 +62,10 @@ inline void multiply_block(const PairMultiplyArguments& m, const uint32_t* a, co
                      _mm512_fmadd_ps(sum[t], factor, _mm512_loadu_ps(bias + t % Vectors * kLanes)));
 }
 
-template <int Rows, int Vectors>
-void multiply_last_rows(int64_t rows, const PairMultiplyArguments& m, const uint32_t* a, const uint32_t* b,
-                        int64_t width, float* c, const float* bias) {
-  if constexpr (Rows > 0) {
-    if (rows == Rows)
-      multiply_block<Rows, Vectors>(m, a, b, width, c, bias);
-    else
-      multiply_last_rows<Rows - 1, Vectors>(rows, m, a, b, width, c, bias);
-  }
-}
-
-template <int Vectors>
-void multiply_panel(const PairMultiplyArguments& m, const uint32_t* b, int64_t width, int64_t column) {
-  if constexpr (Vectors > 0) {
-    if (width < Vectors * kLanes) return multiply_panel<Vectors - 1>(m, b, width, column);
-    const float* bias = m.bias == nullptr ? nullptr : m.bias + column;
-    int64_t i = 0;
-    for (; i + kRows <= m.rows; i += kRows)
-      multiply_block<kRows, Vectors>(m, m.a + i * m.a_row, b, width, m.c + i * m.c_stride + column, bias);
-    multiply_last_rows<kRows - 1, Vectors>(m.rows - i, m, m.a + i * m.a_row, b, width,
-                                           m.c + i * m.c_stride + column, bias);
-  }
-}
+#include "algorithms/kernels/multiply_panels.inc"
 
 void multiply(const PairMultiplyArguments& m) {
-  for (int64_t column = 0; column < m.columns; column += kPanel) {
-    const int64_t width = m.columns - column < kPanel ? m.columns - column : kPanel;
-    multiply_panel<kVectors>(m, m.b + column / kPanel * m.b_panel_stride, width, column);
-  }
+  multiply_panels(m);
 }
 
 /// The first `count` of 16 lanes.

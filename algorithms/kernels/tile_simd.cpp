@@ -69,44 +69,10 @@ HWY_INLINE void multiply_block(const MultiplyArguments& m, const float* HWY_REST
     for (int v = 0; v < Vectors; ++v) hn::StoreU(sum[i][v], d, c + i * m.c_stride + v * kLanes);
 }
 
-// The last, smaller block of rows: picks the instance for `rows` < kRows.
-template <int Rows, int Vectors>
-void multiply_last_rows(int64_t rows, const MultiplyArguments& m, const float* a, const float* b,
-                        int64_t width, float* c, const float* bias) {
-  if constexpr (Rows > 0) {
-    if (rows == Rows)
-      multiply_block<Rows, Vectors>(m, a, b, width, c, bias);
-    else
-      multiply_last_rows<Rows - 1, Vectors>(rows, m, a, b, width, c, bias);
-  }
-}
-
-template <int Vectors>
-void multiply_panel(const MultiplyArguments& m, const float* b, int64_t width, int64_t column) {
-  const float* bias = m.bias == nullptr ? nullptr : m.bias + column;
-  int64_t i = 0;
-  for (; i + kRows <= m.rows; i += kRows)
-    multiply_block<kRows, Vectors>(m, m.a + i * m.a_row, b, width, m.c + i * m.c_stride + column, bias);
-  multiply_last_rows<kRows - 1, Vectors>(m.rows - i, m, m.a + i * m.a_row, b, width,
-                                         m.c + i * m.c_stride + column, bias);
-}
-
-// Picks the instance for a panel of `width` columns.
-template <int Vectors>
-void multiply_any_panel(const MultiplyArguments& m, const float* b, int64_t width, int64_t column) {
-  if constexpr (Vectors > 0) {
-    if (width == Vectors * kLanes)
-      multiply_panel<Vectors>(m, b, width, column);
-    else
-      multiply_any_panel<Vectors - 1>(m, b, width, column);
-  }
-}
+#include "algorithms/kernels/multiply_panels.inc"
 
 void multiply(const MultiplyArguments& m) {
-  for (int64_t column = 0; column < m.columns; column += kPanel) {
-    const int64_t width = m.columns - column < kPanel ? m.columns - column : kPanel;
-    multiply_any_panel<kVectors>(m, m.b + column / kPanel * m.b_panel_stride, width, column);
-  }
+  multiply_panels(m);
 }
 
 // 2^x. Below −126 the result fades to 0, which it is exactly for −∞; from 128 on it is +∞. Both forms
