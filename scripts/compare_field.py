@@ -12,7 +12,7 @@ import hyperattn_results as hr
 import numpy as np
 import plot_pareto
 import plot_style as style
-from hyperattn_plots.documents import by_configuration, table, with_machine, write_tables
+from hyperattn_plots.documents import by_configuration, name_of, named, table, with_machine, write_tables
 
 BUDGETS = (256, 512, 1024)
 PLANNING = ("hash", "sort", "draw")  # stages
@@ -58,17 +58,13 @@ COLOURS = {
 
 
 def method_of(row):
-    for name, has in METHODS:
-        if all(row.get(column) == value for column, value in has.items()):
-            return name
-    return None
+    return name_of(row, METHODS)
 
 
 def with_budgets(cases):
     """The cases with the name of their method and their budget: of each method on each problem, the cases are those of
     BUDGETS in the order of their entries, or of their case numbers where entries are not known."""
-    cases = cases.assign(method=[method_of(row) for _, row in cases.iterrows()])
-    cases = cases[cases["method"].notna()].copy()
+    cases = named(cases, METHODS).copy()
     cases["budget"] = 0
     for (problem, method), rows in cases.groupby(["problem", "method"], sort=False):
         if len(rows) != len(BUDGETS):

@@ -11,17 +11,7 @@ import json
 import hyperattn_results as hr
 import numpy as np
 import pandas as pd
-from hyperattn_plots.documents import by_configuration, table, with_machine, write_tables
-
-
-def named(rows, names):
-    """The rows with the name of their case: the first of (name, what a case of it has) that fits. Others are left out."""
-
-    def name_of(row):
-        return next((name for name, has in names if all(row.get(column) == value for column, value in has.items())), None)
-
-    rows = rows.assign(method=[name_of(row) for _, row in rows.iterrows()])
-    return rows[rows["method"].notna()]
+from hyperattn_plots.documents import by_configuration, named, table, with_machine, write_tables
 
 
 def cells_by_method(rows, names, cells):

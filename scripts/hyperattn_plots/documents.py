@@ -13,6 +13,17 @@ def table(head, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+def name_of(row, names):
+    """The first of (name, what a case of it has) that fits the row; None where none does."""
+    return next((name for name, has in names if all(row.get(column) == value for column, value in has.items())), None)
+
+
+def named(rows, names):
+    """The rows with the names of their cases in the column `method`. Those without a name are left out."""
+    rows = rows.assign(method=[name_of(row, names) for _, row in rows.iterrows()])
+    return rows[rows["method"].notna()]
+
+
 def with_machine(text, results):
     """The table with a line below it that says where its results are from."""
     return f"{text}\n\nMachine: {machine_line(results)}."
