@@ -1,8 +1,10 @@
 #include "algorithms/bound_problem.h"
 
+#include "algorithms/primitives/beam.h"
 #include "algorithms/primitives/column_masses.h"
 #include "algorithms/primitives/column_sample.h"
 #include "algorithms/primitives/covariance.h"
+#include "algorithms/primitives/key_tree.h"
 #include "algorithms/primitives/kmeans.h"
 #include "algorithms/primitives/run_means.h"
 #include "algorithms/primitives/sort_lsh.h"
@@ -62,6 +64,21 @@ KeyMoments BoundProblem::key_moments(int64_t head, const AttentionNode& node) co
 LinearValues BoundProblem::missed_covariance(int64_t head, const AttentionNode& node,
                                              const SyntheticKeys& runs) const {
   return hyperattn::missed_covariance(problem(), head, node, runs);
+}
+
+KeyTree BoundProblem::balanced_key_tree(MatrixView<const float> keys, const AttentionNode& node,
+                                        const std::vector<int64_t>& sizes) const {
+  require_on_host();
+  return hyperattn::balanced_key_tree(keys, node, sizes);
+}
+
+std::vector<SegmentMeans> BoundProblem::segment_means(int64_t head, const KeyTree& tree, bool spreads) const {
+  return hyperattn::segment_means(problem(), head, tree, spreads);
+}
+
+BeamChoice BoundProblem::choose_segments(const BeamRequest& request) const {
+  require_on_host();
+  return hyperattn::choose_segments(request);
 }
 
 }  // namespace hyperattn

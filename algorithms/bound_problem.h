@@ -18,10 +18,14 @@ class Engine;
 class HashDirections;
 class SampledQueries;
 struct AttentionNode;
+struct BeamChoice;
+struct BeamRequest;
 struct ColumnMasses;
 struct KeyMoments;
 struct KeyRuns;
+struct KeyTree;
 struct LinearValues;
+struct SegmentMeans;
 struct SortRequest;
 struct SortedRows;
 struct SortSeconds;
@@ -74,6 +78,13 @@ class BoundProblem {
   [[nodiscard]] virtual KeyMoments key_moments(int64_t head, const AttentionNode& node) const;
   [[nodiscard]] virtual LinearValues missed_covariance(int64_t head, const AttentionNode& node,
                                                        const SyntheticKeys& runs) const;
+  /// primitives/key_tree.h: keys in the order of a balanced tree, and means of segments of an order.
+  [[nodiscard]] virtual KeyTree balanced_key_tree(MatrixView<const float> keys, const AttentionNode& node,
+                                                  const std::vector<int64_t>& sizes) const;
+  [[nodiscard]] virtual std::vector<SegmentMeans> segment_means(int64_t head, const KeyTree& tree,
+                                                                bool spreads) const;
+  /// primitives/beam.h: segments that query rows open.
+  [[nodiscard]] virtual BeamChoice choose_segments(const BeamRequest& request) const;
 
  private:
   /// Before views are read.

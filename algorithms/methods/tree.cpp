@@ -76,22 +76,22 @@ struct RoutedKeys {
 
 RoutedKeys route_keys(const BoundProblem& bound, const Call& call, const TreeChoice& choice,
                       const HeadNode& place) {
-  const AttentionProblem& problem = bound.problem();
-  const MatrixView<const float> keys = problem.keys_of(place.head);
+  const MatrixView<const float> keys = bound.shapes().keys_of(place.head);
   RoutedKeys routed;
   if (choice.has_clusters())
-    routed.tree = clustered_key_tree(keys, place.node, choice.sizes.back(),
+    routed.tree = clustered_key_tree(bound, keys, place.node, choice.sizes.back(),
                                      node_stream(call, Purpose::centroid, place));
   else if (choice.order == "position")
     routed.tree = positional_key_tree(place.node, choice.sizes);
   else
-    routed.tree = balanced_key_tree(keys, place.node, choice.sizes);
-  routed.means = segment_means(problem, place.head, routed.tree, choice.spread || choice.is_corrected());
+    routed.tree = bound.balanced_key_tree(keys, place.node, choice.sizes);
+  routed.means = bound.segment_means(place.head, routed.tree, choice.spread || choice.is_corrected());
   return routed;
 }
 
-BeamChoice choose(const AttentionProblem& problem, const TreeChoice& choice, const HeadNode& place,
+BeamChoice choose(const BoundProblem& bound, const TreeChoice& choice, const HeadNode& place,
                   const RoutedKeys& routed) {
+  const AttentionProblem& problem = bound.shapes();
   const MatrixView<const float> queries = problem.query.matrix(place.head);
   BeamRequest request;
   request.queries = rows_between(queries, place.node.query_begin, place.node.query_end);
@@ -103,7 +103,7 @@ BeamChoice choose(const AttentionProblem& problem, const TreeChoice& choice, con
   request.beams.assign(choice.beams.end() - static_cast<std::ptrdiff_t>(routed.tree.levels.size()),
                        choice.beams.end());
   if (choice.has_clusters()) request.key_budget = choice.beams.back() * choice.sizes.back();
-  return choose_segments(request);
+  return bound.choose_segments(request);
 }
 
 /// Pieces of at most kSegmentKeys ranks that the segments given by `begins` are cut into.
@@ -333,7 +333,7 @@ KeyList tail_list(const TreeChoice& choice, const RoutedKeys& routed, const Beam
 
 Pass tree_pass(const BoundProblem& bound, const TreeChoice& choice, const HeadNode& place,
                const RoutedKeys& routed, const BeamChoice& beam) {
-  const AttentionProblem& problem = bound.problem();
+  const AttentionProblem& problem = bound.shapes();
   const int64_t rows = place.node.query_count();
   PassBuilder pass(problem, place.head, place.node.number, RowOrder::run(place.node.query_begin, rows));
   if (choice.is_corrected()) {
@@ -498,7 +498,7 @@ class TreeMethod final : public DescribedMethod {
       RoutedKeys routed = route_keys(bound, call, choice, nodes[i]);
       spent[i].sort = part.seconds();
       part.restart();
-      choices[i] = choose(bound.problem(), choice, nodes[i], routed);
+      choices[i] = choose(bound, choice, nodes[i], routed);
       if (whole) passes[i].push_back(tree_pass(bound, choice, nodes[i], routed, choices[i]));
       spent[i].draw = part.seconds();
       keys[i] = std::move(routed.tree);

@@ -391,12 +391,12 @@ KeyTree positional_key_tree(const AttentionNode& node, const std::vector<int64_t
   return {rows_of(node), aligned_levels(node.key_count(), sizes_in_use(node.key_count(), sizes))};
 }
 
-KeyTree clustered_key_tree(MatrixView<const float> keys, const AttentionNode& node, int64_t size,
-                           const RandomStream& stream) {
+KeyTree clustered_key_tree(const BoundProblem& bound, MatrixView<const float> keys, const AttentionNode& node,
+                           int64_t size, const RandomStream& stream) {
   const MatrixView<const float> own{keys.row(node.key_begin), node.key_count(), keys.cols, keys.stride};
   const int64_t wanted = std::max<int64_t>(1, node.key_count() / size);
-  const DenseMatrix<float> centres = kmeans_centres(own, wanted, stream);
-  const std::vector<uint32_t> nearest = best_centres(own, centres, 1, nearest_biases(centres));
+  const DenseMatrix<float> centres = bound.kmeans_centres(own, wanted, stream);
+  const std::vector<uint32_t> nearest = bound.best_centres(own, centres, 1, nearest_biases(centres));
   std::vector<std::vector<int32_t>> clusters(static_cast<size_t>(centres.rows));
   for (int64_t i = 0; i < own.rows; ++i)
     clusters[nearest[static_cast<size_t>(i)]].push_back(static_cast<int32_t>(node.key_begin + i));

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "algorithms/bound_problem.h"
 #include "algorithms/nodes/causal.h"
 #include "algorithms/plan.h"
 #include "algorithms/problem.h"
@@ -49,9 +50,9 @@ struct KeyTree {
 /// The same segments of the keys as they stand.
 [[nodiscard]] KeyTree positional_key_tree(const AttentionNode& node, const std::vector<int64_t>& sizes);
 
-/// One level: k-means clusters of `size` keys on average.
-[[nodiscard]] KeyTree clustered_key_tree(MatrixView<const float> keys, const AttentionNode& node,
-                                         int64_t size, const RandomStream& stream);
+/// One level: k-means clusters of `size` keys on average, found where the problem is bound.
+[[nodiscard]] KeyTree clustered_key_tree(const BoundProblem& bound, MatrixView<const float> keys,
+                                         const AttentionNode& node, int64_t size, const RandomStream& stream);
 
 /// Means of a level's segments, and how far their keys lie from them.
 struct SegmentMeans {

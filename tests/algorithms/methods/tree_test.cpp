@@ -226,7 +226,7 @@ KeyTree tree_of(const AttentionProblem& problem, const std::string& order, const
   const AttentionNode node = whole_problem(problem.query_count(), problem.key_count());
   if (order == "position") return positional_key_tree(node, sizes);
   if (order == "kmeans")
-    return clustered_key_tree(problem.keys_of(0), node, sizes.back(),
+    return clustered_key_tree(*bound_of(problem), problem.keys_of(0), node, sizes.back(),
                               node_stream(call_for("tree", {}), Purpose::centroid, {0, node}));
   return balanced_key_tree(problem.keys_of(0), node, sizes);
 }
