@@ -7,8 +7,9 @@
 using namespace hyperattn;
 
 /// Seconds of a call on (1, 1, rows, dim) arrays, settings and results included; negative if it failed.
-extern "C" double seconds_of_call(const float* query, const float* key, const float* value, int64_t rows,
-                                  int64_t dim, int approximate) {
+extern "C" [[gnu::visibility("default")]] double seconds_of_call(const float* query, const float* key,
+                                                                 const float* value, int64_t rows,
+                                                                 int64_t dim, int approximate) {
   const TensorShape shape{1, 1, rows, dim};
   const auto start = std::chrono::steady_clock::now();
   try {

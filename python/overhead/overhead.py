@@ -2,8 +2,8 @@
 """What a call costs from Python beyond the same call from C++, at 1024 rows of 64; both in this process, in turn, and
 each first in every other round, since a call finds memory as the one before it left it.
 
-    cmake --build --preset release --target hyperattn_python hyperattn_overhead
-    OMP_NUM_THREADS=1 PYTHONPATH=build/release/python python3 python/overhead/overhead.py
+    cmake --build --preset release --target hyperattn_overhead
+    OMP_NUM_THREADS=1 PYTHONPATH=build/release/python/overhead python3 python/overhead/overhead.py
 
 Exit code 1 where the median of a method is over 50 µs. Give it a quiet machine.
 """
@@ -11,7 +11,6 @@ Exit code 1 where the median of a method is over 50 µs. Give it a quiet machine
 import ctypes
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -21,8 +20,7 @@ ROWS, DIM, CALLS, LIMIT = 1024, 64, 1000, 50e-6
 
 
 def c_call(arrays, approximate):
-    library = ctypes.CDLL(str(Path(hyperattn.__file__).parent.parent / "libhyperattn_overhead.so"))
-    function = library.seconds_of_call
+    function = ctypes.CDLL(hyperattn._core.__file__).seconds_of_call
     function.restype = ctypes.c_double
     pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in arrays]
     return lambda: function(*pointers, ctypes.c_int64(ROWS), ctypes.c_int64(DIM), ctypes.c_int(approximate))
