@@ -21,6 +21,11 @@ namespace {
 constexpr double kMostKeys = std::numeric_limits<int32_t>::max();
 constexpr int64_t kRowsOfGroup = 1024;  // at least: their entries stay in the second-level cache
 
+const IntegerList& default_levels() {
+  static const IntegerList levels = {1024, 128, 16};
+  return levels;
+}
+
 struct TreeChoice {
   IntegerList sizes;
   IntegerList beams;
@@ -38,6 +43,20 @@ struct TreeChoice {
   [[nodiscard]] bool is_corrected() const { return tail == "corrected"; }
   [[nodiscard]] bool has_tail() const { return tail != "none"; }
   [[nodiscard]] bool has_clusters() const { return order == "kmeans"; }
+
+  /// The choice for a node. A row looks at all segments of the first level, whose number grows with the node:
+  /// where the default levels begin with more than kMostFirst, larger ones go in front. As long as their beam
+  /// opens all of these, rows open what they opened without them. Levels that were chosen are left alone.
+  [[nodiscard]] TreeChoice for_keys(int64_t keys) const {
+    constexpr int64_t kMostFirst = 64;
+    constexpr int64_t kFactor = 8;
+    TreeChoice own = *this;
+    while (sizes == default_levels() && keys > kMostFirst * own.sizes.front()) {
+      own.sizes.insert(own.sizes.begin(), kFactor * own.sizes.front());
+      own.beams.insert(own.beams.begin(), own.beams.front());
+    }
+    return own;
+  }
 };
 
 std::vector<ParameterSpec> declared_parameters() {
@@ -53,19 +72,21 @@ std::vector<ParameterSpec> declared_parameters() {
       choice_parameter("order", {"tree", "position", "kmeans"}, "which keys make a segment");
   order.choice_meanings = {"those of a balanced tree of halvings", "neighbours in the sequence",
                            "k-means clusters, of unequal size; one level"};
-  return {integer_list_parameter("levels",
-                                 "keys of a segment, from the largest to those that are computed exactly")
-              .between(1, kMostKeys)
-              .by_default(IntegerList{1024, 128, 16}),
-          integer_list_parameter(
-              "beams", "segments that a row opens, by level (order: kmeans: times levels, a number of keys)")
-              .between(1, kMostKeys)
-              .by_default(IntegerList{8, 16, 16}),
-          tail,
-          gate,
-          order,
-          min_seq_len_parameter(),
-          sink_parameter()};
+  return {
+      integer_list_parameter("levels",
+                             "keys of a segment, from the largest to those that are computed exactly; the "
+                             "default has larger ones in front for more than 65536 keys")
+          .between(1, kMostKeys)
+          .by_default(default_levels()),
+      integer_list_parameter(
+          "beams", "segments that a row opens, by level (order: kmeans: times levels, a number of keys)")
+          .between(1, kMostKeys)
+          .by_default(IntegerList{8, 16, 16}),
+      tail,
+      gate,
+      order,
+      min_seq_len_parameter(),
+      sink_parameter()};
 }
 
 /// The order of a node's keys, and the means of its segments by level.
@@ -404,7 +425,8 @@ class TreeMasks final : public PlannedMasks {
 };
 
 /// Entries of a row in a node: segments that it looks at, and keys that it computes exactly.
-double row_entries(int64_t keys, const TreeChoice& choice) {
+double row_entries(int64_t keys, const TreeChoice& given) {
+  const TreeChoice choice = given.for_keys(keys);
   double entries = 0;
   double active = 0;
   int64_t above = 0;  // size of the level above
@@ -485,7 +507,7 @@ class TreeMethod final : public DescribedMethod {
 
  private:
   static PlannedCall plan_nodes(const BoundProblem& bound, const Call& call, bool whole) {
-    const TreeChoice choice(call.parameters);
+    const TreeChoice given(call.parameters);
     NodeTree tree = node_tree(bound.problem(), call.parameters);
     std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
     std::vector<std::vector<Pass>> passes(nodes.size());
@@ -495,6 +517,7 @@ class TreeMethod final : public DescribedMethod {
     const Stopwatch watch;
     for_each_node(nodes, [&](size_t i) {
       Stopwatch part;
+      const TreeChoice choice = given.for_keys(nodes[i].node.key_count());
       RoutedKeys routed = route_keys(bound, call, choice, nodes[i]);
       spent[i].sort = part.seconds();
       part.restart();

@@ -393,6 +393,49 @@ TEST_CASE("the gradient of tail: plain is that of differences with the choices h
   check(p.value, seen.dvalue, "value");
 }
 
+TEST_CASE("default levels have larger ones in front where a node has more than 64 of the first", "[tree]") {
+  const Settings wide = {{"levels", IntegerList{8192, 1024, 128, 16}}, {"beams", IntegerList{8, 8, 16, 16}}};
+  // A first level that no node fills is left out, and the levels are not the default ones.
+  const Settings flat = {{"levels", IntegerList{1048576, 1024, 128, 16}},
+                         {"beams", IntegerList{1, 8, 16, 16}}};
+  for (const int64_t keys : {65535, 65536, 65537}) {
+    RandomProblem p({3, keys, 2, 2}, 12);
+    const ForwardState seen = run_backend("tree", p.problem);
+    const auto difference = [&](const Settings& settings) {
+      return largest_difference(seen.result.out, run_backend("tree", p.problem, settings).result.out);
+    };
+    INFO(keys << " keys");
+    CHECK((difference(flat) == 0) == (keys <= 65536));
+    CHECK(difference(wide) == 0);  // up to 65536 keys because its beam opens all of the level in front
+    // The runs' list, and one of each level's means.
+    const PlannedCall call = planned("tree", p.problem, {});
+    CHECK(call.plan->phases.at(0).passes.at(0).lists.size() == (keys <= 65536 ? 4 : 5));
+  }
+}
+
+TEST_CASE("the tree's entries a row grow by less than 1.4 times from 2048 to 131072 keys", "[tree]") {
+  const int64_t rows = 5;
+  const auto entries_of = [&](int64_t keys, const Settings& settings) {
+    RandomProblem p({rows, keys, 2, 2}, 12);
+    const Backend& backend = backend_named("tree");
+    const auto entries = static_cast<double>(count_entries(*planned("tree", p.problem, settings).plan));
+    // The method does not estimate what values linear in the query cost.
+    const double linear = settings.empty() ? static_cast<double>(rows) : 0;
+    CHECK(backend.estimated_entries(p.problem, call_for("tree", settings).parameters) ==
+          Approx(entries - linear));
+    return entries / static_cast<double>(rows);
+  };
+  for (const Settings& settings : {Settings{}, Settings{{"tail", std::string("plain")}}}) {
+    // 256 keys and, of the levels from the smallest up, what is active less what is opened of it.
+    const double linear = settings.empty() ? 1 : 0;  // half of d
+    const double few = entries_of(2048, settings);
+    const double many = entries_of(131072, settings);
+    CHECK(few == Approx(linear + 256 + (128 - 16)));
+    CHECK(many == Approx(linear + 256 + (128 - 16) + (64 - 16) + (64 - 8) + (16 - 8)));
+    CHECK(many / few < 1.4);
+  }
+}
+
 TEST_CASE("a row of the tree depends on nothing after it", "[tree]") {
   const int64_t n = 300;
   const int64_t changed = 170;
