@@ -1,5 +1,7 @@
 #include "algorithms/bound_problem.h"
 
+#include <algorithm>
+
 #include "algorithms/primitives/beam.h"
 #include "algorithms/primitives/column_masses.h"
 #include "algorithms/primitives/column_sample.h"
@@ -29,10 +31,18 @@ std::vector<uint32_t> BoundProblem::bucket_codes(MatrixView<const float> rows,
   return hyperattn::bucket_codes(rows, directions, order, centre);
 }
 
+DenseMatrix<float> BoundProblem::gathered_rows(MatrixView<const float> rows,
+                                               const std::vector<int32_t>& names) const {
+  require_on_host();
+  DenseMatrix<float> copies(static_cast<int64_t>(names.size()), rows.cols);
+  for (size_t i = 0; i < names.size(); ++i)
+    std::copy_n(rows.row(names[i]), rows.cols, copies.row(static_cast<int64_t>(i)));
+  return copies;
+}
+
 DenseMatrix<float> BoundProblem::kmeans_centres(MatrixView<const float> rows, int64_t centres,
                                                 const RandomStream& stream) const {
-  require_on_host();
-  return hyperattn::kmeans_centres(rows, centres, stream);
+  return kmeans_of_sample(gathered_rows(rows, kmeans_sample(rows.rows, centres, stream)), centres);
 }
 
 std::vector<uint32_t> BoundProblem::best_centres(MatrixView<const float> rows,

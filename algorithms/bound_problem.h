@@ -60,9 +60,12 @@ class BoundProblem {
   [[nodiscard]] virtual std::vector<uint32_t> bucket_codes(MatrixView<const float> rows,
                                                            const HashDirections& directions,
                                                            BucketOrder order, bool centre) const;
-  /// primitives/kmeans.h: means of rows, and the best of them for every row.
-  [[nodiscard]] virtual DenseMatrix<float> kmeans_centres(MatrixView<const float> rows, int64_t centres,
-                                                          const RandomStream& stream) const;
+  /// Copies of some rows, in the order of their names.
+  [[nodiscard]] virtual DenseMatrix<float> gathered_rows(MatrixView<const float> rows,
+                                                         const std::vector<int32_t>& names) const;
+  /// primitives/kmeans.h: means of rows, from a sample of them, and the best of them for every row.
+  [[nodiscard]] DenseMatrix<float> kmeans_centres(MatrixView<const float> rows, int64_t centres,
+                                                  const RandomStream& stream) const;
   [[nodiscard]] virtual std::vector<uint32_t> best_centres(MatrixView<const float> rows,
                                                            MatrixView<const float> centres, float factor,
                                                            const std::vector<float>& bias) const;

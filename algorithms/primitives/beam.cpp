@@ -100,23 +100,11 @@ class Families {
   Buffer<float> tiles_;
 };
 
-/// s²·δ of the levels that have it, as the rows of one matrix.
-DenseMatrix<float> scaled_variances(const BeamRequest& request) {
-  const std::vector<SegmentMeans>& means = *request.means;
-  const bool known = !means[0].variance.empty();
-  DenseMatrix<float> rows(known ? static_cast<int64_t>(means.size()) : 0, request.queries.cols);
-  for (int64_t t = 0; t < rows.rows; ++t)
-    for (int64_t c = 0; c < rows.cols; ++c)
-      rows(t, c) =
-          request.scale * request.scale * means[static_cast<size_t>(t)].variance[static_cast<size_t>(c)];
-  return rows;
-}
-
 /// What all threads read.
 struct Routes {
   explicit Routes(const BeamRequest& given)
       : request(given),
-        first_level(first_choice(given)),
+        first_level(first_level_of_choice(given)),
         first((*given.means)[first_level].means->key.matrix(0)),
         first_terms((*given.means)[first_level].spread, first.count()),
         variances(scaled_variances(given)) {
@@ -127,17 +115,9 @@ struct Routes {
       const int64_t opened = std::min(levels[t].count(), given.beams[t]);
       most_gates = std::max(most_gates, whole_steps(opened * families.back().most_tiles() * kFamilyColumns));
     }
-    for (const TreeLevel& level : levels)
-      limits.push_back(std::sqrt(2 * std::log(static_cast<float>(level.size))));
+    for (const TreeLevel& level : levels) limits.push_back(gate_limit(level));
   }
 
-  /// The first level at which a row has a choice: it opens all segments of the levels above.
-  static size_t first_choice(const BeamRequest& given) {
-    const std::vector<TreeLevel>& levels = given.tree->levels;
-    size_t t = 0;
-    while (t + 1 < levels.size() && levels[t].count() <= given.beams[t]) ++t;
-    return t;
-  }
   /// Of the children of level t.
   [[nodiscard]] const Families& families_of(size_t t) const { return families[t - first_level]; }
 
@@ -166,7 +146,6 @@ class Walker {
 
   void walk(int64_t begin, int64_t end, BeamChoice& choice) {
     find_variances(begin, end, choice);
-    for (size_t t = 0; t < routes_.first_level; ++t) open_all(begin, end, t, choice);
     gate_first(begin, end, choice);
     const size_t levels = request_.tree->levels.size();
     for (size_t t = routes_.first_level; t < levels; ++t) {
@@ -187,13 +166,6 @@ class Walker {
       for (int64_t i = begin; i < end; ++i)
         choice.variance[t][static_cast<size_t>(i)] =
             variances_[(i - begin) * routes_.variances.columns() + static_cast<int64_t>(t)];
-  }
-
-  void open_all(int64_t begin, int64_t end, size_t t, BeamChoice& choice) {
-    for (int64_t i = begin; i < end; ++i) {
-      int32_t* opened = choice.opened[t].data() + i * choice.width[t];
-      std::iota(opened, opened + choice.width[t], 0);
-    }
   }
 
   void open_largest(int64_t i, int64_t begin, size_t t, BeamChoice& choice) {
@@ -330,16 +302,53 @@ int64_t width_of(const BeamRequest& request, size_t t) {
 
 }  // namespace
 
-BeamChoice choose_segments(const BeamRequest& request) {
+size_t first_level_of_choice(const BeamRequest& request) {
   const std::vector<TreeLevel>& levels = request.tree->levels;
+  size_t t = 0;
+  while (t + 1 < levels.size() && levels[t].count() <= request.beams[t]) ++t;
+  return t;
+}
+
+DenseMatrix<float> scaled_variances(const BeamRequest& request) {
+  const std::vector<SegmentMeans>& means = *request.means;
+  const bool known = !means[0].variance.empty();
+  DenseMatrix<float> rows(known ? static_cast<int64_t>(means.size()) : 0, request.queries.cols);
+  for (int64_t t = 0; t < rows.rows; ++t)
+    for (int64_t c = 0; c < rows.cols; ++c)
+      rows(t, c) =
+          request.scale * request.scale * means[static_cast<size_t>(t)].variance[static_cast<size_t>(c)];
+  return rows;
+}
+
+float gate_limit(const TreeLevel& level) {
+  return std::sqrt(2 * std::log(static_cast<float>(level.size)));
+}
+
+BeamChoice room_for_choice(const BeamRequest& request) {
+  const size_t levels = request.tree->levels.size();
+  const size_t first = first_level_of_choice(request);
   const int64_t rows = request.queries.rows;
   BeamChoice choice;
-  for (size_t t = 0; t < levels.size(); ++t) {
-    choice.width.push_back(width_of(request, t));
-    choice.opened.emplace_back(static_cast<size_t>(rows * choice.width[t]));
+  for (size_t t = 0; t < levels; ++t) {
+    const int64_t width = width_of(request, t);
+    choice.width.push_back(width);
+    choice.opened.emplace_back(static_cast<size_t>(rows * width));
+    if (t >= first) continue;
+    parallel_for((rows + kRows - 1) / kRows, [&](int64_t block, int) {
+      for (int64_t i = block * kRows; i < std::min(rows, (block + 1) * kRows); ++i) {
+        int32_t* opened = choice.opened[t].data() + i * width;
+        std::iota(opened, opened + width, 0);
+      }
+    });
   }
-  choice.variance.resize((*request.means)[0].variance.empty() ? 0 : levels.size(),
+  choice.variance.resize((*request.means)[0].variance.empty() ? 0 : levels,
                          std::vector<float>(static_cast<size_t>(rows)));
+  return choice;
+}
+
+BeamChoice choose_segments(const BeamRequest& request) {
+  const int64_t rows = request.queries.rows;
+  BeamChoice choice = room_for_choice(request);
   const Routes routes(request);
   std::vector<std::unique_ptr<Walker>> walkers(static_cast<size_t>(thread_count()));
   parallel_for((rows + kRows - 1) / kRows, [&](int64_t block, int worker) {

@@ -39,4 +39,13 @@ struct BeamChoice {
 /// an entry each.
 [[nodiscard]] BeamChoice choose_segments(const BeamRequest& request);
 
+/// What it begins with: room for a choice, in which rows open all segments of the levels above
+/// `first_level_of_choice`, whose number their beams reach.
+[[nodiscard]] BeamChoice room_for_choice(const BeamRequest& request);
+[[nodiscard]] size_t first_level_of_choice(const BeamRequest& request);
+/// s²·δ of the levels that have it, as the rows of one matrix.
+[[nodiscard]] DenseMatrix<float> scaled_variances(const BeamRequest& request);
+/// √(2 ln N), where h of the level's gates begins to be linear.
+[[nodiscard]] float gate_limit(const TreeLevel& level);
+
 }  // namespace hyperattn

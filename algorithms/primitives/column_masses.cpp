@@ -5,41 +5,35 @@
 #include <limits>
 
 #include "algorithms/kernels/base2.h"
+#include "algorithms/primitives/row_sums.h"
 #include "core/parallel.h"
 
 namespace hyperattn {
 namespace {
 
-constexpr int64_t kChunk = 504;  // keys in a job: their scores stay in L2
-
-// The keys of one chunk: weights 2^(score − maximum) under maxima of their own, and the sums of these.
-struct ChunkSums {
-  std::vector<float> maximum;
-  std::vector<double> sum;
-};
-
-void exponentiate_chunk(float* scores, int64_t keys, int64_t columns, ChunkSums& chunk) {
-  const auto width = static_cast<size_t>(columns);
-  chunk.maximum.assign(width, -std::numeric_limits<float>::infinity());
-  chunk.sum.assign(width, 0.0);
-  std::vector<float> sum(width, 0.0F);
-  float* maximum = chunk.maximum.data();
+// Weights 2^(score − maximum) of a chunk's keys under maxima of their own, and the sums of these.
+void exponentiate_chunk(float* scores, int64_t keys, int64_t columns, float* maximum, float* sum) {
+  std::fill_n(maximum, columns, -std::numeric_limits<float>::infinity());
+  std::fill_n(sum, columns, 0.0F);
   for (int64_t j = 0; j < keys; ++j)
     for (int64_t q = 0; q < columns; ++q) maximum[q] = std::max(maximum[q], scores[j * columns + q]);
   for (int64_t j = 0; j < keys; ++j)
     for (int64_t q = 0; q < columns; ++q) scores[j * columns + q] -= maximum[q];
   exponentiate_base2(scores, keys * columns);
   for (int64_t j = 0; j < keys; ++j)
-    for (int64_t q = 0; q < columns; ++q) sum[static_cast<size_t>(q)] += scores[j * columns + q];
-  for (size_t q = 0; q < width; ++q) chunk.sum[q] = static_cast<double>(sum[q]);
+    for (int64_t q = 0; q < columns; ++q) sum[q] += scores[j * columns + q];
 }
 
-Tensor<float> gathered(MatrixView<const float> source, const std::vector<int32_t>& rows, float factor) {
-  Tensor<float> copy({1, 1, static_cast<int64_t>(rows.size()), source.cols});
+DenseMatrix<float> gathered(MatrixView<const float> source, const std::vector<int32_t>& rows) {
+  DenseMatrix<float> copy(static_cast<int64_t>(rows.size()), source.cols);
   for (size_t i = 0; i < rows.size(); ++i)
-    for (int64_t c = 0; c < source.cols; ++c)
-      copy.data()[static_cast<int64_t>(i) * source.cols + c] = source.row(rows[i])[c] * factor;
+    std::copy_n(source.row(rows[i]), source.cols, copy.row(static_cast<int64_t>(i)));
   return copy;
+}
+
+DenseMatrix<float> times(DenseMatrix<float> rows, float factor) {
+  for (float& x : rows.values) x *= factor;
+  return rows;
 }
 
 }  // namespace
@@ -58,12 +52,42 @@ std::vector<int32_t> draw_mass_rows(const AttentionProblem& problem, const Atten
   return rows;
 }
 
+SampledQueries::SampledQueries(const DenseMatrix<float>& rows, float scale)
+    : scaled_(times(rows, scale)), packed_(scaled_, kLog2E) {}
+
 SampledQueries::SampledQueries(const AttentionProblem& problem, int64_t head,
                                const std::vector<int32_t>& rows)
-    : packed_(gathered(problem.query.matrix(head), rows, problem.scale).view().matrix(0), kLog2E) {}
+    : SampledQueries(gathered(problem.query.matrix(head), rows), problem.scale) {}
+
+DenseMatrix<float> SampledQueries::factors() const {
+  return times(scaled_, kLog2E);
+}
 
 void SampledQueries::score(MatrixView<const float> rows, float* scores) const {
   packed_.multiply(rows, nullptr, scores);
+}
+
+std::vector<float> MassChunks::log2_sums() const {
+  std::vector<float> logs;
+  for (size_t q = 0; q < static_cast<size_t>(queries); ++q) {
+    float largest = -std::numeric_limits<float>::infinity();
+    for (size_t i = q; i < maximum.size(); i += static_cast<size_t>(columns))
+      largest = std::max(largest, maximum[i]);
+    double total = 0;
+    for (size_t i = q; i < maximum.size(); i += static_cast<size_t>(columns))
+      total += static_cast<double>(sum[i]) * std::exp2(static_cast<double>(maximum[i] - largest));
+    logs.push_back(static_cast<float>(largest + std::log2(total)));
+  }
+  return logs;
+}
+
+std::vector<float> MassChunks::factors(const std::vector<float>& log2_sums) const {
+  std::vector<float> factors(maximum.size(), 0.0F);
+  for (size_t i = 0; i < factors.size(); ++i) {
+    const size_t q = i % static_cast<size_t>(columns);
+    if (q < log2_sums.size()) factors[i] = std::exp2(maximum[i] - log2_sums[q]);
+  }
+  return factors;
 }
 
 ColumnMasses column_masses(const AttentionProblem& problem, int64_t head, const AttentionNode& node,
@@ -71,43 +95,34 @@ ColumnMasses column_masses(const AttentionProblem& problem, int64_t head, const 
   const MatrixView<const float> keys = problem.keys_of(head);
   const int64_t count = node.key_count();
   const int64_t columns = queries.columns();
-  const int64_t chunks = (count + kChunk - 1) / kChunk;
+  const int64_t chunks = (count + kMassChunk - 1) / kMassChunk;
   Buffer<float> weights(count * columns);
-  std::vector<ChunkSums> sums(static_cast<size_t>(chunks));
-  const auto rows_of = [&](int64_t chunk) { return std::min(kChunk, count - chunk * kChunk); };
+  MassChunks sums{queries.count(), columns, std::vector<float>(static_cast<size_t>(chunks * columns)), {}};
+  sums.sum = sums.maximum;
+  const auto rows_of = [&](int64_t chunk) { return std::min(kMassChunk, count - chunk * kMassChunk); };
   parallel_for(chunks, [&](int64_t chunk, int) {
-    float* mine = weights.data() + chunk * kChunk * columns;
-    const int64_t first = node.key_begin + chunk * kChunk;
+    float* mine = weights.data() + chunk * kMassChunk * columns;
+    const int64_t first = node.key_begin + chunk * kMassChunk;
     for (int64_t j = 0; j < rows_of(chunk); j += kProductRows) {
       prefetch_product_rows(keys, first + j + kProductRows,
                             std::min(first + j + 2 * kProductRows, node.key_end));
       const int64_t rows = std::min(kProductRows, rows_of(chunk) - j);
       queries.score({keys.row(first + j), rows, keys.cols, keys.stride}, mine + j * columns);
     }
-    exponentiate_chunk(mine, rows_of(chunk), columns, sums[static_cast<size_t>(chunk)]);
+    exponentiate_chunk(mine, rows_of(chunk), columns, sums.maximum.data() + chunk * columns,
+                       sums.sum.data() + chunk * columns);
   });
 
   ColumnMasses result;
-  for (size_t q = 0; q < static_cast<size_t>(queries.count()); ++q) {
-    float maximum = -std::numeric_limits<float>::infinity();
-    for (const ChunkSums& chunk : sums) maximum = std::max(maximum, chunk.maximum[q]);
-    double total = 0;
-    for (const ChunkSums& chunk : sums)
-      total += chunk.sum[q] * std::exp2(static_cast<double>(chunk.maximum[q] - maximum));
-    result.log2_sums.push_back(static_cast<float>(maximum + std::log2(total)));
-  }
+  result.log2_sums = sums.log2_sums();
+  const std::vector<float> factors = sums.factors(result.log2_sums);
   result.mass.resize(static_cast<size_t>(count));
   parallel_for(chunks, [&](int64_t chunk, int) {
-    const float* mine = weights.data() + chunk * kChunk * columns;
-    std::vector<float> factor(static_cast<size_t>(columns), 0.0F);
-    for (size_t q = 0; q < result.log2_sums.size(); ++q)
-      factor[q] = std::exp2(sums[static_cast<size_t>(chunk)].maximum[q] - result.log2_sums[q]);
+    const float* mine = weights.data() + chunk * kMassChunk * columns;
     for (int64_t j = 0; j < rows_of(chunk); ++j) {
-      float mass = 0;
-#pragma omp simd reduction(+ : mass)
-      for (int64_t q = 0; q < columns; ++q) mass += mine[j * columns + q] * factor[static_cast<size_t>(q)];
-      const auto key = static_cast<size_t>(chunk * kChunk + j);
-      result.mass[key_ranks.empty() ? key : static_cast<size_t>(key_ranks[key])] = mass;
+      const auto key = static_cast<size_t>(chunk * kMassChunk + j);
+      result.mass[key_ranks.empty() ? key : static_cast<size_t>(key_ranks[key])] =
+          sum_of_products(mine + j * columns, factors.data() + chunk * columns, columns);
     }
   });
   return result;

@@ -24,16 +24,22 @@ constexpr int64_t kMassRows = 16;
 /// Sampled queries of a head, ready to be multiplied with any rows of width d.
 class SampledQueries {
  public:
+  /// Query rows (one after the other) and the problem's scale.
+  SampledQueries(const DenseMatrix<float>& rows, float scale);
   SampledQueries(const AttentionProblem& problem, int64_t head, const std::vector<int32_t>& rows);
 
   /// Base-2 scores scale·log₂e·(q · row) of rows: scores[i · columns() + q]. Queries beyond count() are
   /// padding with score 0. 2·d FLOPs a score.
   void score(MatrixView<const float> rows, float* scores) const;
 
+  /// What rows are multiplied with: scale·log₂e·q, count() × d.
+  [[nodiscard]] DenseMatrix<float> factors() const;
+
   [[nodiscard]] int64_t count() const { return packed_.count(); }
   [[nodiscard]] int64_t columns() const { return packed_.columns(); }  ///< count rounded up to vectors
 
  private:
+  DenseMatrix<float> scaled_;  // scale·q
   PackedColumns packed_;
 };
 
@@ -48,5 +54,21 @@ struct ColumnMasses {
 [[nodiscard]] ColumnMasses column_masses(const AttentionProblem& problem, int64_t head,
                                          const AttentionNode& node, const std::vector<int32_t>& key_ranks,
                                          const SampledQueries& queries);
+
+/// Keys whose weights are summed in float, and then in double over these chunks.
+constexpr int64_t kMassChunk = 504;
+
+/// The middle of it: for each chunk of keys and each query, chunk by chunk in rows of `columns`, the largest
+/// score and the sum of 2^(score − largest).
+struct MassChunks {
+  int64_t queries = 0;
+  int64_t columns = 0;
+  std::vector<float> maximum;
+  std::vector<float> sum;
+
+  [[nodiscard]] std::vector<float> log2_sums() const;
+  /// 2^(largest − log₂ sum): what a chunk's weights are multiplied by; 0 beyond the queries.
+  [[nodiscard]] std::vector<float> factors(const std::vector<float>& log2_sums) const;
+};
 
 }  // namespace hyperattn

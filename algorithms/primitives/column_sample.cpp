@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "algorithms/primitives/row_sums.h"
 #include "core/parallel.h"
 
 namespace hyperattn {
@@ -44,13 +45,8 @@ std::vector<double> squared_row_norms(MatrixView<const float> rows) {
   constexpr int64_t kChunk = 2048;
   std::vector<double> norms(static_cast<size_t>(rows.rows));
   parallel_for((rows.rows + kChunk - 1) / kChunk, [&](int64_t chunk, int) {
-    for (int64_t i = chunk * kChunk; i < std::min(rows.rows, (chunk + 1) * kChunk); ++i) {
-      const float* x = rows.row(i);
-      double sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t c = 0; c < rows.cols; ++c) sum += static_cast<double>(x[c]) * static_cast<double>(x[c]);
-      norms[static_cast<size_t>(i)] = sum;
-    }
+    for (int64_t i = chunk * kChunk; i < std::min(rows.rows, (chunk + 1) * kChunk); ++i)
+      norms[static_cast<size_t>(i)] = squared_norm(rows.row(i), rows.cols);
   });
   return norms;
 }

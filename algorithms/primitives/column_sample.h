@@ -25,7 +25,7 @@ struct ColumnSample {
   float uniform_log_weight = 0;
 };
 
-/// ‖v_j‖² of every row, in double. Parallel; independent of the number of threads.
+/// ‖v_j‖² of every row, in double. Parallel; independent of threads and instruction sets.
 [[nodiscard]] std::vector<double> squared_row_norms(MatrixView<const float> rows);
 
 /// Draws `count` of `key_count` keys, 0 ≤ count; `squared_norms` (key_count) is read for value_norm only.

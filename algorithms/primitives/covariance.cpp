@@ -9,64 +9,14 @@
 namespace hyperattn {
 namespace {
 
-constexpr int64_t kChunk = 256;  // keys centred at a time
-constexpr int64_t kVarianceStep = 16;
-constexpr int64_t kMostParts = 32;  // parts have sums of their own, which are added in order
+constexpr int64_t kChunk = KeyParts::kChunk;
 
-/// Keys [begin, end) of a node, cut into parts for threads; the same whatever their number.
-struct Parts {
-  int64_t begin;
-  int64_t end;
-  int64_t size;
-
-  explicit Parts(const AttentionNode& node)
-      : begin(node.key_begin),
-        end(node.key_end),
-        size(((node.key_count() + kMostParts - 1) / kMostParts + kChunk - 1) / kChunk * kChunk) {}
-
-  [[nodiscard]] int64_t count() const { return (end - begin + size - 1) / size; }
-  [[nodiscard]] int64_t first(int64_t part) const { return begin + part * size; }
-  [[nodiscard]] int64_t last(int64_t part) const { return std::min(end, first(part) + size); }
-};
-
-/// Σ over parts, each a vector of `width` doubles that `add(part, sums)` fills, divided by the keys.
+/// Σ over parts, each a row of `width` doubles that `add(part, sums)` fills, divided by the keys.
 template <class Add>
-std::vector<float> mean_over_parts(const Parts& parts, int64_t width, const Add& add) {
-  std::vector<std::vector<double>> sums(static_cast<size_t>(parts.count()));
-  parallel_for(parts.count(), [&](int64_t part, int) {
-    std::vector<double>& mine = sums[static_cast<size_t>(part)];
-    mine.assign(static_cast<size_t>(width), 0.0);
-    add(part, mine);
-  });
-  std::vector<float> mean;
-  for (size_t c = 0; c < static_cast<size_t>(width); ++c) {
-    double total = 0;
-    for (const std::vector<double>& part : sums) total += part[c];
-    mean.push_back(static_cast<float>(total / static_cast<double>(parts.end - parts.begin)));
-  }
-  return mean;
-}
-
-std::vector<float> mean_row(const Parts& parts, MatrixView<const float> rows) {
-  return mean_over_parts(parts, rows.cols, [&](int64_t part, std::vector<double>& sums) {
-    for (int64_t i = parts.first(part); i < parts.last(part); ++i)
-      for (int64_t c = 0; c < rows.cols; ++c)
-        sums[static_cast<size_t>(c)] += static_cast<double>(rows.row(i)[c]);
-  });
-}
-
-/// Mean square of the columns about `centre` over every kVarianceStep-th key.
-std::vector<float> column_variances(const AttentionNode& node, MatrixView<const float> rows,
-                                    const std::vector<float>& centre) {
-  std::vector<float> sums(static_cast<size_t>(rows.cols), 0.0F);
-  for (int64_t i = node.key_begin; i < node.key_end; i += kVarianceStep)
-    for (int64_t c = 0; c < rows.cols; ++c) {
-      const float deviation = rows.row(i)[c] - centre[static_cast<size_t>(c)];
-      sums[static_cast<size_t>(c)] += deviation * deviation;
-    }
-  const auto count = static_cast<float>((node.key_count() + kVarianceStep - 1) / kVarianceStep);
-  for (float& sum : sums) sum /= count;
-  return sums;
+std::vector<float> mean_over_parts(const KeyParts& parts, int64_t width, const Add& add) {
+  std::vector<double> sums(static_cast<size_t>(parts.count() * width), 0.0);
+  parallel_for(parts.count(), [&](int64_t part, int) { add(part, sums.data() + part * width); });
+  return mean_of_parts(parts, sums);
 }
 
 /// Mean of the runs' means, each counted as its members.
@@ -101,8 +51,8 @@ class Covariance {
              const std::vector<float>& mean_b)
       : a_(a), b_(b), mean_a_(mean_a), mean_b_(mean_b) {}
 
-  [[nodiscard]] std::vector<float> over(const Parts& parts) const {
-    return mean_over_parts(parts, a_.cols * b_.cols, [&](int64_t part, std::vector<double>& sums) {
+  [[nodiscard]] std::vector<float> over(const KeyParts& parts) const {
+    return mean_over_parts(parts, a_.cols * b_.cols, [&](int64_t part, double* sums) {
       GramProduct product(kChunk, a_.cols, b_.cols);
       for (int64_t first = parts.first(part); first < parts.last(part); first += kChunk)
         add_chunk(first, std::min(kChunk, parts.last(part) - first), product, sums);
@@ -110,13 +60,13 @@ class Covariance {
   }
 
  private:
-  void add_chunk(int64_t first, int64_t count, GramProduct& product, std::vector<double>& sums) const {
+  void add_chunk(int64_t first, int64_t count, GramProduct& product, double* sums) const {
     centre(a_, first, count, mean_a_, a_.cols, product.a());
     centre(b_, first, count, mean_b_, product.b_stride(), product.b());
     const float* chunk = product.multiply(count);
     for (int64_t i = 0; i < a_.cols; ++i)
       for (int64_t j = 0; j < b_.cols; ++j)
-        sums[static_cast<size_t>(i * b_.cols + j)] += static_cast<double>(chunk[i * product.b_stride() + j]);
+        sums[i * b_.cols + j] += static_cast<double>(chunk[i * product.b_stride() + j]);
   }
 
   MatrixView<const float> a_;
@@ -155,34 +105,84 @@ void subtract_covariance_of_means(const SyntheticKeys& runs, const std::vector<f
   for (size_t c = 0; c < sums.size(); ++c) linear.cross_covariance[c] -= static_cast<float>(sums[c]);
 }
 
+/// On the host.
+class HostKeySums final : public KeySums {
+ public:
+  HostKeySums(const AttentionProblem& problem, int64_t head, const AttentionNode& node)
+      : parts_(node), keys_(problem.keys_of(head)), values_(problem.values_of(head)) {}
+
+  [[nodiscard]] std::vector<float> mean(bool of_values) const override {
+    const MatrixView<const float> rows = of_values ? values_ : keys_;
+    return mean_over_parts(parts_, rows.cols, [&](int64_t part, double* sums) {
+      for (int64_t i = parts_.first(part); i < parts_.last(part); ++i)
+        for (int64_t c = 0; c < rows.cols; ++c) sums[c] += static_cast<double>(rows.row(i)[c]);
+    });
+  }
+
+  [[nodiscard]] std::vector<float> squares(const std::vector<float>& centre) const override {
+    std::vector<float> sums(centre.size(), 0.0F);
+    for (int64_t i = parts_.begin; i < parts_.end; i += KeyParts::kVarianceStep)
+      for (int64_t c = 0; c < keys_.cols; ++c) {
+        const float deviation = keys_.row(i)[c] - centre[static_cast<size_t>(c)];
+        sums[static_cast<size_t>(c)] += deviation * deviation;
+      }
+    return sums;
+  }
+
+  [[nodiscard]] std::vector<float> covariance(bool with_values, const std::vector<float>& mean_key,
+                                              const std::vector<float>& other_mean) const override {
+    return Covariance(keys_, mean_key, with_values ? values_ : keys_, other_mean).over(parts_);
+  }
+
+ private:
+  KeyParts parts_;
+  MatrixView<const float> keys_;
+  MatrixView<const float> values_;
+};
+
 }  // namespace
 
-KeyMoments key_moments(const AttentionProblem& problem, int64_t head, const AttentionNode& node) {
-  const MatrixView<const float> keys = problem.keys_of(head);
-  const MatrixView<const float> values = problem.values_of(head);
-  const Parts parts(node);
+std::vector<float> mean_of_parts(const KeyParts& parts, const std::vector<double>& sums) {
+  const size_t width = sums.size() / static_cast<size_t>(parts.count());
+  std::vector<float> mean;
+  for (size_t c = 0; c < width; ++c) {
+    double total = 0;
+    for (size_t i = c; i < sums.size(); i += width) total += sums[i];
+    mean.push_back(static_cast<float>(total / static_cast<double>(parts.end - parts.begin)));
+  }
+  return mean;
+}
+
+KeyMoments key_moments(const KeySums& sums) {
   KeyMoments moments;
-  moments.mean_key = mean_row(parts, keys);
-  moments.mean_value = mean_row(parts, values);
-  moments.covariance = Covariance(keys, moments.mean_key, keys, moments.mean_key).over(parts);
-  moments.cross_covariance = Covariance(keys, moments.mean_key, values, moments.mean_value).over(parts);
+  moments.mean_key = sums.mean(false);
+  moments.mean_value = sums.mean(true);
+  moments.covariance = sums.covariance(false, moments.mean_key, moments.mean_key);
+  moments.cross_covariance = sums.covariance(true, moments.mean_key, moments.mean_value);
   return moments;
+}
+
+KeyMoments key_moments(const AttentionProblem& problem, int64_t head, const AttentionNode& node) {
+  return key_moments(HostKeySums(problem, head, node));
+}
+
+LinearValues missed_covariance(const KeySums& sums, const AttentionNode& node, const SyntheticKeys& runs) {
+  // Both covariances are taken about the same point; that of the runs' means spares a pass over all keys.
+  const std::vector<float> mean_key = mean_of_runs(runs, runs.key.view().matrix(0));
+  const std::vector<float> mean_value = mean_of_runs(runs, runs.value.view().matrix(0));
+  const int64_t taken = (node.key_count() + KeyParts::kVarianceStep - 1) / KeyParts::kVarianceStep;
+  LinearValues linear;
+  linear.variance = sums.squares(mean_key);
+  for (float& variance : linear.variance) variance /= static_cast<float>(taken);
+  linear.cross_covariance = sums.covariance(true, mean_key, mean_value);
+  subtract_covariance_of_means(runs, mean_key, mean_value, linear);
+  for (float& variance : linear.variance) variance = std::max(variance, 0.0F);
+  return linear;
 }
 
 LinearValues missed_covariance(const AttentionProblem& problem, int64_t head, const AttentionNode& node,
                                const SyntheticKeys& runs) {
-  const MatrixView<const float> keys = problem.keys_of(head);
-  const MatrixView<const float> values = problem.values_of(head);
-  const Parts parts(node);
-  // Both covariances are taken about the same point; that of the runs' means spares a pass over all keys.
-  const std::vector<float> mean_key = mean_of_runs(runs, runs.key.view().matrix(0));
-  const std::vector<float> mean_value = mean_of_runs(runs, runs.value.view().matrix(0));
-  LinearValues linear;
-  linear.variance = column_variances(node, keys, mean_key);
-  linear.cross_covariance = Covariance(keys, mean_key, values, mean_value).over(parts);
-  subtract_covariance_of_means(runs, mean_key, mean_value, linear);
-  for (float& variance : linear.variance) variance = std::max(variance, 0.0F);
-  return linear;
+  return missed_covariance(HostKeySums(problem, head, node), node, runs);
 }
 
 }  // namespace hyperattn

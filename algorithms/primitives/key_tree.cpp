@@ -229,21 +229,6 @@ void halve_all(Halving& halving, int64_t begin, int64_t end, const std::vector<i
   for (const auto& [first, last] : halves_of(begin, end, sizes)) halve_all(halving, first, last, sizes);
 }
 
-std::shared_ptr<SyntheticKeys> means_of_keys(const AttentionProblem& problem, int64_t head,
-                                             const KeyTree& tree, const TreeLevel& level) {
-  KeyRuns runs;
-  runs.members = tree.order;
-  runs.begins = level.begins;
-  runs.shares.resize(tree.order.size());
-  for (int64_t segment = 0; segment < level.count(); ++segment)
-    std::fill_n(runs.shares.begin() + runs.begin(segment), level.keys(segment),
-                1.0F / static_cast<float>(level.keys(segment)));
-  std::shared_ptr<SyntheticKeys> means = run_means(problem, head, runs);
-  means->member_order = RowOrder::list(std::move(runs.members));
-  means->member_begin = std::move(runs.begins);
-  return means;
-}
-
 /// Mean rows of segments from those of their children, each counted as its keys.
 Tensor<float> mean_rows(const TreeLevel& level, const TreeLevel& children, TensorView<const float> finer) {
   const int64_t width = finer.shape.dim;
@@ -319,15 +304,6 @@ void add_squares(const float* row, const float* mean, float count, int64_t d, fl
   }
 }
 
-Deviations deviations_of_keys(MatrixView<const float> keys, const KeyTree& tree, const SyntheticKeys& means) {
-  return sum_deviations(means.key.shape().rows, keys.cols, [&](int64_t s, float* squares) {
-    const auto i = static_cast<size_t>(s);
-    for (int64_t rank = means.member_begin[i]; rank < means.member_begin[i + 1]; ++rank)
-      add_squares(keys.row(tree.order[static_cast<size_t>(rank)]), means.key.matrix(0).row(s), 1, keys.cols,
-                  squares);
-  });
-}
-
 /// From the deviations of a level's children to its own: to those within the children come those of the
 /// children's means.
 void add_deviations_of_means(const TreeLevel& level, const TreeLevel& children, const SyntheticKeys& finer,
@@ -387,6 +363,25 @@ KeyTree balanced_key_tree(MatrixView<const float> keys, const AttentionNode& nod
   return tree;
 }
 
+std::vector<HalvingRound> halving_rounds(int64_t keys, const std::vector<int64_t>& sizes) {
+  const std::vector<int64_t> used = sizes_in_use(keys, sizes);
+  std::vector<HalvingRound> rounds;
+  std::vector<int64_t> begins = {0, keys};
+  while (true) {
+    HalvingRound round;
+    std::vector<int64_t> next = {0};
+    for (size_t s = 0; s + 1 < begins.size(); ++s) {
+      const int64_t count = begins[s + 1] - begins[s];
+      round.sorted.push_back(count > used.back() ? 1 : 0);
+      if (count > used.back()) next.push_back(begins[s] + cut_of(count, used));
+      next.push_back(begins[s + 1]);
+    }
+    if (next.size() == begins.size()) return rounds;
+    round.begins = std::exchange(begins, std::move(next));
+    rounds.push_back(std::move(round));
+  }
+}
+
 KeyTree positional_key_tree(const AttentionNode& node, const std::vector<int64_t>& sizes) {
   return {rows_of(node), aligned_levels(node.key_count(), sizes_in_use(node.key_count(), sizes))};
 }
@@ -413,26 +408,54 @@ KeyTree clustered_key_tree(const BoundProblem& bound, MatrixView<const float> ke
   return tree;
 }
 
+KeyRuns last_level_runs(const KeyTree& tree) {
+  const TreeLevel& level = tree.levels.back();
+  KeyRuns runs;
+  runs.members = tree.order;
+  runs.begins = level.begins;
+  runs.shares.resize(tree.order.size());
+  for (int64_t segment = 0; segment < level.count(); ++segment)
+    std::fill_n(runs.shares.begin() + runs.begin(segment), level.keys(segment),
+                1.0F / static_cast<float>(level.keys(segment)));
+  return runs;
+}
+
+std::vector<SegmentMeans> segment_means_of(const KeyTree& tree, KeyRuns runs,
+                                           std::shared_ptr<SyntheticKeys> means,
+                                           const AddSquares& add_squares) {
+  means->member_order = RowOrder::list(std::move(runs.members));
+  means->member_begin = std::move(runs.begins);
+  const size_t levels = tree.levels.size();
+  std::vector<SegmentMeans> all(levels);
+  Deviations deviations;
+  if (add_squares) deviations = sum_deviations(means->key.shape().rows, means->key.shape().dim, add_squares);
+  all.back().means = std::move(means);
+  if (add_squares) set_spreads(tree.levels.back(), deviations, all.back());
+  for (size_t t = levels - 1; t-- > 0;) {
+    const TreeLevel& level = tree.levels[t];
+    const SyntheticKeys& finer = *all[t + 1].means;
+    const auto own = means_of_means(level, tree.levels[t + 1], finer);
+    all[t].means = own;
+    if (!add_squares) continue;
+    add_deviations_of_means(level, tree.levels[t + 1], finer, *own, deviations);
+    set_spreads(level, deviations, all[t]);
+  }
+  return all;
+}
+
 std::vector<SegmentMeans> segment_means(const AttentionProblem& problem, int64_t head, const KeyTree& tree,
                                         bool spreads) {
-  const size_t levels = tree.levels.size();
-  std::vector<SegmentMeans> means(levels);
-  Deviations deviations;
-  for (size_t t = levels; t-- > 0;) {
-    const TreeLevel& level = tree.levels[t];
-    const bool last = t + 1 == levels;
-    const SyntheticKeys* finer = last ? nullptr : means[t + 1].means.get();
-    const std::shared_ptr<SyntheticKeys> own =
-        last ? means_of_keys(problem, head, tree, level) : means_of_means(level, tree.levels[t + 1], *finer);
-    means[t].means = own;
-    if (!spreads) continue;
-    if (last)
-      deviations = deviations_of_keys(problem.keys_of(head), tree, *own);
-    else
-      add_deviations_of_means(level, tree.levels[t + 1], *finer, *own, deviations);
-    set_spreads(level, deviations, means[t]);
-  }
-  return means;
+  KeyRuns runs = last_level_runs(tree);
+  const std::shared_ptr<SyntheticKeys> means = run_means(problem, head, runs);
+  if (!spreads) return segment_means_of(tree, std::move(runs), means, {});
+  const MatrixView<const float> keys = problem.keys_of(head);
+  return segment_means_of(tree, std::move(runs), means, [&](int64_t segment, float* squares) {
+    const TreeLevel& level = tree.levels.back();
+    const auto s = static_cast<size_t>(segment);
+    for (int64_t rank = level.begins[s]; rank < level.begins[s + 1]; ++rank)
+      add_squares(keys.row(tree.order[static_cast<size_t>(rank)]), means->key.matrix(0).row(segment), 1,
+                  keys.cols, squares);
+  });
 }
 
 }  // namespace hyperattn

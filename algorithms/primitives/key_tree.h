@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "algorithms/bound_problem.h"
 #include "algorithms/nodes/causal.h"
 #include "algorithms/plan.h"
+#include "algorithms/primitives/run_means.h"
 #include "algorithms/problem.h"
 #include "core/random.h"
 
@@ -47,6 +49,14 @@ struct KeyTree {
 [[nodiscard]] KeyTree balanced_key_tree(MatrixView<const float> keys, const AttentionNode& node,
                                         const std::vector<int64_t>& sizes);
 
+/// One round of its halvings, all of which may be made at once: the segments of the order by then, and
+/// which of them are sorted along a direction of their own.
+struct HalvingRound {
+  std::vector<int64_t> begins;  ///< count + 1
+  std::vector<uint8_t> sorted;  ///< by segment: 0 or 1
+};
+[[nodiscard]] std::vector<HalvingRound> halving_rounds(int64_t keys, const std::vector<int64_t>& sizes);
+
 /// The same segments of the keys as they stand.
 [[nodiscard]] KeyTree positional_key_tree(const AttentionNode& node, const std::vector<int64_t>& sizes);
 
@@ -67,5 +77,14 @@ struct SegmentMeans {
 /// last level's means. `spreads`: false leaves spread and variance empty.
 [[nodiscard]] std::vector<SegmentMeans> segment_means(const AttentionProblem& problem, int64_t head,
                                                       const KeyTree& tree, bool spreads);
+
+/// Its steps: the last level's segments as runs with equal shares; and, from their means, all levels.
+/// `add_squares(segment, sums)` adds the squared deviations of the last level's keys from their mean to d
+/// numbers; without it, spread and variance stay empty.
+using AddSquares = std::function<void(int64_t segment, float* sums)>;
+[[nodiscard]] KeyRuns last_level_runs(const KeyTree& tree);
+[[nodiscard]] std::vector<SegmentMeans> segment_means_of(const KeyTree& tree, KeyRuns runs,
+                                                         std::shared_ptr<SyntheticKeys> means,
+                                                         const AddSquares& add_squares);
 
 }  // namespace hyperattn

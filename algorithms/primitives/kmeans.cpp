@@ -65,18 +65,21 @@ std::vector<uint32_t> best_centres(MatrixView<const float> rows, MatrixView<cons
   return best;
 }
 
-DenseMatrix<float> kmeans_centres(MatrixView<const float> keys, int64_t centres, const RandomStream& stream) {
-  const int64_t count = std::min(centres, keys.rows);
-  const int64_t drawn = std::min(keys.rows, count * kMeansKeysPerCentre);
-  const std::vector<int32_t> rows = sample_without_replacement(stream, keys.rows, drawn);
-  RowMajorMatrix<float> sample(drawn, keys.cols);
-  for (int64_t i = 0; i < drawn; ++i) sample.row(i) = as_eigen(keys).row(rows[static_cast<size_t>(i)]);
-  RowMajorMatrix<float> means(count, keys.cols);
+std::vector<int32_t> kmeans_sample(int64_t keys, int64_t centres, const RandomStream& stream) {
+  return sample_without_replacement(stream, keys,
+                                    std::min(keys, std::min(centres, keys) * kMeansKeysPerCentre));
+}
+
+DenseMatrix<float> kmeans_of_sample(MatrixView<const float> rows, int64_t centres) {
+  const auto sample = as_eigen(rows);
+  const int64_t drawn = rows.rows;
+  const int64_t count = std::min(centres, drawn);
+  RowMajorMatrix<float> means(count, rows.cols);
   for (int64_t c = 0; c < count; ++c) means.row(c) = sample.row(c * drawn / count);
   for (int round = 0; round < kMeansRounds; ++round) {
     const std::vector<uint32_t> own =
-        best_centres(view_of(sample), view_of(means), 1.0F, nearest_biases(view_of(means)));
-    RowMajorMatrix<float> sums = RowMajorMatrix<float>::Zero(count, keys.cols);
+        best_centres(rows, view_of(means), 1.0F, nearest_biases(view_of(means)));
+    RowMajorMatrix<float> sums = RowMajorMatrix<float>::Zero(count, rows.cols);
     std::vector<int64_t> members(static_cast<size_t>(count), 0);
     for (int64_t i = 0; i < drawn; ++i) {
       const uint32_t c = own[static_cast<size_t>(i)];
@@ -88,6 +91,14 @@ DenseMatrix<float> kmeans_centres(MatrixView<const float> keys, int64_t centres,
         means.row(c) = sums.row(c) / static_cast<float>(size);
   }
   return in_chain_order(means);
+}
+
+DenseMatrix<float> kmeans_centres(MatrixView<const float> keys, int64_t centres, const RandomStream& stream) {
+  const std::vector<int32_t> rows = kmeans_sample(keys.rows, centres, stream);
+  DenseMatrix<float> sample(static_cast<int64_t>(rows.size()), keys.cols);
+  for (size_t i = 0; i < rows.size(); ++i)
+    std::copy_n(keys.row(rows[i]), keys.cols, sample.row(static_cast<int64_t>(i)));
+  return kmeans_of_sample(sample, centres);
 }
 
 }  // namespace hyperattn

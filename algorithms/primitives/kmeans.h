@@ -19,6 +19,10 @@ constexpr int64_t kMeansKeysPerCentre = 16;
 [[nodiscard]] DenseMatrix<float> kmeans_centres(MatrixView<const float> keys, int64_t centres,
                                                 const RandomStream& stream);
 
+/// Both steps of it: the rows that are drawn, and the means of them as a matrix.
+[[nodiscard]] std::vector<int32_t> kmeans_sample(int64_t keys, int64_t centres, const RandomStream& stream);
+[[nodiscard]] DenseMatrix<float> kmeans_of_sample(MatrixView<const float> sample, int64_t centres);
+
 /// For each row the centre c with the largest factor·(row · c) + bias_c, the first of equals. Depends on the
 /// row and the centres only. 2·d FLOPs for each row and centre; parallel, independent of threads.
 [[nodiscard]] std::vector<uint32_t> best_centres(MatrixView<const float> rows,

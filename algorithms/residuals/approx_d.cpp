@@ -121,7 +121,7 @@ std::vector<ApproxDNode> draw_approx_d(const Call& call, int64_t sample_size,
 
 ApproxDResult approx_d(const BoundProblem& bound, const std::vector<ApproxDNode>& nodes,
                        const ApproxDOptions& options) {
-  const AttentionProblem& problem = bound.problem();
+  const AttentionProblem& problem = bound.shapes();
   const int64_t rows_of_head = problem.query_count();
   const auto all_rows = static_cast<size_t>(problem.heads() * rows_of_head);
   std::vector<Pass> masked_passes(nodes.size());

@@ -18,7 +18,7 @@ class CalibratedCentroids final : public DescribedResidual {
                                                 key_budget(request, place.node, kMassPlanningKeys),
                                                 node.queries, node.masses));
       std::vector<Pass> passes;
-      passes.push_back(pass_of_lists(request.bound.problem(), place, mask, std::move(lists)));
+      passes.push_back(pass_of_lists(request.bound.shapes(), place, mask, std::move(lists)));
       return passes;
     });
   }

@@ -20,7 +20,7 @@ class CentroidResidual final : public DescribedResidual {
       lists.push_back(
           make_centroids(request.bound, place.head, mask, ranks, key_budget(request, place.node, 0)));
       std::vector<Pass> passes;
-      passes.push_back(pass_of_lists(request.bound.problem(), place, mask, std::move(lists)));
+      passes.push_back(pass_of_lists(request.bound.shapes(), place, mask, std::move(lists)));
       return passes;
     });
   }

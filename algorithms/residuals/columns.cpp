@@ -61,7 +61,7 @@ class ColumnsAndCentroids final : public DescribedResidual {
       if (budget.centroids > 0 && !rest.empty())
         lists.push_back(make_centroids(request.bound, place.head, mask, rest, budget.centroids));
       std::vector<Pass> passes;
-      passes.push_back(pass_of_lists(request.bound.problem(), place, mask, std::move(lists)));
+      passes.push_back(pass_of_lists(request.bound.shapes(), place, mask, std::move(lists)));
       return passes;
     });
   }

@@ -14,9 +14,11 @@ int64_t key_budget(const ResidualRequest& request, const AttentionNode& node, in
 }
 
 NodeMasses::NodeMasses(const ResidualRequest& request, const HeadNode& place, const NodeMask& mask)
-    : queries(request.bound.problem(), place.head,
-              draw_mass_rows(request.bound.problem(), place.node, request.rows_are_independent,
-                             node_stream(request.call, Purpose::row_sample, place))),
+    : queries(request.bound.gathered_rows(
+                  request.bound.shapes().query.matrix(place.head),
+                  draw_mass_rows(request.bound.shapes(), place.node, request.rows_are_independent,
+                                 node_stream(request.call, Purpose::row_sample, place))),
+              request.bound.shapes().scale),
       masses(request.bound.column_masses(place.head, place.node, mask.key_ranks, queries)) {}
 
 Pass pass_of_lists(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask,

@@ -28,7 +28,7 @@ class LinearCentroids final : public DescribedResidual {
       const HeadNode& place = request.nodes[i];
       const NodeMasses node(request, place, mask);
       const int64_t budget =
-          key_budget(request, place.node, kMassPlanningKeys + covariance_keys(request.bound.problem()));
+          key_budget(request, place.node, kMassPlanningKeys + covariance_keys(request.bound.shapes()));
       std::vector<RankedList> lists;
       lists.push_back(
           make_calibrated_centroids(request.bound, place.head, mask, budget, node.queries, node.masses));
@@ -38,7 +38,7 @@ class LinearCentroids final : public DescribedResidual {
           request.bound.missed_covariance(place.head, place.node, *runs.synthetic));
       std::vector<Pass> passes;
       passes.push_back(
-          pass_of_lists(request.bound.problem(), place, mask, std::move(lists), std::move(linear)));
+          pass_of_lists(request.bound.shapes(), place, mask, std::move(lists), std::move(linear)));
       return passes;
     });
   }

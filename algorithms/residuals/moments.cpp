@@ -9,7 +9,7 @@ namespace hyperattn {
 namespace {
 
 Pass moments_pass(const BoundProblem& bound, const HeadNode& place, const NodeMask& mask) {
-  PassBuilder pass(bound.problem(), place.head, place.node.number, mask.queries);
+  PassBuilder pass(bound.shapes(), place.head, place.node.number, mask.queries);
   const bool has_mask = !mask.ranges.empty();
   const GroupVisits masked = has_mask ? GroupVisits::masked(mask, Stage::block, pass) : GroupVisits();
   bool wanted = false;

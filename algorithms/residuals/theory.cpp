@@ -33,7 +33,7 @@ ApproxDOptions approx_options(const Parameters& parameters) {
 
 // Log row sums of all that is exact: −∞ everywhere when the problem is one approximated node.
 std::vector<double> exact_log_sums(const BoundProblem& bound, const NodeTree& tree, int64_t* entries) {
-  const AttentionProblem& problem = bound.problem();
+  const AttentionProblem& problem = bound.shapes();
   const auto rows = problem.heads() * problem.query_count();
   std::vector<double> sums(static_cast<size_t>(rows), -kInfinity);
   const Plan plan = assemble_plan(problem, tree, {}, {});
@@ -150,7 +150,7 @@ double theory_entries(const AttentionProblem& shapes, const Parameters& paramete
 }
 
 Plan value_sample_plan(const BoundProblem& bound, const Call& call) {
-  const AttentionProblem& problem = bound.problem();
+  const AttentionProblem& problem = bound.shapes();
   const SparseChoice choice(call.parameters);
   const NodeTree tree = node_tree(problem, call.parameters);
   const std::vector<HeadNode> nodes = approximated_nodes(tree, problem.heads());
@@ -173,7 +173,7 @@ Plan value_sample_plan(const BoundProblem& bound, const Call& call) {
 PlannedCall plan_theory(const BoundProblem& bound, const Call& call) {
   if (call.replay != nullptr)
     fail_usage("a replay holds the samples of estimator: residual; estimator: theory cannot be replayed");
-  const AttentionProblem& problem = bound.problem();
+  const AttentionProblem& problem = bound.shapes();
   const SparseChoice choice(call.parameters);
   PlanningSeconds seconds;
   PlannedCall planned;
