@@ -508,8 +508,8 @@ class TreeMethod final : public DescribedMethod {
  private:
   static PlannedCall plan_nodes(const BoundProblem& bound, const Call& call, bool whole) {
     const TreeChoice given(call.parameters);
-    NodeTree tree = node_tree(bound.problem(), call.parameters);
-    std::vector<HeadNode> nodes = approximated_nodes(tree, bound.problem().heads());
+    NodeTree tree = node_tree(bound.shapes(), call.parameters);
+    std::vector<HeadNode> nodes = approximated_nodes(tree, bound.shapes().heads());
     std::vector<std::vector<Pass>> passes(nodes.size());
     std::vector<KeyTree> keys(nodes.size());
     std::vector<BeamChoice> choices(nodes.size());
@@ -531,7 +531,7 @@ class TreeMethod final : public DescribedMethod {
     share_out(watch.seconds(), spent, seconds);
     if (whole)
       planned.plan =
-          std::make_shared<const Plan>(assemble_plan(bound.problem(), tree, nodes, std::move(passes)));
+          std::make_shared<const Plan>(assemble_plan(bound.shapes(), tree, nodes, std::move(passes)));
     planned.masks = std::make_shared<const TreeMasks>(std::move(tree), std::move(nodes), std::move(keys),
                                                       std::move(choices));
     book_planning(seconds, planned.notes);

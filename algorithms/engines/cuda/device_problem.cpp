@@ -97,6 +97,14 @@ const AttentionProblem& DeviceProblem::problem() const {
   return shapes();
 }
 
+int64_t row_in(TensorView<const float> tensor, MatrixView<const float> rows) {
+  const int64_t width = tensor.shape.dim;
+  if (rows.cols != width || rows.stride != width || rows.data < tensor.data) return -1;
+  const int64_t offset = rows.data - tensor.data;
+  if (offset % width != 0 || offset + rows.rows * width > tensor.shape.size()) return -1;
+  return offset / width;
+}
+
 void download_rows(const float* rows, const TensorShape& shape, float* target) {
   const int64_t stride = padded_width(shape.dim);
   const int64_t count = shape.size() / shape.dim;

@@ -8,6 +8,7 @@
 #include "algorithms/engines/cuda/device.h"
 #include "algorithms/engines/cuda/device_tensor.h"
 #include "algorithms/engines/cuda/kernels.h"
+#include "algorithms/engines/cuda/planning.h"
 #include "algorithms/plan.h"
 
 namespace hyperattn::cuda {
@@ -32,6 +33,9 @@ class DeviceRows {
  private:
   DeviceArray<unsigned char> bytes_;
 };
+
+/// Row number of a view's first row in a tensor, −1 if the view is of something else.
+[[nodiscard]] int64_t row_in(TensorView<const float> tensor, MatrixView<const float> rows);
 
 /// Copies fp32 rows of padded width to the host, without the padding.
 void download_rows(const float* rows, const TensorShape& shape, float* target);
@@ -107,11 +111,34 @@ class DeviceProblem final : public BoundProblem {
   [[nodiscard]] const AttentionProblem& problem() const override;
   [[nodiscard]] void* stream() const { return stream_; }
 
-  [[nodiscard]] std::vector<std::string> device_primitives() const override { return {"sort_by_bucket"}; }
+  [[nodiscard]] std::vector<std::string> device_primitives() const override;
   /// Of the rows as they were rounded. Random buckets, and directions that a replay gives, are the host's.
   [[nodiscard]] std::vector<SortedRows> sort_by_bucket(const std::vector<SortRequest>& requests,
                                                        int64_t bucket_count, BucketOrder order,
                                                        SortSeconds* seconds) const override;
+  /// Likewise; centred rows are the host's.
+  [[nodiscard]] std::vector<uint32_t> bucket_codes(MatrixView<const float> rows,
+                                                   const HashDirections& directions, BucketOrder order,
+                                                   bool centre) const override;
+  /// Bits are those of the host where its vectors are AVX2's or AVX-512's; elsewhere the host plans.
+  [[nodiscard]] std::vector<double> squared_row_norms(MatrixView<const float> rows) const override;
+  [[nodiscard]] DenseMatrix<float> gathered_rows(MatrixView<const float> rows,
+                                                 const std::vector<int32_t>& names) const override;
+  [[nodiscard]] std::vector<uint32_t> best_centres(MatrixView<const float> rows,
+                                                   MatrixView<const float> centres, float factor,
+                                                   const std::vector<float>& bias) const override;
+  [[nodiscard]] ColumnMasses column_masses(int64_t head, const AttentionNode& node,
+                                           const std::vector<int32_t>& key_ranks,
+                                           const SampledQueries& queries) const override;
+  [[nodiscard]] std::shared_ptr<SyntheticKeys> run_means(int64_t head, const KeyRuns& runs) const override;
+  [[nodiscard]] KeyMoments key_moments(int64_t head, const AttentionNode& node) const override;
+  [[nodiscard]] LinearValues missed_covariance(int64_t head, const AttentionNode& node,
+                                               const SyntheticKeys& runs) const override;
+  [[nodiscard]] KeyTree balanced_key_tree(MatrixView<const float> keys, const AttentionNode& node,
+                                          const std::vector<int64_t>& sizes) const override;
+  [[nodiscard]] std::vector<SegmentMeans> segment_means(int64_t head, const KeyTree& tree,
+                                                        bool spreads) const override;
+  [[nodiscard]] BeamChoice choose_segments(const BeamRequest& request) const override;
 
   [[nodiscard]] Precision precision() const { return precision_; }
   [[nodiscard]] const DeviceInput& query() const { return query_; }
@@ -121,6 +148,10 @@ class DeviceProblem final : public BoundProblem {
  private:
   DeviceProblem(std::unique_ptr<HostCopies> copies, AttentionProblem& problem, const DeviceInputs& inputs,
                 const Engine& engine, Precision precision);
+  template <class Body>
+  [[nodiscard]] bool of_view(MatrixView<const float> rows, const Body& body) const;
+  [[nodiscard]] PlanningRows keys_on_card(int64_t head) const;
+  [[nodiscard]] PlanningRows values_on_card(int64_t head) const;
 
   std::unique_ptr<HostCopies> copies_;  ///< null: the problem's tensors are the host's
   Precision precision_;

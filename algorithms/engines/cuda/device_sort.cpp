@@ -14,15 +14,6 @@
 namespace hyperattn::cuda {
 namespace {
 
-/// Row number of a view's first row in a tensor, −1 if the view is of something else.
-int64_t row_in(TensorView<const float> tensor, MatrixView<const float> rows) {
-  const int64_t width = tensor.shape.dim;
-  if (rows.cols != width || rows.stride != width || rows.data < tensor.data) return -1;
-  const int64_t offset = rows.data - tensor.data;
-  if (offset % width != 0 || offset + rows.rows * width > tensor.shape.size()) return -1;
-  return offset / width;
-}
-
 /// What is sorted, laid out for the card; `possible` is false where the host has to do it.
 struct SortLayout {
   SortLayout(const AttentionProblem& problem, const std::vector<SortRequest>& requests, int bits) {
@@ -47,6 +38,12 @@ struct SortLayout {
     }
   }
 
+  /// Whether any part is of keys (1) or of queries (0).
+  [[nodiscard]] bool reads(int32_t of_keys) const {
+    return std::any_of(parts.begin(), parts.end(),
+                       [&](const SortPart& part) { return part.of_keys == of_keys; });
+  }
+
   bool possible = false;
   int64_t rows = 0;
   int64_t blocks = 0;
@@ -54,6 +51,19 @@ struct SortLayout {
   std::vector<float> directions;
   std::vector<AskedRow> asked;
 };
+
+/// But for what lies on the card.
+HashArguments hash_arguments(const AttentionProblem& shapes, const SortLayout& layout, int bits,
+                             BucketOrder order) {
+  HashArguments arguments;
+  arguments.part_count = static_cast<int32_t>(layout.parts.size());
+  arguments.block_count = static_cast<int32_t>(layout.blocks);
+  arguments.width = static_cast<int32_t>(shapes.head_dim());
+  arguments.stride = static_cast<int32_t>(padded_width(shapes.head_dim()));
+  arguments.bits = bits;
+  arguments.gray = order == BucketOrder::gray ? 1 : 0;
+  return arguments;
+}
 
 /// The orders of all requests, one after the other.
 class SortedOrders {
@@ -115,17 +125,14 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
                                                       SortSeconds* seconds) const {
   const int bits = hash_bits(bucket_count);
   const StreamScope scope(stream_);
-  const bool reads_queries = std::any_of(requests.begin(), requests.end(), [&](const SortRequest& request) {
-    return row_in(shapes().query, request.rows) >= 0;
-  });
   Stopwatch watch;
   const SortLayout layout(shapes(), requests, bits);
   if (!layout.possible) return BoundProblem::sort_by_bucket(requests, bucket_count, order, seconds);
   const double laying_out = watch.seconds();
   const std::lock_guard<std::mutex> lock(one_call());
-  HashArguments arguments;
-  arguments.query = reads_queries ? query_.rounded() : nullptr;
-  arguments.key = key_.rounded();
+  HashArguments arguments = hash_arguments(shapes(), layout, bits, order);
+  arguments.query = layout.reads(0) ? query_.rounded() : nullptr;
+  arguments.key = layout.reads(1) ? key_.rounded() : nullptr;
   watch.restart();
   Device& device = Device::current();
   const DeviceArray<SortPart> parts(layout.parts, "rows to sort");
@@ -134,13 +141,7 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
   const DeviceArray<int32_t> values(layout.rows, "rows to sort");
   const auto sorted = std::make_shared<const SortedOrders>(stream_, layout.rows);
   arguments.parts = parts.data();
-  arguments.part_count = static_cast<int32_t>(layout.parts.size());
-  arguments.block_count = static_cast<int32_t>(layout.blocks);
   arguments.directions = directions.data();
-  arguments.width = static_cast<int32_t>(shapes().head_dim());
-  arguments.stride = static_cast<int32_t>(padded_width(shapes().head_dim()));
-  arguments.bits = bits;
-  arguments.gray = order == BucketOrder::gray ? 1 : 0;
   arguments.keys = keys.data();
   arguments.values = values.data();
   const int key_bits = bits + std::bit_width(layout.parts.size());
@@ -185,6 +186,31 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
     seconds->sort += std::max(watch.seconds() + laying_out - hashed, 0.0);
   }
   return results;
+}
+
+std::vector<uint32_t> DeviceProblem::bucket_codes(MatrixView<const float> rows,
+                                                  const HashDirections& directions, BucketOrder order,
+                                                  bool centre) const {
+  const SortLayout layout(shapes(), {{rows, 0, &directions, nullptr, 0, false, nullptr}}, directions.bits());
+  if (centre || !layout.possible) return BoundProblem::bucket_codes(rows, directions, order, centre);
+  const StreamScope scope(stream_);
+  const std::lock_guard<std::mutex> lock(one_call());
+  Device& device = Device::current();
+  const DeviceArray<SortPart> parts(layout.parts, "rows to hash");
+  const DeviceArray<float> packed(layout.directions, "hash directions");
+  const DeviceArray<uint32_t> codes(layout.rows, "rows to hash");
+  const DeviceArray<int32_t> values(layout.rows, "rows to hash");
+  HashArguments arguments = hash_arguments(shapes(), layout, directions.bits(), order);
+  arguments.query = layout.reads(0) ? query_.rounded() : nullptr;
+  arguments.key = layout.reads(1) ? key_.rounded() : nullptr;
+  arguments.parts = parts.data();
+  arguments.directions = packed.data();
+  arguments.keys = codes.data();
+  arguments.values = values.data();
+  check(launch_hash(precision_, arguments, device.stream()), "hashing");
+  std::vector<uint32_t> host(static_cast<size_t>(layout.rows));
+  codes.download(host.data());
+  return host;
 }
 
 }  // namespace hyperattn::cuda
