@@ -495,6 +495,36 @@ TEST_CASE("cuda: what the card's threads compute has the bits of the host's prim
   }
 }
 
+TEST_CASE("cuda: methods plan with what the card's threads compute as with the host's primitives",
+          "[planning]") {
+  const std::string& own = instruction_set();
+  const int lanes = own == "avx2" ? 8 : own.rfind("avx512", 0) == 0 || own == "amx" ? 16 : 0;
+  if (lanes == 0) return;
+  std::vector<Variant> all = variants();
+  for (const char* order : {"position", "kmeans"})
+    all.push_back({"tree",
+                   {{"levels", IntegerList{8}},
+                    {"beams", IntegerList{3}},
+                    {"gate", std::string("mean")},
+                    {"order", std::string(order)}}});
+  for (const ProblemSize& size :
+       {ProblemSize{130, 151, 20, 12, 1, 2}, ProblemSize{170, 170, 33, 16, 1, 2, true, 1}}) {
+    const RoundedProblem p(size, "bf16");
+    const HostCard card(p.problem, lanes);
+    for (const Variant& variant : all) {
+      const Backend& backend = backend_named(variant.backend);
+      const Call call = call_for(variant.backend, variant.settings);
+      if (!backend.check(p.problem, call.parameters).empty()) continue;
+      INFO(to_string(variant) << ", " << to_string(size));
+      const DoubleResult seen = run_plan_in_double(p.problem, *backend.method().plan(card, call).plan);
+      const DoubleResult host =
+          run_plan_in_double(p.problem, *backend.method().plan(*bound_of(p.problem), call).plan);
+      CHECK(largest_difference(seen.out, host.out) == 0);
+      CHECK(largest_difference(seen.lse, host.lse) == 0);
+    }
+  }
+}
+
 bool skipped(const Engine& engine) {
   if (engine.available().empty()) return false;
   std::cout << "SKIPPED: engine cuda " << engine.available() << "\n";
