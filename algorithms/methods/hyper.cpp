@@ -1,7 +1,7 @@
 #include "algorithms/methods/prescore.h"
 #include "algorithms/methods/sparse.h"
+#include "algorithms/methods/theory.h"
 #include "algorithms/registry.h"
-#include "algorithms/residuals/theory.h"
 #include "core/error.h"
 
 namespace hyperattn {

@@ -1,4 +1,4 @@
-#include "algorithms/residuals/theory.h"
+#include "algorithms/methods/theory.h"
 
 #include <algorithm>
 #include <cmath>
