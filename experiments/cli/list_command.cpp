@@ -13,7 +13,7 @@
 #include "experiments/config/sections.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/language_model/architectures/architecture.h"
-#include "experiments/language_model/model_registry.h"
+#include "experiments/lm/model_registry.h"
 #include "experiments/measures/measure.h"
 #include "experiments/results/schema.h"
 

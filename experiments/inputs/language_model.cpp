@@ -8,16 +8,8 @@
 
 #include "algorithms/backend.h"
 #include "core/error.h"
-#include "core/memory.h"
 #include "core/text.h"
-#include "experiments/config/config.h"
-#include "experiments/config/grid.h"
-#include "experiments/files/hdf5_file.h"
-#include "experiments/files/output_file.h"
-#include "experiments/files/read_log.h"
 #include "experiments/inputs/described_source.h"
-#include "experiments/language_model/decoder.h"
-#include "experiments/language_model/text.h"
 
 namespace hyperattn {
 namespace {
@@ -58,6 +50,24 @@ IntegerList listed(const Parameters& parameters, const char* name, int64_t count
   }
   for (int64_t index = 0; index < count; ++index) list.push_back(index);
   return list;
+}
+
+/// The heads that `layers`, `heads` and `paired` name, in their order: all pairs, layers first, or the pairs
+/// in step.
+std::vector<ModelHead> chosen_heads(const Parameters& parameters, int64_t layers, int64_t heads) {
+  const IntegerList of_layers = listed(parameters, "layers", layers);
+  const IntegerList of_heads = listed(parameters, "heads", heads);
+  std::vector<ModelHead> chosen;
+  if (!parameters.boolean("paired")) {
+    for (const int64_t layer : of_layers)
+      for (const int64_t head : of_heads) chosen.push_back({layer, head});
+    return chosen;
+  }
+  if (of_layers.size() != of_heads.size())
+    fail_usage(fmt::format("paired: true needs as many layers as heads, but there are {} layers and {} heads",
+                           of_layers.size(), of_heads.size()));
+  for (size_t i = 0; i < of_layers.size(); ++i) chosen.push_back({of_layers[i], of_heads[i]});
+  return chosen;
 }
 
 /// Half-open.
@@ -117,29 +127,6 @@ std::vector<LayerAttention> exact_attention(int64_t layers) {
   return std::vector<LayerAttention>(static_cast<size_t>(layers), exact_layer());
 }
 
-AttentionInputs capture(const Decoder& decoder, const Parameters& parameters, const TokenText& text,
-                        int64_t window) {
-  const Selection selection = select(parameters);
-  const int64_t n = parameters.integer("seq_len");
-  const int32_t* ids = text.window(window, n);
-  AttentionInputs inputs{Tensor<float>(selection.shapes.query), Tensor<float>(selection.shapes.key),
-                         Tensor<float>(selection.shapes.value)};
-  int64_t last_layer = 0;
-  for (const ModelHead& head : selection.heads) last_layer = std::max(last_layer, head.layer);
-  const auto take = [&](int64_t layer, const AttentionProblem& problem) {
-    for (size_t i = 0; i < selection.heads.size(); ++i) {
-      const ModelHead& head = selection.heads[i];
-      const auto place = static_cast<int64_t>(i);
-      if (head.layer != layer) continue;
-      copy_rows(problem.query.matrix(head.head), selection.queries, inputs.query.matrix(place));
-      copy_rows(problem.keys_of(head.head), selection.keys, inputs.key.matrix(place));
-      copy_rows(problem.values_of(head.head), selection.keys, inputs.value.matrix(place));
-    }
-  };
-  decoder.observe(ids, n, exact_attention(decoder.config().num_hidden_layers), {}, last_layer, take);
-  return inputs;
-}
-
 SourceDescription description() {
   return {"language_model", "Q, K and V of heads of a language model, after rotary positions, over its text",
           source_parameters()};
@@ -162,77 +149,38 @@ class LanguageModelSource final : public DescribedSource {
 
   /// The seed has no effect: the model's heads are what they are.
   [[nodiscard]] AttentionInputs make(const Parameters& parameters, uint64_t, uint32_t trial) const override {
-    return capture(Decoder(parameters.text("model")), parameters,
-                   read_tokens(parameters, read_model_config(parameters.text("model"))), trial);
+    return HeadCapture(parameters).window(trial);
   }
 };
 
-std::string heads_text(const std::vector<ModelHead>& heads) {
-  return join_of(heads, [](const ModelHead& head) { return fmt::format("({}, {})", head.layer, head.head); });
-}
-
-/// The source's parameters as the arguments set them, by the grammar of a sweep.
-Parameters capture_parameters(const std::vector<std::string>& arguments) {
-  std::vector<std::string> overrides;
-  for (const std::string& argument : arguments) {
-    if (argument.find('=') == std::string::npos)
-      fail_usage(fmt::format(
-          "lm --capture takes KEY=VALUE of the source language_model only, but '{}' is given", argument));
-    const bool is_path = argument.rfind("inputs.", 0) == 0;
-    overrides.push_back(is_path ? argument : "inputs." + argument);
-  }
-  Registry registry = default_registry();
-  const std::string reason = "a capture is Q, K and V alone";
-  registry.without = {{"causal", reason}, {"scale", reason}, {"label", reason}};
-  const ExperimentConfig config =
-      read_config_text("inputs: {source: language_model}\nbackends: exact\nmeasures: []\n", "lm --capture",
-                       overrides, {}, registry);
-  const Grid grid = expand_grid(config);
-  if (grid.inputs.size() != 1)
-    fail_usage("lm --capture takes one value for each parameter, not a list of cases");
-  return grid.inputs.front().parameters;
-}
-
 }  // namespace
 
-std::vector<ModelHead> chosen_heads(const Parameters& parameters, int64_t layers, int64_t heads) {
-  const IntegerList of_layers = listed(parameters, "layers", layers);
-  const IntegerList of_heads = listed(parameters, "heads", heads);
-  std::vector<ModelHead> chosen;
-  if (!parameters.boolean("paired")) {
-    for (const int64_t layer : of_layers)
-      for (const int64_t head : of_heads) chosen.push_back({layer, head});
-    return chosen;
-  }
-  if (of_layers.size() != of_heads.size())
-    fail_usage(fmt::format("paired: true needs as many layers as heads, but there are {} layers and {} heads",
-                           of_layers.size(), of_heads.size()));
-  for (size_t i = 0; i < of_layers.size(); ++i) chosen.push_back({of_layers[i], of_heads[i]});
-  return chosen;
-}
+HeadCapture::HeadCapture(const Parameters& parameters)
+    : parameters_(parameters),
+      heads_(select(parameters).heads),
+      text_(read_tokens(parameters, read_model_config(parameters.text("model")))),
+      decoder_(parameters.text("model")) {}
 
-void capture_heads(const std::vector<std::string>& arguments, const std::string& output, bool force) {
-  const Parameters parameters = capture_parameters(arguments);
-  refuse_existing(output, force, "give --force to replace it");
-  const ReadLog log;
-  const Selection selection = select(parameters);
-  warn_beyond_trained_length(selection.config, parameters.text("model"), parameters.integer("seq_len"));
-  const TokenText text = read_tokens(parameters, selection.config);
-  const Decoder decoder(parameters.text("model"));
-  log.refuse_output(output);
-  OutputFile file(output);
-  const AttentionInputs inputs = capture(decoder, parameters, text, 0);
-  Hdf5File hdf5 = Hdf5File::create(file.temporary_path());
-  hdf5.write_tensor("/inputs/q", inputs.query.view());
-  hdf5.write_tensor("/inputs/k", inputs.key.view());
-  hdf5.write_tensor("/inputs/v", inputs.value.view());
-  hdf5.write_attribute("/inputs", "causal_origin", true);
-  hdf5.write_attribute("/inputs", "model", parameters.text("model"));
-  hdf5.write_attribute("/inputs", "text", text.name);
-  hdf5.write_attribute("/inputs", "text_sha256", text.sha256);
-  hdf5.write_attribute("/inputs", "layer_and_head", heads_text(selection.heads));
-  hdf5.close();
-  file.commit();
+AttentionInputs HeadCapture::window(int64_t index) const {
+  const Selection selection = select(parameters_);
+  const int64_t n = parameters_.integer("seq_len");
+  const int32_t* ids = text_.window(index, n);
+  AttentionInputs inputs{Tensor<float>(selection.shapes.query), Tensor<float>(selection.shapes.key),
+                         Tensor<float>(selection.shapes.value)};
+  int64_t last_layer = 0;
+  for (const ModelHead& head : selection.heads) last_layer = std::max(last_layer, head.layer);
+  const auto take = [&](int64_t layer, const AttentionProblem& problem) {
+    for (size_t i = 0; i < selection.heads.size(); ++i) {
+      const ModelHead& head = selection.heads[i];
+      const auto place = static_cast<int64_t>(i);
+      if (head.layer != layer) continue;
+      copy_rows(problem.query.matrix(head.head), selection.queries, inputs.query.matrix(place));
+      copy_rows(problem.keys_of(head.head), selection.keys, inputs.key.matrix(place));
+      copy_rows(problem.values_of(head.head), selection.keys, inputs.value.matrix(place));
+    }
+  };
+  decoder_.observe(ids, n, exact_attention(decoder_.config().num_hidden_layers), {}, last_layer, take);
+  return inputs;
 }
 
 const InputSource& language_model_source() {

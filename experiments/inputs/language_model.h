@@ -3,11 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "core/parameters.h"
 #include "experiments/inputs/input_source.h"
+#include "experiments/language_model/decoder.h"
+#include "experiments/language_model/text.h"
 
 namespace hyperattn {
 
@@ -17,15 +18,25 @@ struct ModelHead {
   int64_t head = 0;
 };
 
-/// The heads that `layers`, `heads` and `paired` name, in their order: all pairs, layers first, or the pairs
-/// in step. Error(usage) for layers or heads that the model lacks, and for lists of unequal length where
-/// paired.
-[[nodiscard]] std::vector<ModelHead> chosen_heads(const Parameters& parameters, int64_t layers,
-                                                  int64_t heads);
+/// A model and its text, read from the parameters of the source `language_model`; errors as the source's.
+class HeadCapture {
+ public:
+  explicit HeadCapture(const Parameters& parameters);
 
-/// Runs the model on a window, with exact attention, and writes the chosen heads' Q, K and V to /inputs of a
-/// new file, with the model, the text's hash and the heads as attributes. `arguments`: KEY=VALUE for the
-/// source's parameters. Errors as the source's.
-void capture_heads(const std::vector<std::string>& arguments, const std::string& output, bool force);
+  [[nodiscard]] const Decoder& decoder() const { return decoder_; }
+  [[nodiscard]] const TokenText& text() const { return text_; }
+  /// Those that the parameters name, in their order.
+  [[nodiscard]] const std::vector<ModelHead>& heads() const { return heads_; }
+
+  /// Q, K and V of the heads in this window of the text, each (1, heads, rows, head_dim): runs the model with
+  /// exact attention up to the last of their layers. Deterministic for any number of threads.
+  [[nodiscard]] AttentionInputs window(int64_t index) const;
+
+ private:
+  Parameters parameters_;
+  std::vector<ModelHead> heads_;
+  TokenText text_;
+  Decoder decoder_;
+};
 
 }  // namespace hyperattn

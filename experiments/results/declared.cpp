@@ -5,7 +5,7 @@
 #include "algorithms/backend.h"
 #include "experiments/config/registry.h"
 #include "experiments/inputs/input_source.h"
-#include "experiments/language_model/model_registry.h"
+#include "experiments/inputs/windows.h"
 #include "experiments/measures/measure.h"
 #include "experiments/results/schema.h"
 
@@ -24,8 +24,7 @@ std::vector<DeclaredParameter> make_case_parameters() {
   add_all("problem", "", problem_parameters(), all);
   for (const InputSource* source : default_registry().sources)
     add_all("inputs", source->name(), source->parameters(), all);
-  for (const InputSource* source : model_registry().sources)
-    add_all("inputs", source->name(), source->parameters(), all);
+  add_all("inputs", windows_source().name(), windows_source().parameters(), all);
   for (const Backend* backend : default_registry().backends)
     add_all("backends", backend->name(), backend->parameters(), all);
   return all;

@@ -334,6 +334,24 @@ class PlainEngine final : public DescribedEngine {
 
 }  // namespace
 
+ModelWithIds::ModelWithIds() {
+  model.write(folder.path());
+  std::string text;
+  for (int i = 0; i < 201; ++i) {
+    ids.push_back((i * i + 3 * i) % 37);
+    text += std::to_string(ids.back()) + (i % 10 == 9 ? "\n" : " ");
+  }
+  write_file(folder / "ids.txt", text);
+}
+
+std::vector<std::string> ModelWithIds::lm(std::vector<std::string> more) const {
+  std::vector<std::string> arguments = {"lm", "inputs.model=" + folder.path(),
+                                        "inputs.ids=" + folder / "ids.txt", "inputs.seq_len=50",
+                                        "inputs.windows=4"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
 int program(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "hyperattn");
   std::vector<char*> pointers;

@@ -56,6 +56,18 @@ class TinyModel {
   std::string config_json;                     ///< may be changed before `write`
 };
 
+/// A tiny model with a file of ids beside it.
+struct ModelWithIds {
+  ModelWithIds();
+
+  /// `hyperattn lm` over four of its windows, with more arguments.
+  [[nodiscard]] std::vector<std::string> lm(std::vector<std::string> more) const;
+
+  ScratchFolder folder;
+  TinyModel model{TinyModelOptions{}, WeightType::f32, 5};
+  std::vector<int32_t> ids;
+};
+
 /// Runs `hyperattn` with these arguments in this process; returns its exit code.
 [[nodiscard]] int program(std::vector<std::string> arguments);
 

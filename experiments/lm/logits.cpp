@@ -1,4 +1,4 @@
-#include "experiments/language_model/logits.h"
+#include "experiments/lm/logits.h"
 
 #include <fmt/core.h>
 
@@ -14,9 +14,9 @@
 #include "experiments/files/output_file.h"
 #include "experiments/files/read_log.h"
 #include "experiments/language_model/decoder.h"
-#include "experiments/language_model/model_cases.h"
-#include "experiments/language_model/model_registry.h"
 #include "experiments/language_model/text.h"
+#include "experiments/lm/model_cases.h"
+#include "experiments/lm/model_registry.h"
 
 namespace hyperattn {
 namespace {

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "experiments/files/hdf5_file.h"
-#include "experiments/language_model/logits.h"
+#include "experiments/lm/logits.h"
 #include "tests/experiments/language_model/fixture.h"
 
 using namespace hyperattn;

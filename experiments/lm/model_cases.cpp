@@ -1,4 +1,4 @@
-#include "experiments/language_model/model_cases.h"
+#include "experiments/lm/model_cases.h"
 
 #include <fmt/core.h>
 

@@ -1,4 +1,4 @@
-#include "experiments/language_model/experiment.h"
+#include "experiments/lm/experiment.h"
 
 #include <fmt/format.h>
 
@@ -16,9 +16,9 @@
 #include "experiments/config/grid.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/language_model/decoder.h"
-#include "experiments/language_model/model_cases.h"
-#include "experiments/language_model/model_registry.h"
 #include "experiments/language_model/text.h"
+#include "experiments/lm/model_cases.h"
+#include "experiments/lm/model_registry.h"
 #include "experiments/running/attempt.h"
 #include "experiments/running/input_columns.h"
 #include "experiments/running/runner.h"

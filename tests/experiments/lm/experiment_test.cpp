@@ -1,16 +1,12 @@
-// Texts and ids, captured heads, and `hyperattn lm` from its arguments to its rows.
-#include <sys/stat.h>
-
+// `hyperattn lm` from its arguments to its rows.
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
 #include <sstream>
 
 #include "experiments/files/hdf5_file.h"
-#include "experiments/inputs/input_source.h"
-#include "experiments/inputs/language_model.h"
-#include "experiments/language_model/model_cases.h"
 #include "experiments/language_model/text.h"
+#include "experiments/lm/model_cases.h"
 #include "experiments/results/results_file.h"
 #include "tests/experiments/language_model/fixture.h"
 #include "tests/paths.h"
@@ -21,129 +17,11 @@ using Catch::Contains;
 
 namespace {
 
-/// A tiny model with a file of random ids beside it.
-struct TinyCase {
-  ScratchFolder folder;
-  TinyModel model{TinyModelOptions{}, WeightType::f32, 5};
-  std::vector<int32_t> ids;
-
-  TinyCase() {
-    model.write(folder.path());
-    std::string text;
-    for (int i = 0; i < 201; ++i) {
-      ids.push_back((i * i + 3 * i) % 37);
-      text += std::to_string(ids.back()) + (i % 10 == 9 ? "\n" : " ");
-    }
-    write_file(folder / "ids.txt", text);
-  }
-
-  [[nodiscard]] std::vector<std::string> lm(std::vector<std::string> more) const {
-    std::vector<std::string> arguments = {"lm", "inputs.model=" + folder.path(),
-                                          "inputs.ids=" + folder / "ids.txt", "inputs.seq_len=50",
-                                          "inputs.windows=4"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return arguments;
-  }
-};
-
 std::string shipped_model() {
   return source_dir() + "/" + kDefaultModel;
 }
 
 }  // namespace
-
-TEST_CASE("language model text: a folder is its files, then its subfolders, joined by zero bytes") {
-  const ScratchFolder folder;
-  std::filesystem::create_directories(folder / "a/c");
-  write_file(folder / "b", "B");
-  write_file(folder / "z", "Z");
-  write_file(folder / "a/x", "X");
-  write_file(folder / "a/c/y", "Y\xff");
-  CHECK(read_text_bytes(folder.path()) == std::string("B\0Z\0X\0Y\xff", 8));
-  const TokenText text = byte_tokens(folder.path());
-  CHECK(text.ids == std::vector<int32_t>{'B', 0, 'Z', 0, 'X', 0, 'Y', 255});
-  CHECK(text.bytes);
-  CHECK(text.window(1, 3) == text.ids.data() + 3);
-  CHECK_THAT(input_error([&] { (void)text.window(2, 3); }),
-             Contains("window 2 of 3 tokens needs 10 tokens, but it has 8"));
-}
-
-TEST_CASE("language model text: links are followed, and folders that lie in themselves refused") {
-  const ScratchFolder folder;
-  std::filesystem::create_directories(folder / "text/a/b");
-  write_file(folder / "text/a/b/x", "X");
-  write_file(folder / "elsewhere", "E");
-  std::filesystem::create_symlink("../elsewhere", folder / "text/e");
-  std::filesystem::create_symlink("a", folder / "text/twice");  // no loop: a folder that is met twice
-  CHECK(read_text_bytes(folder / "text") == std::string("E\0X\0X", 5));
-  const auto refusal = [&](const std::string& target, const std::string& link) {
-    std::filesystem::create_symlink(target, folder / link);
-    const std::string message = input_error([&] { (void)read_text_bytes(folder / "text"); });
-    std::filesystem::remove(folder / link);
-    return message;
-  };
-  CHECK_THAT(refusal(".", "text/self"), Contains("text/self'") && Contains("leads back to"));
-  CHECK_THAT(refusal("..", "text/a/b/up"), Contains("a/b/up'") && Contains("text/a'"));
-  CHECK_THAT(refusal("loop", "text/loop"), Contains("text/loop'") && Contains("symbolic links"));
-  CHECK_THAT(refusal("absent", "text/dangling"), Contains("text/dangling'"));
-  REQUIRE(mkfifo((folder / "text/fifo").c_str(), 0600) == 0);  // reading it would wait for ever
-  CHECK_THAT(input_error([&] { (void)read_text_bytes(folder / "text"); }),
-             Contains("neither a file nor a folder"));
-}
-
-TEST_CASE("language model text: what cannot be tokens is refused, with its place") {
-  const ScratchFolder folder;
-  const auto refusal = [&](const std::string& ids) {
-    write_file(folder / "ids", ids);
-    return input_error([&] { (void)read_token_file(folder / "ids", 37); });
-  };
-  CHECK(refusal(" 1\t36\n0") == "no error");
-  CHECK_THAT(refusal("1 2\n3 37"), Contains("line 2") && Contains("'37'") && Contains("between 0 and 36"));
-  CHECK_THAT(refusal("1 -1"), Contains("'-1'") && Contains("between 0 and 36"));
-  CHECK_THAT(refusal("1 2.5"), Contains("'2.5'") && Contains("decimal"));
-  CHECK_THAT(refusal("1 99999999999999999999"), Contains("decimal"));
-  CHECK_THAT(refusal("\n"), Contains("holds no ids"));
-  CHECK_THAT(input_error([&] { (void)byte_tokens(folder / "absent"); }), Contains("does not exist"));
-  write_file(folder / "empty", "");
-  CHECK_THAT(input_error([&] { (void)byte_tokens(folder / "empty"); }), Contains("empty"));
-}
-
-TEST_CASE("language model source: heads in the order asked for, rows cut, refusals") {
-  const TinyCase tiny;
-  const InputSource& source = *find_input_source("language_model");
-  Parameters parameters = default_parameters(source.parameters());
-  parameters.set("model", tiny.folder.path());
-  parameters.set("ids", tiny.folder / "ids.txt");
-  parameters.set("seq_len", int64_t{20});
-  CHECK(source.shapes(parameters).query == TensorShape{1, 18, 20, 8});
-  const AttentionInputs all = source.make(parameters, 0, 2);
-  parameters.set("layers", IntegerList{2, 0});
-  parameters.set("heads", IntegerList{1, 5});
-  parameters.set("paired", true);
-  parameters.set("query_rows", IntegerList{10, 20});
-  parameters.set("key_rows", IntegerList{0, 7});
-  const AttentionInputs some = source.make(parameters, 0, 2);
-  REQUIRE(some.query.shape() == TensorShape{1, 2, 10, 8});
-  REQUIRE(some.value.shape() == TensorShape{1, 2, 7, 8});
-  CHECK(some.query.matrix(0).row(3)[2] == all.query.matrix(13).row(13)[2]);
-  CHECK(some.key.matrix(1).row(6)[7] == all.key.matrix(5).row(6)[7]);
-  CHECK(some.value.matrix(0).row(0)[0] == all.value.matrix(13).row(0)[0]);
-
-  parameters.set("heads", IntegerList{1});
-  CHECK_THAT(usage_error([&] { (void)source.shapes(parameters); }), Contains("2 layers and 1 heads"));
-  parameters.set("heads", IntegerList{1, 6});
-  CHECK_THAT(usage_error([&] { (void)source.shapes(parameters); }), Contains("between 0 and 5"));
-  parameters.set("heads", IntegerList{1, 5});
-  parameters.set("key_rows", IntegerList{0, 21});
-  CHECK_THAT(usage_error([&] { (void)source.shapes(parameters); }), Contains("key_rows") && Contains("20"));
-  parameters.erase("key_rows");
-  CHECK_THAT(input_error([&] { (void)source.make(parameters, 0, 10); }), Contains("too short"));
-  parameters.set("seq_len", int64_t{513});
-  CHECK_NOTHROW(source.shapes(parameters));  // beyond max_position_embeddings: a warning, later
-  parameters.set("seq_len", int64_t{20});
-  parameters.erase("ids");
-  CHECK_THAT(usage_error([&] { source.check_contents(parameters); }), Contains("no byte tokenizer"));
-}
 
 TEST_CASE("lm: order of replacement") {
   using Order = std::vector<int64_t>;
@@ -154,7 +32,7 @@ TEST_CASE("lm: order of replacement") {
 }
 
 TEST_CASE("lm: rows hold the losses of the model, and exact layers equal reference layers") {
-  const TinyCase tiny;
+  const ModelWithIds tiny;
   const std::string output = tiny.folder / "lm.h5";
   REQUIRE(program(tiny.lm({"backends=reference", "-o", output})) == 0);
   const ResultsFile results = read_results(output);
@@ -194,7 +72,7 @@ TEST_CASE("lm: rows hold the losses of the model, and exact layers equal referen
 }
 
 TEST_CASE("lm: resuming runs what is missing, and an existing output is refused") {
-  const TinyCase tiny;
+  const ModelWithIds tiny;
   const std::string output = tiny.folder / "lm.h5";
   const auto call = [&](std::vector<std::string> more) {
     more.insert(more.end(), {"backends=exact", "inputs.replaced=[0, 3]", "-o", output});
@@ -213,7 +91,7 @@ TEST_CASE("lm: resuming runs what is missing, and an existing output is refused"
 }
 
 TEST_CASE("lm: results whose stored configuration has what is refused now are resumed") {
-  const TinyCase tiny;
+  const ModelWithIds tiny;
   const std::string output = tiny.folder / "lm.h5";
   const auto call = [&](std::vector<std::string> more) {
     more.insert(more.end(), {"backends=exact", "inputs.replaced=[0, 3]", "-o", output});
@@ -238,7 +116,7 @@ TEST_CASE("lm: results whose stored configuration has what is refused now are re
 }
 
 TEST_CASE("lm: a dry run checks all and writes nothing; a group and a repeated number count once") {
-  const TinyCase tiny;
+  const ModelWithIds tiny;
   const std::string output = tiny.folder / "lm.h5";
   write_file(tiny.folder / "lm.yaml",
              "inputs: {source: language_model, replaced: [3, 1, 3]}\nbackends: exact\n"
@@ -259,7 +137,7 @@ TEST_CASE("lm: a dry run checks all and writes nothing; a group and a repeated n
 }
 
 TEST_CASE("lm: mistakes end with the exit code of their kind") {
-  const TinyCase tiny;
+  const ModelWithIds tiny;
   const std::string output = tiny.folder / "lm.h5";
   const auto code = [&](std::vector<std::string> more) {
     more.insert(more.begin(), "backends=exact");
@@ -283,7 +161,7 @@ TEST_CASE("lm: mistakes end with the exit code of their kind") {
 }
 
 TEST_CASE("lm: a damaged model ends with exit code 3 and leaves no output") {
-  TinyCase tiny;
+  ModelWithIds tiny;
   const std::string output = tiny.folder / "lm.h5";
   const std::string weights = tiny.folder / "model.safetensors";
   SECTION("a tensor is missing") {
