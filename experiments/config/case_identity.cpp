@@ -9,9 +9,9 @@
 #include <set>
 
 #include "algorithms/backend.h"
+#include "experiments/config/grid.h"
 #include "experiments/config/values.h"
 #include "experiments/inputs/input_source.h"
-#include "experiments/results/schema.h"
 
 namespace hyperattn {
 namespace {

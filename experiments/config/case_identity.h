@@ -1,12 +1,17 @@
 // Names for cases and input points that depend on what they are, not on where they stand in a sweep.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
-#include "experiments/config/grid.h"
-
 namespace hyperattn {
+
+struct Case;
+struct InputPoint;
+
+/// What results mean, and how their file lays them out (results/results_file.h).
+inline constexpr const char* kResultsSchema = "hyperattn.results/1";
 
 /// 16 hexadecimal digits: FNV-1a, 64 bits. The same on every machine, which std::hash does not promise.
 [[nodiscard]] std::string hash_text(std::string_view text);

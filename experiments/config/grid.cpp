@@ -12,7 +12,6 @@
 #include "experiments/config/case_identity.h"
 #include "experiments/config/values.h"
 #include "experiments/config/where_names.h"
-#include "experiments/results/schema.h"
 
 namespace hyperattn {
 namespace {

@@ -15,6 +15,8 @@ namespace hyperattn {
 
 /// More cases than this are refused before they are made.
 inline constexpr int64_t kMaximumCases = 100'000;
+/// Cases times trials that one results file can be planned for.
+inline constexpr int64_t kMaximumTrials = 2'000'000;
 
 /// Q, K, V and the problem on them. Cases of one input point share inputs, exact results, baseline and shard.
 struct InputPoint {

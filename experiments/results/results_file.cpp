@@ -13,6 +13,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "experiments/config/grid.h"
 #include "experiments/files/output_file.h"
 #include "experiments/results/declared.h"
 

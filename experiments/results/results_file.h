@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/config/case_identity.h"
 #include "experiments/files/hdf5_file.h"
 #include "experiments/files/read_log.h"
 #include "experiments/results/trial_record.h"

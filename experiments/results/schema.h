@@ -9,9 +9,6 @@
 
 namespace hyperattn {
 
-inline constexpr const char* kResultsSchema = "hyperattn.results/1";
-/// Cases times trials that one file can be planned for.
-inline constexpr int64_t kMaximumTrials = 2'000'000;
 /// The stage of /timings that is the whole call.
 inline constexpr const char* kTotalStage = "total";
 

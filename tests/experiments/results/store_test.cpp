@@ -14,6 +14,7 @@
 #include <random>
 #include <sstream>
 
+#include "experiments/config/grid.h"
 #include "experiments/files/journal.h"
 #include "experiments/results/record_text.h"
 #include "experiments/results/reports.h"
