@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "experiments/inputs/described_source.h"
+#include "experiments/language_model/architectures/read_model_config.h"
 
 namespace hyperattn {
 namespace {

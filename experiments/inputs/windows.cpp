@@ -7,7 +7,8 @@
 
 #include "core/error.h"
 #include "experiments/inputs/described_source.h"
-#include "experiments/language_model/model_config.h"
+#include "experiments/language_model/architectures/read_model_config.h"
+#include "experiments/language_model/config/model_config.h"
 #include "experiments/language_model/text.h"
 
 namespace hyperattn {

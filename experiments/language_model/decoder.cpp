@@ -10,6 +10,7 @@
 #include "core/eigen.h"
 #include "core/error.h"
 #include "core/timing.h"
+#include "experiments/language_model/architectures/read_model_config.h"
 #include "experiments/language_model/forward_pass.h"
 
 namespace hyperattn {

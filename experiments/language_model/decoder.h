@@ -16,8 +16,8 @@
 
 #include "algorithms/backend.h"
 #include "core/parameters.h"
+#include "experiments/language_model/config/model_config.h"
 #include "experiments/language_model/decoder_weights.h"
-#include "experiments/language_model/model_config.h"
 
 namespace hyperattn {
 

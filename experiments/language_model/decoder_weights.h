@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "experiments/language_model/config/model_config.h"
 #include "experiments/language_model/layers.h"
-#include "experiments/language_model/model_config.h"
 
 namespace hyperattn {
 

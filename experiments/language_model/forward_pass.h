@@ -7,8 +7,8 @@
 
 #include "algorithms/problem.h"
 #include "core/tensor.h"
+#include "experiments/language_model/config/model_config.h"
 #include "experiments/language_model/decoder_weights.h"
-#include "experiments/language_model/model_config.h"
 
 namespace hyperattn {
 

@@ -6,7 +6,7 @@
 
 #include "core/memory.h"
 #include "core/tensor.h"
-#include "experiments/language_model/model_config.h"
+#include "experiments/language_model/config/model_config.h"
 #include "experiments/language_model/safetensors.h"
 
 namespace hyperattn {

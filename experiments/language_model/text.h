@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/parameters.h"
-#include "experiments/language_model/model_config.h"
+#include "experiments/language_model/config/model_config.h"
 
 namespace hyperattn {
 

@@ -15,6 +15,7 @@
 #include "experiments/config/config.h"
 #include "experiments/config/grid.h"
 #include "experiments/inputs/input_source.h"
+#include "experiments/language_model/architectures/read_model_config.h"
 #include "experiments/language_model/decoder.h"
 #include "experiments/language_model/text.h"
 #include "experiments/lm/model_cases.h"

@@ -9,7 +9,8 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "experiments/config/case_identity.h"
-#include "experiments/language_model/model_config.h"
+#include "experiments/language_model/architectures/read_model_config.h"
+#include "experiments/language_model/config/model_config.h"
 #include "experiments/running/estimates.h"
 
 namespace hyperattn {

@@ -22,7 +22,7 @@ OTHER_MEANINGS = {
     ("config/values.cpp", ".inf"): "the same",
     ("config/where_expression.cpp", ".inf"): "the same",
     ("inputs/file.cpp", "file"): "the name of the input source that is declared there",
-    ("language_model/config_fields.cpp", "prefix"): "a key of config.json",
+    ("language_model/config/config_fields.cpp", "prefix"): "a key of config.json",
     ("results/record_text.cpp", "row"): "a key of the journal's records",
     ("results/schema.cpp", "mask"): "the column of the parameter",
     ("results/schema.cpp", "residual"): "the column of the parameter",

@@ -1,4 +1,4 @@
-#include "experiments/language_model/model_config.h"
+#include "experiments/language_model/architectures/read_model_config.h"
 #include "experiments/language_model/safetensors.h"
 #include "experiments/language_model/token_file.h"
 #include "experiments/results/record_text.h"

@@ -1,4 +1,4 @@
-#include "experiments/language_model/rotary.h"
+#include "experiments/language_model/config/rotary.h"
 
 #include <fmt/core.h>
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/language_model/rotary.h"
+#include "experiments/language_model/config/rotary.h"
 
 namespace hyperattn {
 
@@ -103,14 +103,6 @@ struct ModelConfig {
   double logit_cap = 0;  ///< logits become cap · tanh(logits / cap); 0: not
   TensorNames names;
 };
-
-/// Reads FOLDER/config.json. Error(input) that names file, key, value and what is allowed: a missing or
-/// wrongly typed field, sizes that do not fit together, an architecture that is not built, a GGUF file, a
-/// quantised model, and every other setting that changes the computation and is not honoured.
-[[nodiscard]] ModelConfig read_model_config(const std::string& folder);
-
-/// The same for the text of such a file; `name` stands for it in messages.
-[[nodiscard]] ModelConfig parse_model_config(const std::string& text, const std::string& name);
 
 /// Why the model cannot be run over n tokens; empty if it can: learned positions end before.
 [[nodiscard]] std::string why_not_length(const ModelConfig& config, int64_t n);

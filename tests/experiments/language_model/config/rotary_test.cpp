@@ -2,8 +2,9 @@
 // were printed by transformers 5.24 (head_dim 10).
 #include <catch2/catch.hpp>
 
-#include "experiments/language_model/model_config.h"
-#include "experiments/language_model/rotary.h"
+#include "experiments/language_model/architectures/read_model_config.h"
+#include "experiments/language_model/config/model_config.h"
+#include "experiments/language_model/config/rotary.h"
 #include "tests/experiments/language_model/fixture.h"
 
 using namespace hyperattn;

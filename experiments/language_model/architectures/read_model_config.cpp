@@ -1,15 +1,13 @@
-#include "experiments/language_model/model_config.h"
+#include "experiments/language_model/architectures/read_model_config.h"
 
 #include <fmt/core.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "core/error.h"
 #include "experiments/files/json_file.h"
 #include "experiments/language_model/architectures/architecture.h"
-#include "experiments/messages/log.h"
 
 namespace hyperattn {
 namespace {
@@ -98,34 +96,6 @@ ModelConfig read_model_config(const std::string& folder) {
   check_is_model_folder(folder);
   const std::string path = (fs::path(folder) / "config.json").string();
   return parse_model_config(read_whole_file(path), path);
-}
-
-std::string why_not_length(const ModelConfig& config, int64_t n) {
-  const std::string tokens = std::to_string(n) + " tokens";
-  if (!config.names.positions.empty() && n > config.max_position_embeddings)
-    return fmt::format(
-        "the model has learned positions for {} tokens only (max_position_embeddings), but the sequence has "
-        "{}",
-        config.max_position_embeddings, tokens);
-  return {};
-}
-
-int64_t window_within(const LayerConfig& layer, int64_t n) {
-  return layer.window < n ? layer.window : 0;
-}
-
-std::string describe_window(const ModelConfig& config, int64_t layer) {
-  return fmt::format("layer {} of the model sees a sliding window of {} tokens (sliding_window)", layer,
-                     config.layers[static_cast<size_t>(layer)].window);
-}
-
-void warn_beyond_trained_length(const ModelConfig& config, const std::string& folder, int64_t n) {
-  static std::set<std::string> warned;
-  if (n <= config.max_position_embeddings || !warned.insert(folder).second) return;
-  log_warning(fmt::format(
-      "seq_len is {}, but the model '{}' was made for {} tokens (max_position_embeddings): what it "
-      "predicts beyond them is extrapolation",
-      n, folder, config.max_position_embeddings));
 }
 
 }  // namespace hyperattn

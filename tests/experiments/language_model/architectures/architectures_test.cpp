@@ -10,6 +10,7 @@
 
 #include "experiments/files/hdf5_file.h"
 #include "experiments/language_model/architectures/architecture.h"
+#include "experiments/language_model/architectures/read_model_config.h"
 #include "experiments/language_model/decoder.h"
 #include "tests/experiments/language_model/fixture.h"
 #include "tests/paths.h"

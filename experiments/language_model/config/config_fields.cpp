@@ -1,4 +1,4 @@
-#include "experiments/language_model/config_fields.h"
+#include "experiments/language_model/config/config_fields.h"
 
 #include <fmt/core.h>
 

@@ -6,7 +6,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <vector>
 
-#include "experiments/language_model/config_fields.h"
+#include "experiments/language_model/config/config_fields.h"
 
 namespace hyperattn {
 
