@@ -15,7 +15,9 @@
 namespace hyperattn {
 namespace {
 
-constexpr int64_t kRows = 192;  // of a parallel step: many that open the same segment
+// Of a parallel step: many that open the same segment. `tree` at n = 16384 took 64.3 to 65.1 ms with 48 to
+// 768 rows, causal 121 to 122 ms: no difference above the scatter of 1 % (d = 64, Zen 4, one thread).
+constexpr int64_t kRows = 192;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 int64_t whole_steps(int64_t count) {

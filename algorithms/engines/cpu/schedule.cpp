@@ -8,10 +8,14 @@
 namespace hyperattn {
 namespace {
 
-// A job should not be much smaller than this many rows, or its bookkeeping shows.
+// A job should not be much smaller than this many rows, or its bookkeeping shows. `hyper` with blocks of 32
+// at n = 16384 took 15.4 to 15.6 ms with any value from 16 to 256 (d = 64, Zen 4, one thread, like those
+// below).
 constexpr int64_t kSmallJob = 64;
-// A list is packed once when its keys are wanted more often than this on average.
+// A list is packed once when its keys are wanted more often than this on average. With 0 `lsh` with blocks of
+// 64 at n = 16384 took 13.2 ms, with 1 to 16 4.96 to 5.02 ms.
 constexpr int64_t kSharedFrom = 2;
+// For many threads. On one, `exact` at n = 4096 took 41.7, 41.9 and 42.1 ms with 16, 64 and 256.
 constexpr int64_t kJobsWanted = 64;
 // Rows that visit segments want large tiles more than threads want many: a segment is loaded once a tile.
 constexpr int64_t kVisitJobsWanted = 16;

@@ -17,8 +17,12 @@
 namespace hyperattn {
 namespace {
 
-constexpr int64_t kTileBytes = 16 << 20;  // of scores, for each thread
-constexpr int64_t kMinTileRows = 32;      // fewer would starve the matrix product
+// Of scores, for each thread. 1024 queries on 65536 keys took 735 ms with these 64 rows; 694 ms with 64 MiB,
+// which is much memory for so little, and 777 to 786 ms with 32 rows (d = 64, Zen 4, one thread).
+constexpr int64_t kTileBytes = 16 << 20;
+constexpr int64_t kMinTileRows = 32;  // fewer would starve the matrix product
+// n = 8192 took 676 ms, with 512 rows 682, with 128 rows 681, with 64 rows 691 and with 32 rows 715 ms; at
+// n = 4096 128 to 512 rows took the same within 1 % (d = 64, Zen 4, one thread).
 constexpr int64_t kMaxTileRows = 256;
 
 int64_t tile_rows(int64_t query_count, int64_t key_count) {
