@@ -19,7 +19,10 @@ namespace hyperattn {
 namespace {
 
 constexpr double kMostKeys = std::numeric_limits<int32_t>::max();
-constexpr int64_t kRowsOfGroup = 1024;  // at least: their entries stay in the second-level cache
+// At least: their entries stay in the second-level cache. At n = 16384 `tree` took 62.2, 62.9, 63.6, 64.0 and
+// 68.7 ms with 256, 512, 1024, 2048 and 4096 rows, causal 119 to 120 ms with any of them (d = 64, Zen 4, one
+// thread; equal runs differ by 2 %).
+constexpr int64_t kRowsOfGroup = 1024;
 
 const IntegerList& default_levels() {
   static const IntegerList levels = {1024, 128, 16};
