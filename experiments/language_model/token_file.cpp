@@ -45,7 +45,9 @@ class Ids {
     fail_input(fmt::format("{} of the ids in '{}' has '{}', but {}", place, path_, shown, allowed));
   }
 
-  [[noreturn]] void refuse_file(const std::string& why) const { fail_input("'" + path_ + "' " + why); }
+  [[noreturn]] void refuse_file(const std::string& why) const {
+    fail_input(fmt::format("'{}' {}", path_, why));
+  }
 
   std::vector<int32_t> take() {
     if (ids_.empty()) refuse_file("holds no ids");
