@@ -105,6 +105,10 @@ class Rooms(unittest.TestCase):
         wrong = [why for (top, included), why in edges.items() if TOPS.index(top) < TOPS.index(included)]
         self.assertEqual(wrong, [])
 
+    def test_the_headers_have_no_circle(self):
+        headers = [pair for top in TOPS for pair in includes(SOURCE, top) if pair[0].endswith((".h", ".cuh"))]
+        self.assertEqual(circle(folder_edges(headers, lambda file: file)), [])
+
     def test_the_folders_of_algorithms_have_no_circle(self):
         edges = folder_edges(includes(SOURCE, "algorithms"), folder_below("algorithms"))
         self.assertIn(("methods", "residuals"), edges)
