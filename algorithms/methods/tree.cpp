@@ -145,24 +145,53 @@ struct Pieces {
     begins.push_back(static_cast<int32_t>(segment_begins.back()));
   }
   [[nodiscard]] int64_t count() const { return static_cast<int64_t>(begins.size()) - 1; }
+  /// Of one segment.
+  [[nodiscard]] int64_t most() const {
+    int32_t most = 0;
+    for (size_t s = 0; s + 1 < first.size(); ++s) most = std::max(most, first[s + 1] - first[s]);
+    return most;
+  }
 };
 
-/// Writes the row visits of the query rows [begin, end) of a pass, list by list.
+/// A piece that a row visits.
+struct PieceVisit {
+  int32_t piece;
+  RowEntry entry;
+};
+
+/// Writes the row visits of a group of query rows of a pass, list by list. One writer writes many groups,
+/// whose memory it keeps.
 class VisitWriter {
  public:
-  VisitWriter(int64_t begin, int64_t end) : begin_(begin), end_(end) {}
+  void begin_group(int64_t begin, int64_t end) {
+    begin_ = begin;
+    end_ = end;
+  }
 
-  /// `emit(row, skips, add)` calls add(piece, skip), and has a number of each piece for itself.
+  /// `emit(row, skips, next)` writes the pieces that a row visits, at most `most`, from `next` on and returns
+  /// their end; it has a number of each piece for itself. Three plain loops: where rows go is known when all
+  /// are.
   template <class EmitRow>
-  void add_list(int32_t list, int64_t pieces, const EmitRow& emit) {
-    emitted_.clear();
-    next_.assign(static_cast<size_t>(pieces) + 1, 0);
+  void add_list(int32_t list, int64_t pieces, int64_t most, const EmitRow& emit) {
     skips_.resize(static_cast<size_t>(pieces));
-    for (int64_t row = begin_; row < end_; ++row)
-      emit(row, skips_, [&](int64_t piece, uint16_t skip) {
-        emitted_.push_back({static_cast<int32_t>(piece), {static_cast<int32_t>(row), skip}});
-        ++next_[static_cast<size_t>(piece) + 1];
-      });
+    int64_t count = 0;
+    for (int64_t row = begin_; row < end_; ++row) {
+      if (const auto needed = static_cast<size_t>(count + most); emitted_.size() < needed)
+        emitted_.resize(2 * needed);
+      PieceVisit* const first = emitted_.data();
+      count = emit(static_cast<int32_t>(row), skips_.data(), first + count) - first;
+    }
+    place(list, pieces, count);
+  }
+
+  [[nodiscard]] RowVisits take() { return std::exchange(group_, {}); }
+
+ private:
+  /// The first `count` emitted ones in order of pieces.
+  void place(int32_t list, int64_t pieces, int64_t count) {
+    next_.assign(static_cast<size_t>(pieces) + 1, 0);
+    const PieceVisit* const emitted = emitted_.data();
+    for (int64_t i = 0; i < count; ++i) ++next_[static_cast<size_t>(emitted[i].piece) + 1];
     auto begin = static_cast<int64_t>(group_.entries.size());
     next_[0] = begin;
     for (int64_t piece = 0; piece < pieces; ++piece) {
@@ -172,21 +201,15 @@ class VisitWriter {
       begin = end;
     }
     group_.entries.resize(static_cast<size_t>(begin));
-    for (const Emitted& one : emitted_)
-      group_.entries[static_cast<size_t>(next_[static_cast<size_t>(one.piece)]++)] = one.entry;
+    RowEntry* const entries = group_.entries.data();
+    for (int64_t i = 0; i < count; ++i)
+      entries[next_[static_cast<size_t>(emitted[i].piece)]++] = emitted[i].entry;
   }
 
-  [[nodiscard]] RowVisits take() { return std::move(group_); }
-
- private:
-  struct Emitted {
-    int32_t piece;
-    RowEntry entry;
-  };
-  int64_t begin_;
-  int64_t end_;
+  int64_t begin_ = 0;
+  int64_t end_ = 0;
   RowVisits group_;
-  std::vector<Emitted> emitted_;
+  std::vector<PieceVisit> emitted_;
   std::vector<int64_t> next_;  // by piece
   std::vector<uint32_t> skips_;
 };
@@ -200,8 +223,10 @@ int64_t rows_of_group(int64_t keys) {
 template <class Write>
 void add_groups(int64_t rows, int64_t rows_each, const Write& write, PassBuilder& pass) {
   std::vector<RowVisits> groups(static_cast<size_t>((rows + rows_each - 1) / rows_each));
-  parallel_for(static_cast<int64_t>(groups.size()), [&](int64_t g, int) {
-    VisitWriter writer(g * rows_each, std::min(rows, (g + 1) * rows_each));
+  std::vector<VisitWriter> writers(static_cast<size_t>(thread_count()));
+  parallel_for(static_cast<int64_t>(groups.size()), [&](int64_t g, int worker) {
+    VisitWriter& writer = writers[static_cast<size_t>(worker)];
+    writer.begin_group(g * rows_each, std::min(rows, (g + 1) * rows_each));
     write(writer);
     groups[static_cast<size_t>(g)] = writer.take();
   });
@@ -216,7 +241,8 @@ void add_groups(int64_t rows, int64_t rows_each, const Write& write, PassBuilder
 
 /// Calls add(segment) for the segments that a row opens at a level.
 template <class Add>
-void for_each_opened(const BeamChoice& choice, size_t level, int64_t row, const Add& add) {
+[[gnu::always_inline]] inline void for_each_opened(const BeamChoice& choice, size_t level, int64_t row,
+                                                   const Add& add) {
   const int32_t* opened = choice.row(level, row);
   for (int64_t c = 0; c < choice.width[level] && opened[c] >= 0; ++c) add(opened[c]);
 }
@@ -234,28 +260,28 @@ class RunVisits {
   }
 
   void write(VisitWriter& writer) const {
-    writer.add_list(list_, pieces_.count(),
-                    [&](int64_t row, std::vector<uint32_t>&, const auto& add) { emit(row, add); });
+    const int64_t opened = choice_.width.back() * pieces_.most();
+    const int64_t most = others_ ? pieces_.count() : std::min(pieces_.count(), opened);
+    writer.add_list(list_, pieces_.count(), most,
+                    [this](int32_t row, uint32_t* /*skips*/, PieceVisit* next) { return emit(row, next); });
   }
 
  private:
-  template <class Add>
-  void emit(int64_t row, const Add& add) const {
+  PieceVisit* emit(int32_t row, PieceVisit* visit) const {
     const size_t last = tree_.levels.size() - 1;
     int64_t next = 0;
     for_each_opened(choice_, last, row, [&](int64_t segment) {
-      if (others_) add_pieces(next, segment, add);
-      if (!others_) add_pieces(segment, segment + 1, add);
+      visit = others_ ? add_pieces(next, segment, row, visit) : add_pieces(segment, segment + 1, row, visit);
       next = segment + 1;
     });
-    if (others_) add_pieces(next, tree_.levels[last].count(), add);
+    return others_ ? add_pieces(next, tree_.levels[last].count(), row, visit) : visit;
   }
 
-  template <class Add>
-  void add_pieces(int64_t first_segment, int64_t last_segment, const Add& add) const {
+  PieceVisit* add_pieces(int64_t first_segment, int64_t last_segment, int32_t row, PieceVisit* visit) const {
     for (int32_t piece = pieces_.first[static_cast<size_t>(first_segment)];
          piece < pieces_.first[static_cast<size_t>(last_segment)]; ++piece)
-      add(piece, uint16_t{0});
+      *visit++ = {piece, {row, 0}};
+    return visit;
   }
 
   const KeyTree& tree_;
@@ -280,9 +306,14 @@ class TailLevel {
 
   [[nodiscard]] const Pieces& pieces() const { return pieces_; }
 
+  /// Pieces of a row at most.
+  [[nodiscard]] int64_t most_pieces() const {
+    const int64_t opened = one_family_ ? 1 : choice_.width[level_ - 1];
+    return std::min(pieces_.count(), opened * pieces_.most());
+  }
+
   /// Without a branch on what the row opened: which of a segment's children these are is hard to foretell.
-  template <class Add>
-  void emit(int64_t row, std::vector<uint32_t>& skips, const Add& add) const {
+  PieceVisit* emit(int32_t row, uint32_t* skips, PieceVisit* visit) const {
     for_each_piece(row, [&](size_t piece) { skips[piece] = 0; });
     for_each_opened(choice_, level_, row, [&](int32_t segment) {
       const auto piece = static_cast<size_t>(piece_of_[static_cast<size_t>(segment)]);
@@ -290,9 +321,10 @@ class TailLevel {
     });
     for_each_piece(row, [&](size_t piece) {
       const int32_t count = pieces_.begins[piece + 1] - pieces_.begins[piece];
-      if (skips[piece] != (1U << count) - 1)
-        add(static_cast<int64_t>(piece), static_cast<uint16_t>(skips[piece]));
+      *visit = {static_cast<int32_t>(piece), {row, static_cast<uint16_t>(skips[piece])}};
+      visit += skips[piece] != (1U << count) - 1 ? 1 : 0;
     });
+    return visit;
   }
 
  private:
@@ -311,7 +343,7 @@ class TailLevel {
 
   /// Calls body(piece) for the pieces of the children of what the row opened on the level above.
   template <class Body>
-  void for_each_piece(int64_t row, const Body& body) const {
+  [[gnu::always_inline]] void for_each_piece(int64_t row, const Body& body) const {
     const auto family = [&](int64_t parent) {
       for (int32_t piece = pieces_.first[static_cast<size_t>(parent)];
            piece < pieces_.first[static_cast<size_t>(parent) + 1]; ++piece)
@@ -375,9 +407,9 @@ Pass tree_pass(const BoundProblem& bound, const TreeChoice& choice, const HeadNo
   const auto write = [&](VisitWriter& writer) {
     runs.write(writer);
     for (size_t level = 0; level < tails.size(); ++level)
-      writer.add_list(lists[level], tails[level].pieces().count(),
-                      [&](int64_t row, std::vector<uint32_t>& skips, const auto& add) {
-                        tails[level].emit(row, skips, add);
+      writer.add_list(lists[level], tails[level].pieces().count(), tails[level].most_pieces(),
+                      [&](int32_t row, uint32_t* skips, PieceVisit* next) {
+                        return tails[level].emit(row, skips, next);
                       });
   };
   add_groups(rows, rows_of_group(place.node.key_count()), write, pass);

@@ -144,7 +144,9 @@ class Walker {
         roots_(kRows, 0.0F),
         gates_(kRows * routes.most_gates),
         segments_(kRows * routes.most_gates),
-        chosen_(routes.most_gates + kGateStep) {}
+        chosen_(routes.most_gates + kGateStep),
+        pairs_(kRows * routes.most_gates / kFamilyColumns),
+        sorted_pairs_(pairs_.size()) {}
 
   void walk(int64_t begin, int64_t end, BeamChoice& choice) {
     find_variances(begin, end, choice);
@@ -215,7 +217,7 @@ class Walker {
     arguments.queries = request_.queries.row(begin);
     arguments.stride = request_.queries.stride;
     arguments.pairs = sorted_pairs_.data();
-    arguments.count = static_cast<int64_t>(sorted_pairs_.size());
+    arguments.count = pair_count_;
     arguments.terms = terms(begin, end, t, choice);
     arguments.roots = roots_.data();
     arguments.gates = gates_.data();
@@ -225,24 +227,22 @@ class Walker {
 
   /// Which rows look at which tiles, in order of tiles.
   void find_pairs(int64_t begin, int64_t end, size_t t, const Families& families, const BeamChoice& choice) {
-    pairs_.clear();
-    next_pair_.assign(families.tiles() + 1, 0);
+    GatePair* next = pairs_.data();
     for (int64_t i = begin; i < end; ++i) {
       const auto row = static_cast<int32_t>(i - begin);
       const auto first = static_cast<int32_t>(row * routes_.most_gates / kFamilyColumns);
       int32_t place = first;
       const int32_t* opened = choice.row(t - 1, i);
       for (int64_t c = 0; c < choice.width[t - 1] && opened[c] >= 0; ++c)
-        families.for_each_tile(opened[c], [&](int32_t tile) {
-          pairs_.push_back({tile, row, place++});
-          ++next_pair_[static_cast<size_t>(tile) + 1];
-        });
+        families.for_each_tile(opened[c], [&](int32_t tile) { *next++ = {tile, row, place++}; });
       counts_[static_cast<size_t>(row)] = fill_step(first * kFamilyColumns, (place - first) * kFamilyColumns);
     }
+    pair_count_ = next - pairs_.data();
+    next_pair_.assign(families.tiles() + 1, 0);
+    for (int64_t p = 0; p < pair_count_; ++p) ++next_pair_[static_cast<size_t>(pairs_[p].tile) + 1];
     std::partial_sum(next_pair_.begin(), next_pair_.end(), next_pair_.begin());
-    sorted_pairs_.resize(pairs_.size());
-    for (const GatePair& pair : pairs_)
-      sorted_pairs_[static_cast<size_t>(next_pair_[static_cast<size_t>(pair.tile)]++)] = pair;
+    int32_t* const places = next_pair_.data();
+    for (int64_t p = 0; p < pair_count_; ++p) sorted_pairs_[places[pairs_[p].tile]++] = pairs_[p];
   }
 
   /// Fills a row's `count` gates to whole steps, which it returns.
@@ -288,8 +288,9 @@ class Walker {
   Buffer<int32_t> segments_;             // of the gates
   std::array<int64_t, kRows> counts_{};  // of gates, by row, in whole steps
   Buffer<int32_t> chosen_;
-  std::vector<GatePair> pairs_;
-  std::vector<GatePair> sorted_pairs_;
+  Buffer<GatePair> pairs_;
+  Buffer<GatePair> sorted_pairs_;
+  int64_t pair_count_ = 0;
   std::vector<int32_t> next_pair_;  // by tile
   std::vector<int32_t> places_;
 };
