@@ -94,6 +94,60 @@ def rivals_model_table(results):
     return f"Exact attention has {exact:.4f} bits per byte.\n\n" + table(["method", "leaf", "loss"], lines)
 
 
+# Error at equal time: configs/beyond/equal_time.yaml.
+TIMED = [
+    ("`lsh`", {"backend": "lsh"}),
+    ("`hyper`", PAPER),
+    ("calibrated", {"backend": "hyper", "residual": "calibrated_centroids"}),
+    ("linear", {"backend": "hyper", "residual": "linear_centroids"}),
+    ("`tree`, plain", {"backend": "tree", "tail": "plain"}),
+    ("`tree`", {"backend": "tree"}),
+]
+LIMITS = (0.5, 0.75, 1, 1.5, 2, 3, 5)  # times that of `hyper` with b = m = 256
+
+
+def sizes_of(row):
+    """The budget of a case, and the tree's levels where they are not the default ones."""
+    if row["backend"] != "tree":
+        return f"b = {row['block_size']:.0f}"
+    levels = str(row["levels"])
+    return ("" if levels == "[1024, 128, 16]" else f"{levels} ") + str(row["beams"])
+
+
+def timed_cases(results):
+    """A row for each approximate case: the median ε of its heads from results with errors, and the median time from those
+    without, over that of `hyper` with b = m = 256 on the same input."""
+    trials = hr.finished(results)
+    seconds = trials[trials["epsilon"].isna()].set_index("case_id")["seconds"]
+    of_heads = heads_of(results)
+    cases = named(of_heads[of_heads["epsilon"].notna()], TIMED)
+    error = cases.groupby("case_id")["epsilon"].median()
+    cases = cases.drop_duplicates("case_id").set_index("case_id")
+    cases = cases.assign(error=error, ms=1000 * seconds.reindex(cases.index))
+    hyper = cases[(cases["method"] == "`hyper`") & (cases["block_size"] == 256)].set_index("input_label")["ms"]
+    return cases.assign(share=cases["ms"] / hyper.reindex(cases["input_label"]).to_numpy(), is_tree=cases["backend"] == "tree"), hyper
+
+
+def equal_time_table(results):
+    """For each input and limit of time: the least ε of the tree and of the others, and the case that has it."""
+    cases, hyper = timed_cases(results)
+    lines = []
+    for label in dict.fromkeys(cases["input_label"]):
+        for limit in LIMITS:
+            within = cases[(cases["input_label"] == label) & (cases["share"] <= limit)]
+            cells = [label if limit == LIMITS[0] else "", f"{limit:g}, {limit * hyper[label]:.0f} ms"]
+            for trees in (True, False):
+                of = within[within["is_tree"] == trees].nsmallest(1, "error")
+                cells += best_cells(of.iloc[0], within["error"].min()) if len(of) else ["—", ""]
+            lines.append(cells)
+    return table(["input", "time at most", "the tree", "ε", "all others", "ε"], lines)
+
+
+def best_cells(row, least):
+    text = figures(row["error"])
+    return [f"{row['method']}, {sizes_of(row)}", f"**{text}**" if row["error"] == least else text]
+
+
 # HyperAttention's residuals: configs/beyond/residuals.yaml and language_model.yaml.
 def residual_cells(row):
     buckets = "hash" if row["buckets"] == "lsh" else "k-means"
@@ -356,6 +410,7 @@ def speedup_table(results):
 TABLES = {
     "beyond_tree": [("tree rivals", rivals_table)],
     "beyond_tree_language_model": [("tree loss", rivals_model_table)],
+    "beyond_equal_time": [("equal time", equal_time_table)],
     "beyond_residuals": [("residuals", residuals_table)],
     "beyond_language_model": [("residuals loss", residuals_model_table)],
     "field_clt_sample": [("clt sample", clt_table)],

@@ -61,6 +61,18 @@ class Documents(ScriptTest):
         cell = next(row[3] for row in table_of("settings.md", "small problems") if row[0] == "`coreset`, uniform pivots")
         self.assertAlmostEqual(float(cell), np.median(mine["error_fro_rel"]), delta=5e-4)
 
+        trials, times = trials_of("settings_equal_time.h5"), trials_of("settings_equal_time_times.h5")
+        seconds = dict(zip(times["case_id"], times["seconds"]))
+        on_clusters = trials[trials["input_label"] == b"256 clusters"]
+        limit = 1.5 * next(seconds[row["case_id"]] for row in on_clusters if row["backend"] == b"hyper" and row["residual"] == b"sample" and row["block_size"] == 256)
+        rows = table_of("settings.md", "equal time")[2:]
+        first = next(place for place, row in enumerate(rows) if row[0] == "256 clusters")
+        cells = next(row for row in rows[first:] if row[1].startswith("1.5, "))
+        for of_tree, cell in ((True, cells[3]), (False, cells[5])):
+            within = [row["epsilon"] for row in on_clusters if (row["backend"] == b"tree") == of_tree and row["backend"] != b"exact" and seconds[row["case_id"]] <= limit]
+            self.assertGreater(len(within), 3)
+            self.assertAlmostEqual(float(cell.strip("*")), min(within), delta=6e-4)
+
         trials = trials_of("settings_tree_loss.h5")
         mine = trials[(trials["backend"] == b"tree") & (trials["tail"] == b"corrected") & (trials["order"] == b"tree")]
         bits = {(row["min_seq_len"], row["beams"]): row["bits_per_byte"] for row in mine}
