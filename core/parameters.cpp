@@ -110,6 +110,13 @@ ParameterSpec parameter(const std::string& name, ParameterType type, const std::
 
 }  // namespace
 
+ParameterSpec::ParameterSpec() = default;
+ParameterSpec::ParameterSpec(const ParameterSpec&) = default;
+ParameterSpec::ParameterSpec(ParameterSpec&&) noexcept = default;
+ParameterSpec& ParameterSpec::operator=(const ParameterSpec&) = default;
+ParameterSpec& ParameterSpec::operator=(ParameterSpec&&) noexcept = default;
+ParameterSpec::~ParameterSpec() = default;
+
 ParameterSpec ParameterSpec::by_default(ParameterValue value) const {
   ParameterSpec spec = *this;
   spec.default_value = std::move(value);

@@ -61,6 +61,14 @@ struct ParameterSpec {
   bool optional = false;  ///< may be absent without a default (then `Parameters::has` is false)
   std::vector<EffectCondition> conditions;  ///< all must hold, else the value changes nothing
 
+  // All of them as the compiler makes them, but once: in every declaration they would be its largest part.
+  ParameterSpec();
+  ParameterSpec(const ParameterSpec&);
+  ParameterSpec(ParameterSpec&&) noexcept;
+  ParameterSpec& operator=(const ParameterSpec&);
+  ParameterSpec& operator=(ParameterSpec&&) noexcept;
+  ~ParameterSpec();
+
   // A copy with one more thing said, so that a declaration is one expression:
   //   integer_parameter("rows", "sampled rows").at_least(1).by_default(32)
   [[nodiscard]] ParameterSpec by_default(ParameterValue value) const;
