@@ -51,6 +51,20 @@ int64_t count_group(const Pass& pass, const QueryGroup& group) {
 
 }  // namespace
 
+KeyList::KeyList() = default;
+KeyList::KeyList(const KeyList&) = default;
+KeyList::KeyList(KeyList&&) noexcept = default;
+KeyList& KeyList::operator=(const KeyList&) = default;
+KeyList& KeyList::operator=(KeyList&&) noexcept = default;
+KeyList::~KeyList() = default;
+
+Pass::Pass() = default;
+Pass::Pass(const Pass&) = default;
+Pass::Pass(Pass&&) noexcept = default;
+Pass& Pass::operator=(const Pass&) = default;
+Pass& Pass::operator=(Pass&&) noexcept = default;
+Pass::~Pass() = default;
+
 int64_t count_entries(const Plan& plan) {
   int64_t entries = 0;
   for_each_group(plan,

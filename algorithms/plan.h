@@ -128,6 +128,14 @@ struct KeyList {
   /// visits.
   std::shared_ptr<const std::vector<int32_t>> segments = nullptr;
 
+  // As the compiler makes them, but once (plan.cpp), not in every source that plans.
+  KeyList();
+  KeyList(const KeyList&);
+  KeyList(KeyList&&) noexcept;
+  KeyList& operator=(const KeyList&);
+  KeyList& operator=(KeyList&&) noexcept;
+  ~KeyList();
+
   [[nodiscard]] float log_weight_of(int64_t rank) const {
     return log_weight ? (*log_weight)[static_cast<size_t>(rank)] : uniform_log_weight;
   }
@@ -194,6 +202,14 @@ struct Pass {
   bool triangular = false;
   int64_t diagonal = 0;
   int64_t window = 0;
+
+  // As for KeyList.
+  Pass();
+  Pass(const Pass&);
+  Pass(Pass&&) noexcept;
+  Pass& operator=(const Pass&);
+  Pass& operator=(Pass&&) noexcept;
+  ~Pass();
 
   /// The ranks [first, last) of a list of `count` keys that a position of a triangular pass may see.
   [[nodiscard]] int64_t first_visible(int64_t position) const {

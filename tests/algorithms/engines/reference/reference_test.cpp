@@ -163,7 +163,9 @@ void check_against_differences(RandomProblem& p, const Plan& plan, Tensor<float>
 Plan plan_with_everything(const AttentionProblem& problem) {
   Pass first;
   first.queries = RowOrder::list({3, 0, 2, 1});
-  first.lists.push_back({RowOrder::list({4, 1, 0, 3}), 0, nullptr, nullptr, Stage::block});
+  first.lists.resize(1);
+  first.lists[0].order = RowOrder::list({4, 1, 0, 3});
+  first.lists[0].stage = Stage::block;
   first.lists[0].log_weight =
       std::make_shared<const std::vector<float>>(std::vector<float>{0.5F, -INFINITY, -1, 0});
   first.groups = {{0, 1, 0, 1}, {1, 3, 1, 2}};
@@ -182,7 +184,11 @@ Plan plan_with_everything(const AttentionProblem& problem) {
   }
   Pass second;
   second.queries = RowOrder::run(1, 3);
-  second.lists.push_back({RowOrder::run(0, 1), std::log(3.0F), nullptr, centroids, Stage::sample});
+  second.lists.resize(1);
+  second.lists[0].order = RowOrder::run(0, 1);
+  second.lists[0].uniform_log_weight = std::log(3.0F);
+  second.lists[0].synthetic = centroids;
+  second.lists[0].stage = Stage::sample;
   second.groups = {{0, 2, 0, 1}};
   second.visits = {{0, 0, 1, 0, 0}};
   Plan plan;
