@@ -5,8 +5,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "core/utf8.h"
-
 namespace hyperattn {
 
 enum class Blame {
@@ -19,7 +17,7 @@ enum class Blame {
 /// quotes.
 class Error : public std::runtime_error {
  public:
-  Error(Blame blame, const std::string& message) : std::runtime_error(printable(message)), blame_(blame) {}
+  Error(Blame blame, const std::string& message);
 
   [[nodiscard]] Blame blame() const { return blame_; }
   /// The process exit code that goes with the blame (see the README's table of exit codes).
@@ -29,14 +27,8 @@ class Error : public std::runtime_error {
   Blame blame_;
 };
 
-[[noreturn]] inline void fail_environment(const std::string& message) {
-  throw Error(Blame::environment, message);
-}
-[[noreturn]] inline void fail_usage(const std::string& message) {
-  throw Error(Blame::usage, message);
-}
-[[noreturn]] inline void fail_input(const std::string& message) {
-  throw Error(Blame::input, message);
-}
+[[noreturn]] void fail_environment(const std::string& message);
+[[noreturn]] void fail_usage(const std::string& message);
+[[noreturn]] void fail_input(const std::string& message);
 
 }  // namespace hyperattn
