@@ -46,6 +46,10 @@ MatrixView<const T> view_of(const RowMajorMatrix<T>& matrix) {
   return {matrix.data(), matrix.rows(), matrix.cols(), matrix.cols()};
 }
 template <class T>
+MatrixView<T> view_of(RowMajorMatrix<T>& matrix) {
+  return {matrix.data(), matrix.rows(), matrix.cols(), matrix.cols()};
+}
+template <class T>
 MatrixView<const T> view_of(const Eigen::Matrix<T, Eigen::Dynamic, 1>& column) {
   return {column.data(), column.size(), 1, 1};
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/eigen.h"
+#include "core/matrix_algebra.h"
 
 namespace hyperattn {
 
@@ -11,9 +12,15 @@ LinearOperator dense_operator(MatrixView<const double> matrix) {
   LinearOperator a;
   a.rows = matrix.rows;
   a.cols = matrix.cols;
-  a.apply = [matrix](MatrixView<const double> x) { return to_dense(as_eigen(matrix) * as_eigen(x)); };
+  a.apply = [matrix](MatrixView<const double> x) {
+    DenseMatrix<double> product(matrix.rows, x.cols);
+    multiply(matrix, x, product.view());
+    return product;
+  };
   a.apply_transposed = [matrix](MatrixView<const double> y) {
-    return to_dense(as_eigen(matrix).transpose() * as_eigen(y));
+    DenseMatrix<double> product(matrix.cols, y.cols);
+    transposed_multiply(matrix, y, product.view());
+    return product;
   };
   return a;
 }

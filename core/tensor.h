@@ -36,6 +36,7 @@ struct DenseMatrix {
   DenseMatrix(int64_t row_count, int64_t column_count)
       : rows(row_count), cols(column_count), values(static_cast<size_t>(row_count * column_count)) {}
 
+  [[nodiscard]] MatrixView<T> view() { return {values.data(), rows, cols, cols}; }
   [[nodiscard]] T* row(int64_t i) { return values.data() + i * cols; }
   [[nodiscard]] const T* row(int64_t i) const { return values.data() + i * cols; }
   T& operator()(int64_t i, int64_t j) { return row(i)[j]; }
@@ -44,6 +45,12 @@ struct DenseMatrix {
     return {values.data(), rows, cols, cols};
   }  // NOLINT(google-explicit-constructor)
 };
+
+/// Rows [begin, end) of a matrix.
+template <class T>
+[[nodiscard]] MatrixView<T> rows_between(MatrixView<T> matrix, int64_t begin, int64_t end) {
+  return {matrix.row(begin), end - begin, matrix.cols, matrix.stride};
+}
 
 struct TensorShape {
   int64_t batch = 0;

@@ -1,6 +1,5 @@
 #include "algorithms/methods/prescore.h"
 
-#include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -12,7 +11,7 @@
 #include "algorithms/nodes/node_work.h"
 #include "algorithms/primitives/kmeans.h"
 #include "algorithms/residuals/columns.h"
-#include "core/eigen.h"
+#include "core/matrix_algebra.h"
 
 namespace hyperattn {
 namespace {
@@ -30,29 +29,41 @@ int64_t chunks_of(int64_t rows) {
   return (rows + kChunk - 1) / kChunk;
 }
 
-RowMajorMatrix<double> chunk_of(MatrixView<const float> keys, int64_t chunk) {
+DenseMatrix<double> chunk_of(MatrixView<const float> keys, int64_t chunk) {
   const int64_t begin = chunk * kChunk;
-  return as_eigen(keys).middleRows(begin, std::min(kChunk, keys.rows - begin)).cast<double>();
+  DenseMatrix<double> rows(std::min(kChunk, keys.rows - begin), keys.cols);
+  for (int64_t i = 0; i < rows.rows; ++i) std::copy_n(keys.row(begin + i), keys.cols, rows.row(i));
+  return rows;
+}
+
+double trace(const DenseMatrix<double>& square) {
+  double sum = 0;
+  for (int64_t i = 0; i < square.rows; ++i) sum += square(i, i);
+  return sum;
 }
 
 std::vector<float> leverage_scores(MatrixView<const float> keys) {
   const int64_t chunks = chunks_of(keys.rows);
-  std::vector<Eigen::MatrixXd> parts(static_cast<size_t>(chunks));
+  std::vector<DenseMatrix<double>> parts(static_cast<size_t>(chunks));
   parallel_for(chunks, [&](int64_t chunk, int) {
-    const RowMajorMatrix<double> rows = chunk_of(keys, chunk);
-    parts[static_cast<size_t>(chunk)] = rows.transpose() * rows;
+    const DenseMatrix<double> rows = chunk_of(keys, chunk);
+    DenseMatrix<double> part(keys.cols, keys.cols);
+    transposed_multiply(rows, rows, part.view());
+    parts[static_cast<size_t>(chunk)] = std::move(part);
   });
-  Eigen::MatrixXd gram = Eigen::MatrixXd::Zero(keys.cols, keys.cols);
-  for (const Eigen::MatrixXd& part : parts) gram += part;
+  DenseMatrix<double> gram(keys.cols, keys.cols);
+  for (const DenseMatrix<double>& part : parts)
+    for (size_t i = 0; i < part.values.size(); ++i) gram.values[i] += part.values[i];
+  const double size = trace(gram);
   std::vector<float> scores(static_cast<size_t>(keys.rows), 0.0F);
-  if (gram.trace() <= 0) return scores;  // all keys are zero: none stands out
-  gram.diagonal().array() += kRidge * gram.trace() / static_cast<double>(keys.cols);
-  const Eigen::LLT<Eigen::MatrixXd> factor(gram);
+  if (size <= 0) return scores;  // all keys are zero: none stands out
+  for (int64_t c = 0; c < keys.cols; ++c) gram(c, c) += kRidge * size / static_cast<double>(keys.cols);
+  const DenseMatrix<double> factor = cholesky(gram);
   parallel_for(chunks, [&](int64_t chunk, int) {
-    const Eigen::MatrixXd columns = chunk_of(keys, chunk).transpose();
-    const Eigen::VectorXd own = factor.matrixL().solve(columns).colwise().squaredNorm();
-    for (Eigen::Index i = 0; i < own.size(); ++i)
-      scores[static_cast<size_t>(chunk * kChunk + i)] = static_cast<float>(own(i));
+    DenseMatrix<double> rows = chunk_of(keys, chunk);
+    solve_upper(factor, rows.view());
+    const std::vector<double> own = squared_norms(rows);
+    std::copy(own.begin(), own.end(), scores.begin() + chunk * kChunk);
   });
   return scores;
 }

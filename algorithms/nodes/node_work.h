@@ -34,10 +34,4 @@ void for_each_node(const std::vector<HeadNode>& nodes, const Body& body) {
                [&](int64_t i, int) { body(small[static_cast<size_t>(i)]); });
 }
 
-/// Rows [begin, end) of a head's matrix.
-template <class T>
-[[nodiscard]] MatrixView<T> rows_between(MatrixView<T> matrix, int64_t begin, int64_t end) {
-  return {matrix.row(begin), end - begin, matrix.cols, matrix.stride};
-}
-
 }  // namespace hyperattn

@@ -10,6 +10,7 @@
 
 #include "algorithms/nodes/node_work.h"
 #include "core/eigen.h"
+#include "core/matrix_algebra.h"
 #include "core/memory.h"
 #include "core/parallel.h"
 
@@ -54,6 +55,9 @@ struct ScaledKeys {
   ScaledKeys(int64_t keys, int64_t width)
       : memory(keys, width), x(memory.matrix), half_norms(static_cast<size_t>(keys)) {}
   [[nodiscard]] int64_t count() const { return x.rows(); }
+  [[nodiscard]] MatrixView<const double> rows(int64_t begin, int64_t end) const {
+    return {memory.memory.data() + begin * x.cols(), end - begin, x.cols(), x.cols()};
+  }
 };
 
 ScaledKeys scaled_keys(const NystromKeys& all, const NystromOptions& options, int64_t begin, int64_t end) {
@@ -62,11 +66,12 @@ ScaledKeys scaled_keys(const NystromKeys& all, const NystromOptions& options, in
     keys.x.row(l) = as_eigen(all.keys).row(all.order[begin + l]).cast<double>();
   const Eigen::RowVectorXd mean = keys.x.colwise().mean();
   keys.x.rowwise() -= mean;
-  const double radius = std::sqrt(keys.x.rowwise().squaredNorm().maxCoeff());
+  const std::vector<double> norms = squared_norms(keys.rows(0, keys.count()));
+  const double radius = std::sqrt(*std::max_element(norms.begin(), norms.end()));
   const double squared = squared_temperature(options, keys.count(), all.scale, radius, all.query_radius);
   keys.x *= std::isfinite(squared) ? std::sqrt(std::abs(all.scale) / squared) : 0.0;
-  for (int64_t l = 0; l < keys.count(); ++l)
-    keys.half_norms[static_cast<size_t>(l)] = 0.5 * keys.x.row(l).squaredNorm();
+  keys.half_norms = squared_norms(keys.rows(0, keys.count()));
+  for (double& norm : keys.half_norms) norm *= 0.5;
   return keys;
 }
 
@@ -75,6 +80,14 @@ ScaledKeys part_of(const ScaledKeys& keys, int64_t begin, int64_t end) {
   part.x = keys.x.middleRows(begin, end - begin);
   std::copy(keys.half_norms.begin() + begin, keys.half_norms.begin() + end, part.half_norms.begin());
   return part;
+}
+
+/// Copies of these rows, in this order.
+Matrix gathered(MatrixView<const double> all, const std::vector<int32_t>& rows) {
+  Matrix copies(static_cast<int64_t>(rows.size()), all.cols);
+  for (int64_t i = 0; i < copies.rows(); ++i)
+    std::copy_n(all.row(rows[static_cast<size_t>(i)]), all.cols, copies.row(i).data());
+  return copies;
 }
 
 /// The factor F of g(all, all) ≈ F Fᵀ, which grows by pivots: F is n × r, lower triangular in the pivots'
@@ -90,8 +103,8 @@ class PivotedFactor {
   [[nodiscard]] int64_t count() const { return static_cast<int64_t>(pivots_.size()); }
   /// Row l of F, or of Wᵀ.
   [[nodiscard]] auto row(int64_t key) { return factor_.row(key).head(count()); }
-  [[nodiscard]] auto rows(int64_t begin, int64_t end) const {
-    return factor_.block(begin, 0, end - begin, count());
+  [[nodiscard]] MatrixView<const double> rows(int64_t begin, int64_t end) const {
+    return {memory_.memory.data() + begin * factor_.cols(), end - begin, count(), factor_.cols()};
   }
   [[nodiscard]] const std::vector<int32_t>& pivots() const { return pivots_; }
   [[nodiscard]] int64_t room() const { return factor_.cols() - count(); }
@@ -121,8 +134,8 @@ class PivotedFactor {
       const auto column = static_cast<int64_t>(taken.size());
       const int64_t rest = left.rows() - i;
       lower.col(column).tail(rest) = left.col(i).tail(rest) / std::sqrt(own);
-      const Eigen::VectorXd step = lower.col(column).tail(rest);
-      left.bottomRightCorner(rest, rest).noalias() -= step * step.transpose();
+      const Eigen::RowVectorXd step = lower.col(column).tail(rest);
+      for (int64_t j = 0; j < rest; ++j) left.row(i + j).tail(rest) -= step(j) * step;
       taken.push_back(key);
       places.push_back(i);
     }
@@ -135,8 +148,7 @@ class PivotedFactor {
   /// Turns F into W relative to exp(log-weights), and returns these: of each pivot the largest |x_l|²/2 that
   /// it has weight of, less its own.
   std::vector<double> solve() {
-    Matrix pivot_rows(count(), count());
-    for (int64_t i = 0; i < count(); ++i) pivot_rows.row(i) = row(pivots_[static_cast<size_t>(i)]);
+    const Matrix pivot_rows = gathered(rows(0, keys_.count()), pivots_);
     std::vector<int64_t> place(static_cast<size_t>(keys_.count()), -1);
     for (int64_t i = 0; i < count(); ++i) place[static_cast<size_t>(pivots_[static_cast<size_t>(i)])] = i;
     const int64_t chunks = (keys_.count() + kChunk - 1) / kChunk;
@@ -144,7 +156,7 @@ class PivotedFactor {
     for_each_chunk(keys_.count(), [&](int64_t begin, int64_t end) {
       auto weights = factor_.block(begin, 0, end - begin, count());
       Matrix solved = weights;
-      pivot_rows.triangularView<Eigen::Lower>().solveInPlace<Eigen::OnTheRight>(solved);
+      solve_lower(view_of(pivot_rows), view_of(solved));
       for (int64_t l = begin; l < end; ++l) {
         auto own = solved.row(l - begin);
         const int64_t at = place[static_cast<size_t>(l)];
@@ -168,14 +180,12 @@ class PivotedFactor {
  private:
   /// g of keys [begin, end) with some others.
   [[nodiscard]] Matrix kernel(int64_t begin, int64_t end, const std::vector<int32_t>& others) const {
-    Matrix columns(static_cast<int64_t>(others.size()), keys_.x.cols());
+    const Matrix columns = gathered(keys_.rows(0, keys_.count()), others);
     Eigen::RowVectorXd norms(columns.rows());
-    for (int64_t j = 0; j < columns.rows(); ++j) {
-      const int32_t key = others[static_cast<size_t>(j)];
-      columns.row(j) = keys_.x.row(key);
-      norms(j) = keys_.half_norms[static_cast<size_t>(key)];
-    }
-    Matrix exponent = keys_.x.middleRows(begin, end - begin) * columns.transpose();
+    for (int64_t j = 0; j < columns.rows(); ++j)
+      norms(j) = keys_.half_norms[static_cast<size_t>(others[static_cast<size_t>(j)])];
+    Matrix exponent(end - begin, columns.rows());
+    multiply_transposed(keys_.rows(begin, end), view_of(columns), view_of(exponent));
     for (int64_t l = begin; l < end; ++l)
       exponent.row(l - begin).array() -= norms.array() + keys_.half_norms[static_cast<size_t>(l)];
     return exponent.array().min(0.0).exp();
@@ -184,36 +194,34 @@ class PivotedFactor {
   /// What is left of g(candidates, candidates) beside the pivots so far.
   [[nodiscard]] Matrix gram(const std::vector<int32_t>& candidates) {
     const auto size = static_cast<int64_t>(candidates.size());
-    Matrix x(size, keys_.x.cols());
-    Matrix f(size, count());
+    const Matrix x = gathered(keys_.rows(0, keys_.count()), candidates);
+    const Matrix f = gathered(rows(0, keys_.count()), candidates);
     Eigen::VectorXd norms(size);
-    for (int64_t i = 0; i < size; ++i) {
-      const int32_t key = candidates[static_cast<size_t>(i)];
-      x.row(i) = keys_.x.row(key);
-      f.row(i) = row(key);
-      norms(i) = keys_.half_norms[static_cast<size_t>(key)];
-    }
-    Matrix exponent = x * x.transpose();
+    for (int64_t i = 0; i < size; ++i)
+      norms(i) = keys_.half_norms[static_cast<size_t>(candidates[static_cast<size_t>(i)])];
+    Matrix exponent(size, size);
+    multiply_transposed(view_of(x), view_of(x), view_of(exponent));
     exponent.colwise() -= norms;
     exponent.rowwise() -= norms.transpose();
     Matrix g = exponent.array().min(0.0).exp();
     g.diagonal().setOnes();  // also where |x|² is so large that rounding would decide
-    return g - f * f.transpose();
+    subtract_multiply_transposed(view_of(f), view_of(f), view_of(g));
+    return g;
   }
 
   void append(const std::vector<int32_t>& taken, const Matrix& lower) {
     if (taken.empty()) return;
     const int64_t old = count();
     const auto more = static_cast<int64_t>(taken.size());
-    Matrix taken_rows(more, old);
-    for (int64_t i = 0; i < more; ++i) taken_rows.row(i) = row(taken[static_cast<size_t>(i)]);
+    const Matrix taken_rows = gathered(rows(0, keys_.count()), taken);
     for_each_chunk(keys_.count(), [&](int64_t begin, int64_t end) {
       Matrix added = kernel(begin, end, taken);
-      added.noalias() -= rows(begin, end) * taken_rows.transpose();
-      lower.transpose().triangularView<Eigen::Upper>().solveInPlace<Eigen::OnTheRight>(added);
+      subtract_multiply_transposed(rows(begin, end), view_of(taken_rows), view_of(added));
+      solve_lower_transposed(view_of(lower), view_of(added));
       factor_.block(begin, old, end - begin, more) = added;
+      const std::vector<double> norms = squared_norms(view_of(std::as_const(added)));
       for (int64_t l = begin; l < end; ++l)
-        residual_[static_cast<size_t>(l)] -= added.row(l - begin).squaredNorm();
+        residual_[static_cast<size_t>(l)] -= norms[static_cast<size_t>(l - begin)];
     });
     pivots_.insert(pivots_.end(), taken.begin(), taken.end());
     for (int64_t i = 0; i < more; ++i) {
@@ -324,7 +332,10 @@ Matrix weighted_values(const NystromKeys& all, const PivotedFactor& factor, int6
   for (int64_t l = begin; l < end; ++l)
     values.row(l - begin).head(d_v) = as_eigen(all.values).row(all.order[first_rank + l]).cast<double>();
   values.col(d_v).setOnes();
-  return factor.rows(begin, end).transpose() * values;
+  const MatrixView<const double> weights = factor.rows(begin, end);
+  Matrix sums(weights.cols, values.cols());
+  transposed_multiply(weights, view_of(values), view_of(sums));
+  return sums;
 }
 
 /// Adds up every piece in chunks, in their order.
@@ -363,7 +374,7 @@ void sort_pivots(const std::vector<int32_t>& pivots, const std::vector<double>& 
   for (DenseMatrix<double>& piece : bin.pieces) {
     const DenseMatrix<double> drawn = piece;
     for (size_t i = 0; i < order.size(); ++i)
-      as_eigen(piece).row(static_cast<int64_t>(i)) = as_eigen(drawn).row(static_cast<int64_t>(order[i]));
+      std::copy_n(drawn.row(static_cast<int64_t>(order[i])), drawn.cols, piece.row(static_cast<int64_t>(i)));
   }
 }
 

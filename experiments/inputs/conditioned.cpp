@@ -15,6 +15,7 @@
 
 #include "core/eigen.h"
 #include "core/error.h"
+#include "core/matrix_algebra.h"
 #include "core/parallel.h"
 #include "experiments/inputs/described_source.h"
 #include "experiments/inputs/generators.h"
@@ -95,7 +96,8 @@ void for_each_score_row(MatrixView<const float> query, MatrixView<const float> k
   parallel_for(tasks, [&](int64_t task, int) {
     const int64_t begin = task * kRowsPerTask;
     const int64_t rows = std::min(kRowsPerTask, query.rows - begin);
-    Scores scores = as_eigen(query).middleRows(begin, rows) * as_eigen(key).transpose();
+    Scores scores(rows, key.rows);
+    multiply_transposed(rows_between(query, begin, begin + rows), key, view_of(scores));
     scores *= static_cast<float>(scale);
     for (int64_t i = 0; i < rows; ++i) body(begin + i, scores.row(i).data());
   });

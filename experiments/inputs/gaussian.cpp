@@ -5,6 +5,7 @@
 
 #include "core/eigen.h"
 #include "core/error.h"
+#include "core/matrix_algebra.h"
 #include "core/parallel.h"
 #include "core/symmetric_eigen.h"
 #include "experiments/inputs/described_source.h"
@@ -35,7 +36,9 @@ Matrix gram(MatrixView<const float> matrix) {
     const int64_t begin = task * kRowsPerTask;
     const Matrix rows =
         as_eigen(matrix).middleRows(begin, std::min(kRowsPerTask, matrix.rows - begin)).cast<double>();
-    partial[static_cast<size_t>(task)] = rows.transpose() * rows;
+    Matrix squares(matrix.cols, matrix.cols);
+    transposed_multiply(view_of(rows), view_of(rows), view_of(squares));
+    partial[static_cast<size_t>(task)] = std::move(squares);
   });
   Matrix total = Matrix::Zero(matrix.cols, matrix.cols);
   for (const Matrix& part : partial) total += part;
@@ -54,11 +57,16 @@ void shape_spectrum(MatrixView<float> matrix, double ratio) {
   const Eigen::VectorXd present = as_eigen(eigen.values).tail(rank).cwiseMax(0).cwiseSqrt();
   wanted *= present.norm() / wanted.norm();
   const Matrix directions = as_eigen(eigen.vectors).rightCols(rank);
-  const Matrix transform = directions * wanted.cwiseQuotient(present).asDiagonal() * directions.transpose();
+  const Matrix stretched = directions * wanted.cwiseQuotient(present).asDiagonal();
+  Matrix transform(matrix.cols, matrix.cols);
+  multiply_transposed(view_of(stretched), view_of(directions), view_of(transform));
   parallel_for((matrix.rows + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
     const int64_t begin = task * kRowsPerTask;
     auto rows = as_eigen(matrix).middleRows(begin, std::min(kRowsPerTask, matrix.rows - begin));
-    rows = (rows.cast<double>() * transform).cast<float>();
+    const Matrix drawn = rows.cast<double>();
+    Matrix shaped(drawn.rows(), drawn.cols());
+    multiply(view_of(drawn), view_of(std::as_const(transform)), view_of(shaped));
+    rows = shaped.cast<float>();
   });
 }
 

@@ -10,6 +10,7 @@
 #include "core/cancel.h"
 #include "core/eigen.h"
 #include "core/error.h"
+#include "core/matrix_algebra.h"
 #include "core/random.h"
 
 namespace hyperattn {
@@ -83,6 +84,20 @@ Tensor<float> as_tensor(const Matrix& matrix) {
   return tensor;
 }
 
+/// examples · weights.
+Tensor<float> projected(const Matrix& examples, const Matrix& weights) {
+  Tensor<float> tensor(TensorShape{1, 1, examples.rows(), weights.cols()});
+  multiply(view_of(examples), view_of(weights), tensor.matrix(0));
+  return tensor;
+}
+
+/// The gradient of the weights where that of `projected` is this.
+Matrix weight_gradient(const Matrix& examples, const Tensor<float>& gradient) {
+  Matrix sum(examples.cols(), gradient.shape().dim);
+  transposed_multiply(view_of(examples), gradient.matrix(0), view_of(sum));
+  return sum;
+}
+
 Eigen::Map<const Matrix> as_matrix(const Tensor<float>& tensor) {
   return {tensor.data(), tensor.shape().rows, tensor.shape().dim};
 }
@@ -109,8 +124,8 @@ std::vector<double> train_retrieval(const Backend& backend, const Parameters& pa
   std::vector<double> losses;
   for (int64_t step = 0; step <= options.steps; ++step) {
     throw_if_cancelled();
-    const Tensor<float> query = as_tensor(examples.query * query_weights);
-    const Tensor<float> key = as_tensor(examples.key * key_weights);
+    const Tensor<float> query = projected(examples.query, query_weights);
+    const Tensor<float> key = projected(examples.key, key_weights);
     const AttentionProblem problem{query.view(), key.view(), value.view(), default_scale(task.dim), false};
     Call context;
     context.parameters = parameters;
@@ -127,8 +142,8 @@ std::vector<double> train_retrieval(const Backend& backend, const Parameters& pa
     if (step == options.steps) break;
     const Tensor<float> output_gradient = as_tensor(difference * (2 / entries));
     const AttentionGradients gradients = backend.backward(problem, context, state, output_gradient.view());
-    query_adam.step(query_weights, examples.query.transpose() * as_matrix(gradients.dquery));
-    key_adam.step(key_weights, examples.key.transpose() * as_matrix(gradients.dkey));
+    query_adam.step(query_weights, weight_gradient(examples.query, gradients.dquery));
+    key_adam.step(key_weights, weight_gradient(examples.key, gradients.dkey));
   }
   return losses;
 }

@@ -11,6 +11,7 @@
 #include "algorithms/engine.h"
 #include "core/eigen.h"
 #include "core/error.h"
+#include "core/matrix_algebra.h"
 #include "core/parallel.h"
 #include "core/timing.h"
 
@@ -89,10 +90,10 @@ void run_tile(const AttentionProblem& problem, const Tile& tile, Buffer<float>& 
               AttentionResult& result) {
   const int64_t rows = tile.end - tile.begin;
   Eigen::Map<RowMajorMatrix<float>> scores(memory.data(), rows, tile.keys());
-  const auto query = as_eigen(problem.query.matrix(tile.head)).middleRows(tile.begin, rows);
-  const auto key = as_eigen(problem.keys_of(tile.head)).middleRows(tile.first_key, tile.keys());
-  const auto value = as_eigen(problem.values_of(tile.head)).middleRows(tile.first_key, tile.keys());
-  scores.noalias() = (problem.scale * query) * key.transpose();
+  const MatrixView<float> plain_scores = {memory.data(), rows, tile.keys(), tile.keys()};
+  multiply_transposed(rows_between(problem.query.matrix(tile.head), tile.begin, tile.end),
+                      rows_between(problem.keys_of(tile.head), tile.first_key, tile.last_key), plain_scores,
+                      problem.scale);
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t row = tile.begin + i;
     const int64_t first = first_key(problem, row) - tile.first_key;
@@ -101,7 +102,8 @@ void run_tile(const AttentionProblem& problem, const Tile& tile, Buffer<float>& 
     scores.row(i).tail(tile.keys() - first - seen).setZero();
     softmax_row(scores.row(i).segment(first, seen), tile.head * problem.query_count() + row, result);
   }
-  as_eigen(result.out.matrix(tile.head)).middleRows(tile.begin, rows).noalias() = scores * value;
+  multiply(plain_scores, rows_between(problem.values_of(tile.head), tile.first_key, tile.last_key),
+           rows_between(result.out.matrix(tile.head), tile.begin, tile.end));
 }
 
 class DenseEngine final : public DescribedEngine {
