@@ -11,6 +11,7 @@
 #include "algorithms/backend.h"
 #include "experiments/config/grid.h"
 #include "experiments/config/values.h"
+#include "experiments/files/json_file.h"
 #include "experiments/inputs/input_source.h"
 
 namespace hyperattn {
@@ -84,10 +85,6 @@ Json input_json(uint64_t seed, const InputPoint& input) {
   return json;
 }
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 }  // namespace
 
 std::string hash_text(std::string_view text) {
@@ -102,7 +99,7 @@ std::string hash_text(std::string_view text) {
 }
 
 std::string input_identity(uint64_t seed, const InputPoint& input) {
-  return dump(input_json(seed, input));
+  return json_line(input_json(seed, input));
 }
 
 std::string case_identity(uint64_t seed, const InputPoint& input, const Case& grid_case) {
@@ -111,7 +108,7 @@ std::string case_identity(uint64_t seed, const InputPoint& input, const Case& gr
   const Backend& backend = *grid_case.backend;
   json["parameters"] = parameters_json(backend.name(), backend.parameters(), grid_case.parameters);
   json["pass"] = pass_name(grid_case.pass);
-  return dump(json);
+  return json_line(json);
 }
 
 }  // namespace hyperattn

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cctype>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "algorithms/backend.h"
 #include "core/text.h"
 #include "experiments/config/sweep_reader.h"
+#include "experiments/files/json_file.h"
 #include "experiments/inputs/input_source.h"
 #include "experiments/measures/measure.h"
 
@@ -22,10 +22,6 @@ bool is_reserved_word(const std::string& text) {
   return std::find(reserved.begin(), reserved.end(), lower) != reserved.end();
 }
 
-std::string quoted(const std::string& text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
 /// Plain where any YAML reader sees text, else in double quotes (a JSON string is a YAML scalar).
 std::string write_text(const std::string& text) {
   const auto plain = [](unsigned char c) {
@@ -35,7 +31,7 @@ std::string write_text(const std::string& text) {
                                                 text[0] == '/' || text[0] == '_');
   const bool simple =
       starts_as_word && std::all_of(text.begin(), text.end(), plain) && !is_reserved_word(text);
-  return simple ? text : quoted(text);
+  return simple ? text : json_quoted(text);
 }
 
 std::string write_value(const ParameterValue& value) {
@@ -119,7 +115,7 @@ class Writer {
         write_zips();
     }
     if (!config_.where.empty()) line("  where:");
-    for (const WhereExpression& predicate : config_.where) line("    - " + quoted(predicate.text()));
+    for (const WhereExpression& predicate : config_.where) line("    - " + json_quoted(predicate.text()));
   }
 
   static bool zipped(const SweepDimension& dimension) { return dimension.axes.size() > 1; }
@@ -139,7 +135,7 @@ class Writer {
   }
 
   static std::string write_key(const std::string& path) {
-    return path.find('[') == std::string::npos ? path : quoted(path);
+    return path.find('[') == std::string::npos ? path : json_quoted(path);
   }
 
   /// The axis's own path where that still reaches exactly the entries that the axis kept, else one for each.

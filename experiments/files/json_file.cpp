@@ -46,7 +46,7 @@ json parse_json_object(const std::string& text, const std::string& what) {
   };
   json document;
   try {
-    document = json::parse(text, watch_keys);
+    document = json::parse(text.data(), text.data() + text.size(), watch_keys);
   } catch (const json::exception& error) {
     fail_input(fmt::format("{} is not valid JSON: {}", what, error.what()));
   }
@@ -58,6 +58,18 @@ json parse_json_object(const std::string& text, const std::string& what) {
 
 json read_json_object(const std::string& path) {
   return parse_json_object(read_whole_file(path), path);
+}
+
+json parse_json(std::string_view text) {
+  return json::parse(text.data(), text.data() + text.size());
+}
+
+std::string json_line(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string json_quoted(const std::string& text) {
+  return json_line(text);
 }
 
 std::string excerpt(const json& value) {

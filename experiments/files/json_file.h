@@ -1,8 +1,10 @@
-// JSON files from elsewhere, read with the checks that untrusted input needs.
+// JSON: files from elsewhere, read with the checks that untrusted input needs, and text, read and written in
+// the one source that pays for the parser and the writer.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 
 namespace hyperattn {
 
@@ -20,6 +22,15 @@ void require_regular_file(const std::string& path, bool has_digest = true);
 
 /// The same for a file.
 [[nodiscard]] nlohmann::json read_json_object(const std::string& path);
+
+/// Any JSON. Throws nlohmann::json::exception for text that is none.
+[[nodiscard]] nlohmann::json parse_json(std::string_view text);
+
+/// The value as one line of JSON. Bytes that are not UTF-8 are replaced, never refused: text may quote
+/// anything.
+[[nodiscard]] std::string json_line(const nlohmann::json& value);
+/// The same of a text: in double quotes, with escapes.
+[[nodiscard]] std::string json_quoted(const std::string& text);
 
 /// The value as JSON text, cut to a length that suits a message.
 [[nodiscard]] std::string excerpt(const nlohmann::json& value);

@@ -119,7 +119,7 @@ const json& list_of(const json& document, const Ids& ids) {
 void read_json(std::string_view text, Ids& ids) {
   json document;
   try {
-    document = json::parse(text);
+    document = parse_json(text);
   } catch (const json::exception& error) {
     ids.refuse_file(std::string("begins like JSON, but is not valid JSON: ") + error.what());
   }

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "experiments/config/case_identity.h"
+#include "experiments/files/json_file.h"
 #include "experiments/language_model/architectures/read_model_config.h"
 #include "experiments/language_model/config/model_config.h"
 #include "experiments/running/estimates.h"
@@ -22,14 +23,14 @@ ModelCase make_case(const ExperimentConfig& config, const Grid& grid, const Case
   made.grid_case = &grid_case;
   made.point = &grid.inputs[grid_case.input];
   made.replaced = replaced;
-  nlohmann::json json = nlohmann::json::parse(case_parameters_json(config, grid, grid_case));
+  nlohmann::json json = parse_json(case_parameters_json(config, grid, grid_case));
   json["replaced"] = replaced;
   json["inputs"].erase("replaced");
   if (replaced == 0) {
     json.erase("backend");
     json.erase("parameters");
   }
-  made.parameters = json.dump();
+  made.parameters = json_line(json);
   made.id = hash_text(made.parameters);
   return made;
 }

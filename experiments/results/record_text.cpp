@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "core/error.h"
+#include "experiments/files/json_file.h"
 
 namespace hyperattn {
 namespace {
@@ -35,13 +36,14 @@ int64_t integer_of(const Json& json) {
   const bool fits = json.is_number_integer() &&
                     (!json.is_number_unsigned() ||
                      json.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()));
-  if (!fits) throw std::invalid_argument(fmt::format("'{}' is not a 64-bit integer", json.dump()));
+  if (!fits) throw std::invalid_argument(fmt::format("'{}' is not a 64-bit integer", json_line(json)));
   return json.get<int64_t>();
 }
 
 /// A journal of version 0.1 has the same bits as a signed number.
 uint64_t seed_of(const Json& json) {
-  if (!json.is_number_integer()) throw std::invalid_argument(fmt::format("'{}' is not a seed", json.dump()));
+  if (!json.is_number_integer())
+    throw std::invalid_argument(fmt::format("'{}' is not a seed", json_line(json)));
   return json.is_number_unsigned() ? json.get<uint64_t>() : static_cast<uint64_t>(json.get<int64_t>());
 }
 
@@ -97,16 +99,11 @@ AttributeMap attributes_of(const Json& json) {
   return attributes;
 }
 
-/// Bytes that are not UTF-8 are replaced, never refused: a message may quote anything.
-std::string one_line(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 /// Runs `read` on the parsed text and gives every way in which that can fail its place.
 template <class Read>
 auto parse(const std::string& text, const std::string& place, const Read& read) {
   try {
-    return read(Json::parse(text));
+    return read(parse_json(text));
   } catch (const Json::exception& error) {
     fail_input(fmt::format("{} is damaged: {}", place, error.what()));
   } catch (const std::invalid_argument& error) {
@@ -122,7 +119,7 @@ std::string encode_record(const TrialRecord& record) {
     json["details"].push_back({detail.head, detail.level, row_json(detail.values)});
   for (const TimingRow& timing : record.timings)
     json["timings"].push_back({timing.stage, timing.repeat, number_json(timing.seconds)});
-  return one_line(json);
+  return json_line(json);
 }
 
 TrialRecord decode_record(const std::string& text, const std::string& place) {
@@ -152,7 +149,7 @@ std::string encode_header(const ResultsFile& results) {
     json["provenance"].push_back(attributes_json(session));
   for (const ReadDigest& file : results.files) json["files"].push_back({file.path, file.sha256});
   for (const CaseEntry& entry : results.cases) json["cases"].push_back({entry.case_id, entry.parameters});
-  return one_line(json);
+  return json_line(json);
 }
 
 ResultsFile decode_header(const std::string& text, const std::string& place) {

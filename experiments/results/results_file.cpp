@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "experiments/config/grid.h"
+#include "experiments/files/json_file.h"
 #include "experiments/files/output_file.h"
 #include "experiments/results/declared.h"
 
@@ -334,13 +335,22 @@ std::optional<ParameterValue> default_in_case(const DeclaredParameter& declared,
   return default_of(declared.spec, others);
 }
 
+/// Null for text that is no JSON.
+Json parsed(const std::string& text) {
+  try {
+    return parse_json(text);
+  } catch (const Json::exception&) {
+    return {};
+  }
+}
+
 /// The parameters of a case that a file of an earlier version has no columns of, from its JSON and, where
 /// they were declared since, at their defaults. And those whose default depends on others: an earlier version
 /// may have written another one, which had no effect.
 std::vector<std::pair<ParameterSpec, ParameterValue>> lacking_parameters(
     const std::string& json_text, const std::set<std::string>& columns) {
   std::vector<std::pair<ParameterSpec, ParameterValue>> lacking;
-  const Json json = Json::parse(json_text, nullptr, false);
+  const Json json = parsed(json_text);
   if (!json.is_object()) return lacking;
   const auto word = [&](const char* key) {
     const auto found = json.find(key);

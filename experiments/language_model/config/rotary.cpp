@@ -78,7 +78,7 @@ double number_of_two_places(const ConfigFields& rope, const std::string& inner, 
 
 int64_t turned_width(double share, const RotaryRules& rules, const std::string& name) {
   const std::string begin = fmt::format("{}: '{}' must be ", name, rules.partial_key);
-  const std::string end = ", but is " + json(share).dump();
+  const std::string end = ", but is " + json_line(share);
   if (share != 1 && !rules.partial)
     fail_input(fmt::format("{}1 or absent, since this architecture turns whole heads{}", begin, end));
   const auto dim = static_cast<int64_t>(static_cast<double>(rules.head_dim) * share);
