@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numbers>
 
 #include "algorithms/engines/cpu/masking.h"
 #include "algorithms/kernels/bfloat16.h"
@@ -54,18 +53,6 @@ float given_reference(const RowSums& denominators, int64_t row) {
 }
 
 }  // namespace
-
-FinishedRow finish_row(const ForwardRun& run, int64_t flat_row, float maximum, double sum, double absolute) {
-  const bool guarded = sum <= kGuardShare * absolute && absolute > 0;
-  const bool empty = sum <= 0 || guarded;
-  FinishedRow row;
-  row.guarded = guarded;
-  row.lse = empty ? -kInfinity
-                  : static_cast<float>((static_cast<double>(maximum) + std::log2(sum)) * std::numbers::ln2);
-  if (run.options.denominators != nullptr) sum = run.options.denominators->sum.data()[flat_row];
-  row.factor = guarded || !(sum > 0) ? 0.0F : static_cast<float>(1.0 / sum);
-  return row;
-}
 
 ForwardWorker::ForwardWorker(const TileLayout& layout, int64_t rows)
     : queries_(rows * layout.head_dim),

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
+#include <limits>
+#include <numbers>
 #include <vector>
 
 #include "algorithms/engine.h"
@@ -39,8 +42,19 @@ struct FinishedRow {
   float lse = 0;
   bool guarded = false;
 };
-[[nodiscard]] FinishedRow finish_row(const ForwardRun& run, int64_t flat_row, float maximum, double sum,
-                                     double absolute);
+// Inline, for what a call gives back goes through memory, where it waits for the stores of the row before.
+[[nodiscard]] inline FinishedRow finish_row(const ForwardRun& run, int64_t flat_row, float maximum,
+                                            double sum, double absolute) {
+  const bool guarded = sum <= kGuardShare * absolute && absolute > 0;
+  const bool empty = sum <= 0 || guarded;
+  FinishedRow row;
+  row.guarded = guarded;
+  row.lse = empty ? -std::numeric_limits<float>::infinity()
+                  : static_cast<float>((static_cast<double>(maximum) + std::log2(sum)) * std::numbers::ln2);
+  if (run.options.denominators != nullptr) sum = run.options.denominators->sum.data()[flat_row];
+  row.factor = guarded || !(sum > 0) ? 0.0F : static_cast<float>(1.0 / sum);
+  return row;
+}
 
 class ForwardWorker {
  public:
