@@ -78,10 +78,12 @@ void run_phase(const ForwardRun& run, const Phase& phase, Workers& workers, doub
   const std::vector<QueryJob> jobs = make_jobs(phase, tile_rows);
   const SharedTables shared{SharedLists(run.problem, phase, run.layout, tile_rows), EntryRanges(jobs)};
   gather_seconds += watch.seconds();
+  const size_t threads = workers.of_thread.size();
   parallel_for(static_cast<int64_t>(jobs.size()), [&](int64_t j, int worker) {
     auto& mine = workers.of_thread[static_cast<size_t>(worker)];
     if (!mine) mine = std::make_unique<ForwardWorker>(run.layout, workers.rows);
-    mine->run(run, shared, jobs[static_cast<size_t>(j)]);
+    const size_t next = static_cast<size_t>(j) + threads;
+    mine->run(run, shared, jobs[static_cast<size_t>(j)], next < jobs.size() ? &jobs[next] : nullptr);
   });
 }
 

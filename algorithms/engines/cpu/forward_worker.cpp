@@ -25,6 +25,11 @@ float norm(const float* row, int64_t dim) {
   prefetch_row(run.result.out.matrix(pass.head).row(pass.queries[position]), run.layout.value_dim);
 }
 
+/// Rows that the next job gathers, asked for in between two kernels: `hyper` at n = 131072 takes 188 ms on
+/// one thread in place of 196 (Zen 4), with 12 as with 24. The 11 groups of a tile ask for 792 rows, all that
+/// a job has.
+constexpr int64_t kRowsAhead = 24;
+
 /// Entries and keys of visits to come: what one tile of rows reads of them is too little for the processor to
 /// see a stream.
 constexpr int64_t kVisitsAhead = 2;
@@ -75,8 +80,10 @@ ForwardWorker::ForwardWorker(const TileLayout& layout, int64_t rows)
       cap_(rows),
       query_terms_(layout) {}
 
-void ForwardWorker::run(const ForwardRun& run, const SharedTables& shared, const QueryJob& job) {
+void ForwardWorker::run(const ForwardRun& run, const SharedTables& shared, const QueryJob& job,
+                        const QueryJob* next) {
   watch_.restart();
+  ahead_.begin(run.problem, run.layout, shared.lists, next);
   const PairKernels* pairs = run.layout.pairs;
   if (pairs != nullptr) pairs->begin();
   const bool one_group = job.group_end - job.group_begin == 1;
@@ -260,7 +267,9 @@ void ForwardWorker::attend(const ForwardRun& run, const KeyTile& tile, const Key
       columns = std::min(columns, round_up(std::max<int64_t>(visible, 0), run.layout.panel));
     }
     if (columns == 0) continue;
+    ahead_.ask(kRowsAhead);
     multiply_scores(run, tile, i, count, columns);
+    ahead_.ask(kRowsAhead);
     if (pass.triangular) mask_triangle(rows, tile, i, count, columns);
     if (run.options.score_cap != nullptr) cap_scores(tile, i, count, columns);
     bound_scores(tile, rows, i, count);
@@ -269,6 +278,7 @@ void ForwardWorker::attend(const ForwardRun& run, const KeyTile& tile, const Key
     softmax(run, list, count, columns,
             {maximum_.data() + i, sum_.data() + i, absolute_.data() + i, accumulator}, bound_.data() + i,
             row_factor);
+    ahead_.ask(kRowsAhead);
     multiply_values(run, tile, count, columns, accumulator);
   }
 }

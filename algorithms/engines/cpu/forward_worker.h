@@ -10,6 +10,7 @@
 
 #include "algorithms/engine.h"
 #include "algorithms/engines/cpu/query_terms.h"
+#include "algorithms/engines/cpu/rows_ahead.h"
 #include "algorithms/engines/cpu/schedule.h"
 #include "algorithms/kernels/packing.h"
 #include "core/timing.h"
@@ -61,7 +62,8 @@ class ForwardWorker {
   /// For tiles of at most `rows` query rows.
   ForwardWorker(const TileLayout& layout, int64_t rows);
 
-  void run(const ForwardRun& run, const SharedTables& shared, const QueryJob& job);
+  /// `next` is the job that comes after, as far as can be told; null: none.
+  void run(const ForwardRun& run, const SharedTables& shared, const QueryJob& job, const QueryJob* next);
 
   [[nodiscard]] double seconds(Stage stage) const { return seconds_[static_cast<size_t>(stage)]; }
   [[nodiscard]] int64_t capped() const { return capped_; }
@@ -128,6 +130,7 @@ class ForwardWorker {
   Buffer<float> rank_factor_;  // of a tile of a list with a factor
   Buffer<float> cap_;          // of scores, base 2
   QueryTerms query_terms_;
+  RowsAhead ahead_;
   std::array<double, static_cast<size_t>(Stage::count)> seconds_{};
   Stopwatch watch_;
   int64_t capped_ = 0;
