@@ -13,13 +13,17 @@
 
 namespace hyperattn {
 
-constexpr int64_t kKeyTile = 256;  ///< keys in a tile: K and V of a tile fit in L2 beside the query tile
+/// Keys in a tile: K and V of a tile fit in L2 beside the query tile. `hyper` at n = 131072 took 201.5, 188.8
+/// and 192.0 ms with 128, 256 and 512, at n = 16384 24.0, 23.1 and 23.3 ms (d = 64, Zen 4, one thread, the
+/// best of 9).
+constexpr int64_t kKeyTile = 256;
 
 [[nodiscard]] inline int64_t round_up(int64_t value, int64_t step) {
   return (value + step - 1) / step * step;
 }
 
-/// Rows that are gathered lie scattered: asking for them this many rows early hides their latency.
+/// Rows that are gathered lie scattered: asking for them this many rows early hides their latency. In the
+/// same calls 4 and 64 took 189.8 and 194.4 ms, and 23.3 and 23.3 ms.
 constexpr int64_t kPrefetchAhead = 16;
 // Inlined by force, or g++ may take the call for one without effect and drop it.
 [[gnu::always_inline]] inline void prefetch_row(const float* row, int64_t length) {
