@@ -1,7 +1,5 @@
 #include "algorithms/bound_problem.h"
 
-#include <algorithm>
-
 #include "algorithms/primitives/beam.h"
 #include "algorithms/primitives/column_masses.h"
 #include "algorithms/primitives/column_sample.h"
@@ -34,10 +32,7 @@ std::vector<uint32_t> BoundProblem::bucket_codes(MatrixView<const float> rows,
 DenseMatrix<float> BoundProblem::gathered_rows(MatrixView<const float> rows,
                                                const std::vector<int32_t>& names) const {
   require_on_host();
-  DenseMatrix<float> copies(static_cast<int64_t>(names.size()), rows.cols);
-  for (size_t i = 0; i < names.size(); ++i)
-    std::copy_n(rows.row(names[i]), rows.cols, copies.row(static_cast<int64_t>(i)));
-  return copies;
+  return copied_rows(rows, names);
 }
 
 DenseMatrix<float> BoundProblem::kmeans_centres(MatrixView<const float> rows, int64_t centres,

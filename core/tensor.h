@@ -2,6 +2,7 @@
 // shape.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -50,6 +51,15 @@ struct DenseMatrix {
 template <class T>
 [[nodiscard]] MatrixView<T> rows_between(MatrixView<T> matrix, int64_t begin, int64_t end) {
   return {matrix.row(begin), end - begin, matrix.cols, matrix.stride};
+}
+
+/// Copies of some rows, in the order of their names.
+template <class T>
+[[nodiscard]] DenseMatrix<T> copied_rows(MatrixView<const T> matrix, const std::vector<int32_t>& names) {
+  DenseMatrix<T> copies(static_cast<int64_t>(names.size()), matrix.cols);
+  for (size_t i = 0; i < names.size(); ++i)
+    std::copy_n(matrix.row(names[i]), matrix.cols, copies.row(static_cast<int64_t>(i)));
+  return copies;
 }
 
 struct TensorShape {

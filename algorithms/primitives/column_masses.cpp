@@ -24,13 +24,6 @@ void exponentiate_chunk(float* scores, int64_t keys, int64_t columns, float* max
     for (int64_t q = 0; q < columns; ++q) sum[q] += scores[j * columns + q];
 }
 
-DenseMatrix<float> gathered(MatrixView<const float> source, const std::vector<int32_t>& rows) {
-  DenseMatrix<float> copy(static_cast<int64_t>(rows.size()), source.cols);
-  for (size_t i = 0; i < rows.size(); ++i)
-    std::copy_n(source.row(rows[i]), source.cols, copy.row(static_cast<int64_t>(i)));
-  return copy;
-}
-
 DenseMatrix<float> times(DenseMatrix<float> rows, float factor) {
   for (float& x : rows.values) x *= factor;
   return rows;
@@ -57,7 +50,7 @@ SampledQueries::SampledQueries(const DenseMatrix<float>& rows, float scale)
 
 SampledQueries::SampledQueries(const AttentionProblem& problem, int64_t head,
                                const std::vector<int32_t>& rows)
-    : SampledQueries(gathered(problem.query.matrix(head), rows), problem.scale) {}
+    : SampledQueries(copied_rows(problem.query.matrix(head), rows), problem.scale) {}
 
 DenseMatrix<float> SampledQueries::factors() const {
   return times(scaled_, kLog2E);

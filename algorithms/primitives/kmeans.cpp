@@ -94,11 +94,7 @@ DenseMatrix<float> kmeans_of_sample(MatrixView<const float> rows, int64_t centre
 }
 
 DenseMatrix<float> kmeans_centres(MatrixView<const float> keys, int64_t centres, const RandomStream& stream) {
-  const std::vector<int32_t> rows = kmeans_sample(keys.rows, centres, stream);
-  DenseMatrix<float> sample(static_cast<int64_t>(rows.size()), keys.cols);
-  for (size_t i = 0; i < rows.size(); ++i)
-    std::copy_n(keys.row(rows[i]), keys.cols, sample.row(static_cast<int64_t>(i)));
-  return kmeans_of_sample(sample, centres);
+  return kmeans_of_sample(copied_rows(keys, kmeans_sample(keys.rows, centres, stream)), centres);
 }
 
 }  // namespace hyperattn

@@ -82,14 +82,6 @@ ScaledKeys part_of(const ScaledKeys& keys, int64_t begin, int64_t end) {
   return part;
 }
 
-/// Copies of these rows, in this order.
-Matrix gathered(MatrixView<const double> all, const std::vector<int32_t>& rows) {
-  Matrix copies(static_cast<int64_t>(rows.size()), all.cols);
-  for (int64_t i = 0; i < copies.rows(); ++i)
-    std::copy_n(all.row(rows[static_cast<size_t>(i)]), all.cols, copies.row(i).data());
-  return copies;
-}
-
 /// The factor F of g(all, all) ≈ F Fᵀ, which grows by pivots: F is n × r, lower triangular in the pivots'
 /// rows.
 class PivotedFactor {
@@ -148,7 +140,7 @@ class PivotedFactor {
   /// Turns F into W relative to exp(log-weights), and returns these: of each pivot the largest |x_l|²/2 that
   /// it has weight of, less its own.
   std::vector<double> solve() {
-    const Matrix pivot_rows = gathered(rows(0, keys_.count()), pivots_);
+    const DenseMatrix<double> pivot_rows = copied_rows(rows(0, keys_.count()), pivots_);
     std::vector<int64_t> place(static_cast<size_t>(keys_.count()), -1);
     for (int64_t i = 0; i < count(); ++i) place[static_cast<size_t>(pivots_[static_cast<size_t>(i)])] = i;
     const int64_t chunks = (keys_.count() + kChunk - 1) / kChunk;
@@ -156,7 +148,7 @@ class PivotedFactor {
     for_each_chunk(keys_.count(), [&](int64_t begin, int64_t end) {
       auto weights = factor_.block(begin, 0, end - begin, count());
       Matrix solved = weights;
-      solve_lower(view_of(pivot_rows), view_of(solved));
+      solve_lower(pivot_rows, view_of(solved));
       for (int64_t l = begin; l < end; ++l) {
         auto own = solved.row(l - begin);
         const int64_t at = place[static_cast<size_t>(l)];
@@ -180,12 +172,12 @@ class PivotedFactor {
  private:
   /// g of keys [begin, end) with some others.
   [[nodiscard]] Matrix kernel(int64_t begin, int64_t end, const std::vector<int32_t>& others) const {
-    const Matrix columns = gathered(keys_.rows(0, keys_.count()), others);
-    Eigen::RowVectorXd norms(columns.rows());
-    for (int64_t j = 0; j < columns.rows(); ++j)
+    const DenseMatrix<double> columns = copied_rows(keys_.rows(0, keys_.count()), others);
+    Eigen::RowVectorXd norms(columns.rows);
+    for (int64_t j = 0; j < columns.rows; ++j)
       norms(j) = keys_.half_norms[static_cast<size_t>(others[static_cast<size_t>(j)])];
-    Matrix exponent(end - begin, columns.rows());
-    multiply_transposed(keys_.rows(begin, end), view_of(columns), view_of(exponent));
+    Matrix exponent(end - begin, columns.rows);
+    multiply_transposed(keys_.rows(begin, end), columns, view_of(exponent));
     for (int64_t l = begin; l < end; ++l)
       exponent.row(l - begin).array() -= norms.array() + keys_.half_norms[static_cast<size_t>(l)];
     return exponent.array().min(0.0).exp();
@@ -194,18 +186,18 @@ class PivotedFactor {
   /// What is left of g(candidates, candidates) beside the pivots so far.
   [[nodiscard]] Matrix gram(const std::vector<int32_t>& candidates) {
     const auto size = static_cast<int64_t>(candidates.size());
-    const Matrix x = gathered(keys_.rows(0, keys_.count()), candidates);
-    const Matrix f = gathered(rows(0, keys_.count()), candidates);
+    const DenseMatrix<double> x = copied_rows(keys_.rows(0, keys_.count()), candidates);
+    const DenseMatrix<double> f = copied_rows(rows(0, keys_.count()), candidates);
     Eigen::VectorXd norms(size);
     for (int64_t i = 0; i < size; ++i)
       norms(i) = keys_.half_norms[static_cast<size_t>(candidates[static_cast<size_t>(i)])];
     Matrix exponent(size, size);
-    multiply_transposed(view_of(x), view_of(x), view_of(exponent));
+    multiply_transposed(x, x, view_of(exponent));
     exponent.colwise() -= norms;
     exponent.rowwise() -= norms.transpose();
     Matrix g = exponent.array().min(0.0).exp();
     g.diagonal().setOnes();  // also where |x|² is so large that rounding would decide
-    subtract_multiply_transposed(view_of(f), view_of(f), view_of(g));
+    subtract_multiply_transposed(f, f, view_of(g));
     return g;
   }
 
@@ -213,10 +205,10 @@ class PivotedFactor {
     if (taken.empty()) return;
     const int64_t old = count();
     const auto more = static_cast<int64_t>(taken.size());
-    const Matrix taken_rows = gathered(rows(0, keys_.count()), taken);
+    const DenseMatrix<double> taken_rows = copied_rows(rows(0, keys_.count()), taken);
     for_each_chunk(keys_.count(), [&](int64_t begin, int64_t end) {
       Matrix added = kernel(begin, end, taken);
-      subtract_multiply_transposed(rows(begin, end), view_of(taken_rows), view_of(added));
+      subtract_multiply_transposed(rows(begin, end), taken_rows, view_of(added));
       solve_lower_transposed(view_of(lower), view_of(added));
       factor_.block(begin, old, end - begin, more) = added;
       const std::vector<double> norms = squared_norms(view_of(std::as_const(added)));
