@@ -21,6 +21,12 @@ std::string shipped_model() {
   return source_dir() + "/" + kDefaultModel;
 }
 
+/// The exit code of two cases, no layer and three replaced, written to `output`; with what else is said.
+int two_cases(const ModelWithIds& tiny, const std::string& output, std::vector<std::string> more) {
+  more.insert(more.end(), {"backends=exact", "inputs.replaced=[0, 3]", "-o", output});
+  return program(tiny.lm(more));
+}
+
 }  // namespace
 
 TEST_CASE("lm: order of replacement") {
@@ -74,10 +80,7 @@ TEST_CASE("lm: rows hold the losses of the model, and exact layers equal referen
 TEST_CASE("lm: resuming runs what is missing, and an existing output is refused") {
   const ModelWithIds tiny;
   const std::string output = tiny.folder / "lm.h5";
-  const auto call = [&](std::vector<std::string> more) {
-    more.insert(more.end(), {"backends=exact", "inputs.replaced=[0, 3]", "-o", output});
-    return program(tiny.lm(more));
-  };
+  const auto call = [&](const std::vector<std::string>& more) { return two_cases(tiny, output, more); };
   REQUIRE(call({}) == 0);
   CHECK(call({}) == 2);
   ResultsFile results = read_results(output);
@@ -93,10 +96,7 @@ TEST_CASE("lm: resuming runs what is missing, and an existing output is refused"
 TEST_CASE("lm: results whose stored configuration has what is refused now are resumed") {
   const ModelWithIds tiny;
   const std::string output = tiny.folder / "lm.h5";
-  const auto call = [&](std::vector<std::string> more) {
-    more.insert(more.end(), {"backends=exact", "inputs.replaced=[0, 3]", "-o", output});
-    return program(tiny.lm(more));
-  };
+  const auto call = [&](const std::vector<std::string>& more) { return two_cases(tiny, output, more); };
   REQUIRE(call({}) == 0);
   ResultsFile results = read_results(output);
   const std::string now = results.config;
