@@ -1,295 +1,266 @@
 // The forward pass of one phase on Hopper's matrix units, for rows of 64 columns in 16 bits and key lists
-// that the rows of a tile share: eight warps for 128 query rows. Keys and values of the chunks that follow
-// are on their way into shared memory, gathered by their ranks, while a chunk is multiplied.
+// that the rows of a tile share: eight warps for 128 query rows, and one that gathers (hopper_pipe.cuh).
 #pragma once
 
-#include <type_traits>
-
 #include "algorithms/engines/cuda/forward.cuh"
-#include "algorithms/engines/cuda/wgmma.cuh"
+#include "algorithms/engines/cuda/hopper_pipe.cuh"
 
 namespace hyperattn::cuda {
 
-constexpr int kHopperThreads = 256;
-constexpr int kHopperColumns = 64;
-constexpr int kChunkKeys = 64;
-constexpr int kStages = 3;
-
-struct HopperStage {
-  unsigned char keys[kTileBytes];
-  unsigned char values[kTileBytes];
-};
-
-/// The chunks on their way.
-struct HopperChunks {
-  HopperStage stage[kStages];
-  float bias[kStages][kChunkKeys];
-  int32_t first_rank[kStages];
-  int32_t masked[kStages];  ///< not all rows see all keys of the chunk
-};
-
-struct HopperShared {
-  unsigned char queries[2 * kTileBytes];
-  HopperChunks chunks;
-  int64_t query_row[kWideTileRows];
-};
-/// With room to begin at a multiple of 1024.
-constexpr int64_t kHopperSharedBytes = sizeof(HopperShared) + 1024;
-
 #if HYPERATTN_HAS_WGMMA
 
-/// Goes through the chunks that a tile visits, one ahead of those that are on their way. Four threads have a
-/// key: each copies two pieces of its row, and two of its value's.
-template <class T>
-class ChunkGather {
- public:
-  __device__ ChunkGather(const PlanArrays& plan, const InputArrays& inputs, const FlatTile& tile,
-                         const FlatPass& pass)
-      : plan_(plan), inputs_(inputs), tile_(tile), pass_(pass), visit_(tile.first_visit) {
-    if (visit_ < tile_.last_visit) load_visit();
-    find_next();
-  }
+/// A row's reference follows its largest score when that is larger by more than this, in base 2: sums and
+/// numerators are then scaled seldom, and weights stay below 2^8.
+constexpr float kReferenceSlack = 8;
+/// Sums of so many chunks are taken in fp32, then added up in double precision.
+constexpr int kSumChunks = 16;
 
-  [[nodiscard]] __device__ bool more() const { return there_is_next_; }
-
-  /// Starts the copies of the next chunk.
-  __device__ void copy_next(HopperChunks& shared, int stage) {
-    const int slot = static_cast<int>(threadIdx.x) / 4;
-    const int piece = static_cast<int>(threadIdx.x) % 4;
-    const bool there = row_ >= 0;
-    const int64_t offset = (there ? row_ : 0) * kHopperColumns;
-#pragma unroll
-    for (int c = piece; c < 8; c += 4) {
-      copy_piece(shared.stage[stage].keys + swizzled(slot, c), keys_ + offset + c * 8, there);
-      copy_piece(shared.stage[stage].values + swizzled(slot, c), values_ + offset + c * 8, there);
-    }
-    if (piece == 0) shared.bias[stage][slot] = bias_;
-    if (threadIdx.x == 0) {
-      shared.first_rank[stage] = first_rank_;
-      shared.masked[stage] = masked_ ? 1 : 0;
-    }
-    find_next();
-  }
-
- private:
-  __device__ void load_visit() {
-    range_ = plan_.visits[visit_];
-    begin_ = range_.begin;
-    end_ = range_.end;
-    if (!pass_.triangular) return;
-    const int64_t first = first_visible(pass_, tile_.begin);
-    const int64_t last = last_visible(pass_, tile_.begin + tile_.count - 1);
-    begin_ = static_cast<int32_t>(first > begin_ ? first : begin_);
-    end_ = static_cast<int32_t>(last < end_ ? last : end_);
-  }
-
-  __device__ void find_next() {
-    while (visit_ < tile_.last_visit && begin_ >= end_)
-      if (++visit_ < tile_.last_visit) load_visit();
-    there_is_next_ = visit_ < tile_.last_visit;
-    if (!there_is_next_) return;
-    const FlatList& list = plan_.lists[range_.list];
-    const int32_t rank = begin_ + static_cast<int32_t>(threadIdx.x) / 4;
-    const bool there =
-        rank < end_ && !is_among(plan_.integers, range_.excluded_begin, range_.excluded_end, rank);
-    row_ = there ? list.source_row + row_of(list.order, rank, plan_.integers) : -1;
-    bias_ = minus_infinity();
-    if (there) bias_ = list.log_weight == kNone ? list.uniform : plan_.numbers[list.log_weight + rank];
-    keys_ = static_cast<const T*>(list.synthetic != 0 ? inputs_.synthetic_key : inputs_.key);
-    values_ = static_cast<const T*>(list.synthetic != 0 ? inputs_.synthetic_value : inputs_.value);
-    first_rank_ = begin_;
-    const int32_t chunk_end = begin_ + kChunkKeys < end_ ? begin_ + kChunkKeys : end_;
-    masked_ = pass_.triangular && (begin_ < first_visible(pass_, tile_.begin + tile_.count - 1) ||
-                                   chunk_end > last_visible(pass_, tile_.begin));
-    begin_ += kChunkKeys;
-  }
-
-  const PlanArrays& plan_;
-  const InputArrays& inputs_;
-  const FlatTile& tile_;
-  const FlatPass& pass_;
-  int64_t visit_;
-  FlatVisit range_;
-  int32_t begin_ = 0;
-  int32_t end_ = 0;
-  bool there_is_next_ = false;
-  int64_t row_ = -1;  ///< of the thread's key; −1: none
-  float bias_ = 0;
-  const T* keys_ = nullptr;
-  const T* values_ = nullptr;
-  int32_t first_rank_ = 0;
-  bool masked_ = false;
+/// The running state of the two rows of a thread.
+struct HopperRun {
+  float maximum[2];
+  float part[2];  ///< of the sum: the thread's own
+  double sum[2];
+  float out[8][4];
 };
 
-/// Products to weighted scores, base 2; −∞ where the row does not see the key.
-__device__ __forceinline__ void score_chunk(float (&x)[8][4], const HopperChunks& shared, int stage,
-                                            const OwnRows& own, float scale) {
-  const int t = static_cast<int>(threadIdx.x) % 4;
+/// Weighted scores x·scale + bias to weights; references, sums and numerators follow them.
+template <class T>
+__device__ __forceinline__ void weigh_chunk(float (&x)[8][4], HopperRun& run, float scale, float bias) {
+  float shift[2];
+  float kept[2];
 #pragma unroll
-  for (int n = 0; n < 8; ++n) {
-    const float2 bias = *reinterpret_cast<const float2*>(&shared.bias[stage][n * 8 + 2 * t]);
+  for (int h = 0; h < 2; ++h) {
+    float most[2] = {fmaxf(x[0][2 * h], x[0][2 * h + 1]), fmaxf(x[1][2 * h], x[1][2 * h + 1])};
+#pragma unroll
+    for (int n = 2; n < 8; ++n) most[n % 2] = fmaxf(most[n % 2], fmaxf(x[n][2 * h], x[n][2 * h + 1]));
+    float all = fmaxf(most[0], most[1]);
+    all = fmaxf(all, __shfl_xor_sync(0xffffffffU, all, 1));
+    all = fmaxf(all, __shfl_xor_sync(0xffffffffU, all, 2));
+    all = fmaf(all, scale, bias);
+    const float before = run.maximum[h];
+    const bool rises = all > before + kReferenceSlack;
+    run.maximum[h] = rises ? all : before;
+    kept[h] = rises ? power_of_two<T>(before - all) : 1;
+    shift[h] = bias - (run.maximum[h] > minus_infinity() ? run.maximum[h] : 0);
+  }
+  if (__any_sync(0xffffffffU, kept[0] != 1 || kept[1] != 1)) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      x[n][2 * h] = fmaf(x[n][2 * h], scale, bias.x);
-      x[n][2 * h + 1] = fmaf(x[n][2 * h + 1], scale, bias.y);
+      run.part[h] *= kept[h];
+      run.sum[h] *= static_cast<double>(kept[h]);
+#pragma unroll
+      for (int c = 0; c < 8; ++c) {
+        run.out[c][2 * h] *= kept[h];
+        run.out[c][2 * h + 1] *= kept[h];
+      }
     }
   }
-  if (shared.masked[stage] == 0) return;
-  const int32_t first_rank = shared.first_rank[stage];
+  float sum[2][2] = {{run.part[0], 0}, {run.part[1], 0}};
 #pragma unroll
   for (int n = 0; n < 8; ++n)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const int32_t rank = first_rank + n * 8 + 2 * t + e % 2;
-      if (rank < own.first[e / 2] || rank >= own.last[e / 2]) x[n][e] = minus_infinity();
+      x[n][e] = power_of_two<T>(fmaf(x[n][e], scale, shift[e / 2]));
+      sum[e / 2][e % 2] += x[n][e];
     }
-}
-
-/// A 64 × 64 piece in registers, rounded, as the left side of products.
-template <class T>
-__device__ __forceinline__ void pack_weights(uint32_t (&weights)[4][4], const float (&x)[8][4]) {
 #pragma unroll
-  for (int j = 0; j < 4; ++j)
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      weights[j][i] =
-          pack(x[2 * j + i / 2][i % 2 * 2], x[2 * j + i / 2][i % 2 * 2 + 1], static_cast<const T*>(nullptr));
+  for (int h = 0; h < 2; ++h) run.part[h] = sum[h][0] + sum[h][1];
 }
 
-/// Starts copying the rows of a wide tile into two swizzled tiles; rows −1 are zeros.
-template <class T>
-__device__ __forceinline__ void copy_rows(unsigned char* tiles, const void* source, const int64_t* rows) {
-  for (int i = static_cast<int>(threadIdx.x); i < kWideTileRows * 8; i += kHopperThreads) {
-    const int64_t row = rows[i / 8];
-    copy_piece(tiles + swizzled(i / 8, i % 8),
-               static_cast<const T*>(source) + (row < 0 ? 0 : row) * kHopperColumns + i % 8 * 8, row >= 0);
-  }
-}
-
-/// Starts copying the first chunks; returns how many.
-template <class Gather, class Chunks>
-__device__ __forceinline__ int begin_chunks(Gather& gather, Chunks& chunks) {
-  int issued = 0;
-#pragma unroll
-  for (int stage = 0; stage < kStages - 1; ++stage) {
-    if (gather.more()) {
-      gather.copy_next(chunks, stage);
-      ++issued;
-    }
-    end_copies();
-  }
-  return issued;
-}
-
-/// Waits for the chunk of a stage, and starts copying one more, if there is one, to the stage before it.
-template <class Gather, class Chunks>
-__device__ __forceinline__ void await_chunk(Gather& gather, Chunks& chunks, int stage, int& issued) {
-  await_copies<kStages - 2>();
-  show_to_products();
-  __syncthreads();
-  if (gather.more()) {
-    gather.copy_next(chunks, stage == 0 ? kStages - 1 : stage - 1);
-    ++issued;
-  }
-  end_copies();
-}
-
-/// x (64 × 64) = tile · (tile)ᵀ.
-template <class T>
-__device__ __forceinline__ void multiply_tiles(float (&x)[8][4], uint64_t left, uint64_t right) {
-#pragma unroll
-  for (int step = 0; step < 4; ++step)  // 16 columns are 32 bytes
-    multiply_rows<T>(x, left + 2 * step, right + 2 * step, step > 0 ? 1 : 0);
-}
-
-/// x (64 × 64) += weights · tile.
-template <class T>
-__device__ __forceinline__ void multiply_weights_tile(float (&x)[8][4], const uint32_t (&weights)[4][4],
-                                                      uint64_t tile) {
-#pragma unroll
-  for (int step = 0; step < 4; ++step)  // 16 rows are 2048 bytes
-    multiply_weights<T>(x, weights[step], tile + 128 * step);
-}
-
-/// The shared memory of a block, from a multiple of 1024 on.
-template <class Shared>
-__device__ __forceinline__ Shared& aligned_shared(unsigned char* memory) {
-  return *reinterpret_cast<Shared*>(memory + ((1024 - (shared_address(memory) & 1023)) & 1023));
-}
-
-/// Scores to weights; maxima, sums and numerators follow the new maxima.
-template <class T>
-__device__ __forceinline__ void weigh_chunk(float (&x)[8][4], RunningRows<8>& run) {
+__device__ __forceinline__ void add_parts(HopperRun& run) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    float most = run.maximum[h];
+    run.sum[h] += static_cast<double>(run.part[h]);
+    run.part[h] = 0;
+  }
+}
+
+/// Rows of a phase that is the only one have no state yet.
+__device__ __forceinline__ void begin_run(const ForwardArguments& arguments, const int64_t* query_row,
+                                          const OwnRows& own, HopperRun& run) {
 #pragma unroll
-    for (int n = 0; n < 8; ++n) most = fmaxf(most, fmaxf(x[n][2 * h], x[n][2 * h + 1]));
-    most = fmaxf(most, __shfl_xor_sync(0xffffffffU, most, 1));
-    most = fmaxf(most, __shfl_xor_sync(0xffffffffU, most, 2));
-    const float reference = most > minus_infinity() ? most : 0;
-    const float kept = power_of_two<T>(run.maximum[h] - reference);
-    run.maximum[h] = most;
-    float sum = 0;
+  for (int h = 0; h < 2; ++h) {
+    run.maximum[h] = minus_infinity();
+    run.part[h] = 0;
+    run.sum[h] = 0;
+  }
 #pragma unroll
-    for (int n = 0; n < 8; ++n)
+  for (int c = 0; c < 8; ++c)
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const float weight = power_of_two<T>(x[n][2 * h + e] - reference);
-        sum += weight;
-        x[n][2 * h + e] = weight;
-      }
-    run.sum[h] = run.sum[h] * static_cast<double>(kept) + static_cast<double>(sum);
+    for (int e = 0; e < 4; ++e) run.out[c][e] = 0;
+  if (arguments.finish.lse != nullptr) return;
+  const RowState& state = arguments.state;
+  const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (!own.there[h]) continue;
+    const int64_t row = query_row[own.row[h]];
+    run.maximum[h] = state.maximum[row];
+    if (!(run.maximum[h] > minus_infinity())) continue;
+    if (t == 0) run.sum[h] = state.sum[row];
 #pragma unroll
     for (int c = 0; c < 8; ++c) {
-      run.out[c][2 * h] *= kept;
-      run.out[c][2 * h + 1] *= kept;
+      const float2 pair = *reinterpret_cast<const float2*>(state.out + row * kHopperColumns + c * 8 + 2 * t);
+      run.out[c][2 * h] = pair.x;
+      run.out[c][2 * h + 1] = pair.y;
     }
+  }
+}
+
+/// Numerators times `factor` as 64 elements of a row in 16 bits: neighbours change pairs, so that four
+/// threads write 32 bytes side by side.
+template <class T>
+__device__ __forceinline__ void store_row(T* out, const float (&sum)[8][4], int h, float factor, bool there) {
+  const int t = static_cast<int>(threadIdx.x) % 4;
+  const bool odd = t % 2 != 0;
+#pragma unroll
+  for (int c = 0; c < 8; c += 2) {
+    const uint32_t first =
+        pack(sum[c][2 * h] * factor, sum[c][2 * h + 1] * factor, static_cast<const T*>(nullptr));
+    const uint32_t second =
+        pack(sum[c + 1][2 * h] * factor, sum[c + 1][2 * h + 1] * factor, static_cast<const T*>(nullptr));
+    const uint32_t other = __shfl_xor_sync(0xffffffffU, odd ? first : second, 1);
+    const uint2 both = odd ? uint2{other, second} : uint2{first, other};
+    if (there) *reinterpret_cast<uint2*>(out + (c + (odd ? 1 : 0)) * 8 + t / 2 * 4) = both;
+  }
+}
+
+/// store_finished for rows of 64 columns in 16 bits; any other way through it.
+__device__ __forceinline__ void finish_run(const FinishArguments& finish, const int64_t* query_row,
+                                           const OwnRows& own, const HopperRun& run) {
+  const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const double sum = sum_of_four(run.sum[h]);
+    const int64_t row = own.there[h] ? query_row[own.row[h]] : 0;
+    const RowEnd end = row_end(sum, 0);
+    const float factor = end.empty ? 0.0F : static_cast<float>(1 / sum);
+    float check = 0;  // becomes NaN by a NaN or infinity
+#pragma unroll
+    for (int c = 0; c < 8; ++c)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) check = fmaf(run.out[c][2 * h + e] * factor, 0.0F, check);
+    if (finish.value_dim == kHopperColumns && finish.out_type == Precision::bf16) {
+      store_row(static_cast<__nv_bfloat16*>(finish.out) + row * kHopperColumns, run.out, h, factor,
+                own.there[h]);
+    } else if (finish.value_dim == kHopperColumns && finish.out_type == Precision::fp16) {
+      store_row(static_cast<__half*>(finish.out) + row * kHopperColumns, run.out, h, factor, own.there[h]);
+    } else if (own.there[h]) {
+#pragma unroll
+      for (int c = 0; c < 8; ++c)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const int column = c * 8 + 2 * t + e;
+          if (column < finish.value_dim)
+            store_element(finish.out, finish.out_type, row * finish.value_dim + column,
+                          run.out[c][2 * h + e] * factor);
+        }
+    }
+    if (!own.there[h]) continue;
+    if (!(check == 0) && !end.empty) atomicAdd(&finish.counts->infinite, 1ULL);
+    if (t == 0) store_row_end(finish, row, run.maximum[h], sum, end);
+  }
+}
+
+__device__ __forceinline__ void keep_run(const RowState& state, const int64_t* query_row, const OwnRows& own,
+                                         const HopperRun& run) {
+  const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const double sum = sum_of_four(run.sum[h]);
+    if (!own.there[h]) continue;
+    const int64_t row = query_row[own.row[h]];
+    if (t == 0) {
+      state.maximum[row] = run.maximum[h];
+      state.sum[row] = sum;
+    }
+#pragma unroll
+    for (int c = 0; c < 8; ++c)
+      *reinterpret_cast<float2*>(state.out + row * kHopperColumns + c * 8 + 2 * t) = {run.out[c][2 * h],
+                                                                                      run.out[c][2 * h + 1]};
+  }
+}
+
+/// The warps that multiply. Weights times values of a chunk and queries times keys of the next are under way
+/// together.
+template <class T>
+__device__ __forceinline__ void multiply_forward(const ForwardArguments& arguments, HopperPipe<1>& pipe) {
+  const int warp = static_cast<int>(own_warp() % kHopperWarps);
+  const bool signals = threadIdx.x % 32 == 0;
+  PipePlace place;
+  float x[8][4] = {};
+  HopperRun run;
+  for (int turn = 0;; ++turn) {
+    const int side = turn % 2;
+    await_phase(pipe.tile_full[side], turn / 2 % 2);
+    const TileNote& note = pipe.tile[side];
+    if (note.is_end != 0) return;
+    begin_run(arguments, pipe.query_row[side], own_rows(note.tile, note.pass, warp), run);
+    if (note.has_chunks != 0) {
+      const uint64_t queries = descriptor_of(pipe.rows[side][0] + warp / 4 * kTileBytes);
+      await_phase(pipe.chunk_full[place.stage], place.parity);
+      show_to_products();
+      begin_products();
+      multiply_tiles<T>(x, queries, descriptor_of(pipe.stage[place.stage].keys));
+      await_products(x);
+      uint32_t weights[4][4];
+      for (int count = 1;; ++count) {
+        const int stage = place.stage;
+        const ChunkNote chunk = pipe.chunk[stage];
+        float scale = arguments.inputs.scale;
+        float bias = chunk.bias[0];
+        if (!(bias == chunk.bias[1])) {
+          score_chunk(x, pipe.bias[stage], chunk, note, scale);
+          scale = 1;
+          bias = 0;
+        }
+        weigh_chunk<T>(x, run, scale, bias);
+        if (count % kSumChunks == 0) add_parts(run);
+        pack_weights<T>(weights, x);
+        if (chunk.is_last != 0) break;
+        place.advance();
+        await_phase(pipe.chunk_full[place.stage], place.parity);
+        show_to_products();
+        begin_products();
+        multiply_weights_tile<T>(run.out, weights, descriptor_of(pipe.stage[stage].values));
+        multiply_tiles<T>(x, queries, descriptor_of(pipe.stage[place.stage].keys));
+        await_products(x, run.out);
+        if (signals) arrive_at(pipe.chunk_free[stage]);
+      }
+      begin_products();
+      multiply_weights_tile<T>(run.out, weights, descriptor_of(pipe.stage[place.stage].values));
+      await_products(run.out);
+      if (signals) arrive_at(pipe.chunk_free[place.stage]);
+      place.advance();
+    }
+    add_parts(run);
+    const OwnRows own = own_rows(note.tile, note.pass, warp);
+    if (arguments.finish.lse != nullptr)
+      finish_run(arguments.finish, pipe.query_row[side], own, run);
+    else
+      keep_run(arguments.state, pipe.query_row[side], own, run);
+    __syncwarp();
+    if (signals) arrive_at(pipe.tile_free[side]);
   }
 }
 
 #endif
 
 template <class T>
-__global__ void __launch_bounds__(kHopperThreads, 2) hopper_forward_kernel(ForwardArguments arguments) {
+__global__ void __launch_bounds__(kHopperThreads, 1)
+    hopper_forward_kernel(const __grid_constant__ ForwardArguments arguments) {
 #if HYPERATTN_HAS_WGMMA
   extern __shared__ unsigned char memory[];
-  auto& shared = aligned_shared<HopperShared>(memory);
-  const PlanArrays& plan = arguments.plan;
-  const InputArrays& inputs = arguments.inputs;
-  const FlatTile tile = plan.tiles[arguments.first_tile + blockIdx.x];
-  const FlatPass pass = plan.passes[tile.pass];
-  const int thread = static_cast<int>(threadIdx.x);
-  if (thread < kWideTileRows) shared.query_row[thread] = query_row_of(tile, pass, plan.integers, thread);
-  ChunkGather<T> gather(plan, inputs, tile, pass);
-  __syncthreads();
-  copy_rows<T>(shared.queries, inputs.query, shared.query_row);
-  int issued = begin_chunks(gather, shared.chunks);
-  const OwnRows own = own_rows(tile, pass);
-  RunningRows<8> run;
-  load_state(arguments.state, shared.query_row, own, kHopperColumns, run);
-  const uint64_t queries = descriptor_of(shared.queries + thread / 128 * kTileBytes);
-  for (int chunk = 0, stage = 0; chunk < issued; ++chunk) {
-    await_chunk(gather, shared.chunks, stage, issued);
-    const uint64_t keys = descriptor_of(shared.chunks.stage[stage].keys);
-    const uint64_t values = descriptor_of(shared.chunks.stage[stage].values);
-    float x[8][4] = {};
-    begin_products();
-    multiply_tiles<T>(x, queries, keys);
-    await_products(x);
-    score_chunk(x, shared.chunks, stage, own, inputs.scale);
-    weigh_chunk<T>(x, run);
-    uint32_t weights[4][4];
-    pack_weights<T>(weights, x);
-    begin_products();
-    multiply_weights_tile<T>(run.out, weights, values);
-    await_products(run.out);
-    stage = stage == kStages - 1 ? 0 : stage + 1;
+  auto* pipes = &aligned_shared<HopperPipe<1>>(memory);
+  begin_pipes(pipes);
+  if (threadIdx.x >= kHopperMultipliers) {
+    give_registers<kFeedRegisters>();
+    PipeFeed<T, 1> feed(arguments.plan, arguments.inputs, pipes[own_pipe()]);
+    feed.run(arguments.first_tile, static_cast<int32_t>(arguments.tile_count), {arguments.inputs.query});
+  } else {
+    take_registers<kMultiplierRegisters>();
+    multiply_forward<T>(arguments, pipes[own_pipe()]);
   }
-  if (arguments.finish.lse != nullptr)
-    store_finished(arguments.finish, shared.query_row, own, run);
-  else
-    store_state(arguments.state, shared.query_row, own, kHopperColumns, run);
 #endif
 }
 

@@ -40,7 +40,8 @@ struct Launches {
     const dim3 grid(static_cast<unsigned>(arguments.tile_count));
     if constexpr (sizeof(T) == 2)
       if (arguments.wide_tiles)
-        return launch(hopper_forward_kernel<T>, grid, kHopperSharedBytes, arguments, stream, kHopperThreads);
+        return launch(hopper_forward_kernel<T>, dim3(pipe_blocks(arguments.tile_count)), kPipeBytes<1>,
+                      arguments, stream, kHopperThreads);
     const bool wide = std::max(d, d_v) > kWide;
     const int64_t shared =
         wide ? forward_shared_bytes<T, kChunkOfWide>(d, d_v) : forward_shared_bytes<T, kNarrow>(d, d_v);
@@ -63,7 +64,7 @@ struct Launches {
     if constexpr (sizeof(T) == 2)
       if (arguments.wide_tiles)
         return launch(hopper_query_gradient_kernel<T>, grid, kHopperQueryBytes, arguments, stream,
-                      kHopperThreads);
+                      kGradientThreads);
     const bool wide = std::max(d, d_v) > kWide;
     const int64_t shared = wide ? query_gradient_shared_bytes<T, kChunkOfWide>(d, d_v)
                                 : query_gradient_shared_bytes<T, kNarrow>(d, d_v);

@@ -34,9 +34,9 @@ struct OwnRows {
   bool there[2];
 };
 
-__device__ __forceinline__ OwnRows own_rows(const FlatTile& tile, const FlatPass& pass) {
+/// `warp` of those that share the tile.
+__device__ __forceinline__ OwnRows own_rows(const FlatTile& tile, const FlatPass& pass, int warp) {
   OwnRows own;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
   const int g = static_cast<int>(threadIdx.x) % 32 / 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -47,6 +47,10 @@ __device__ __forceinline__ OwnRows own_rows(const FlatTile& tile, const FlatPass
     own.last[h] = pass.triangular ? last_visible(pass, own.position[h]) : INT64_MAX;
   }
   return own;
+}
+
+__device__ __forceinline__ OwnRows own_rows(const FlatTile& tile, const FlatPass& pass) {
+  return own_rows(tile, pass, static_cast<int>(threadIdx.x) / 32);
 }
 
 /// The number of a tile's query row, −1 beyond its end.

@@ -15,15 +15,18 @@ constexpr int kRowBytes = 128;
 constexpr int kTileBytes = 64 * kRowBytes;
 
 /// Address of a piece of a row in a swizzled tile, from the tile's beginning.
-__device__ __forceinline__ int swizzled(int row, int piece) {
+__device__ __forceinline__ unsigned swizzled(unsigned row, unsigned piece) {
   return row * kRowBytes + ((piece ^ (row & 7)) << 4);
 }
 
-/// Copies 16 bytes without a way through registers; zeros where `there` is false.
-__device__ __forceinline__ void copy_piece(void* target, const void* source, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(target)), "l"(source),
-               "r"(there ? 16 : 0)
+/// Copies 16 bytes to an address of shared memory without a way through registers; zeros where `there` is
+/// false.
+__device__ __forceinline__ void copy_piece(uint32_t target, const void* source, bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(there ? 16 : 0)
                : "memory");
+}
+__device__ __forceinline__ void copy_piece(void* target, const void* source, bool there) {
+  copy_piece(shared_address(target), source, there);
 }
 __device__ __forceinline__ void end_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
@@ -34,7 +37,42 @@ __device__ __forceinline__ void await_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+/// Barriers in shared memory: some threads wait for a phase, which ends when all that it counts have arrived.
+/// Phases have parities 0, 1, 0, …; before the first ends, one of parity 1 counts as ended.
+__device__ __forceinline__ void begin_barrier(uint64_t& barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&barrier)), "r"(arrivals)
+               : "memory");
+}
+__device__ __forceinline__ void arrive_at(uint64_t& barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&barrier)) : "memory");
+}
+
 #if HYPERATTN_HAS_WGMMA
+
+/// Registers of each thread of a warpgroup from here on; blocks start with as many for all.
+template <int N>
+__device__ __forceinline__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+}
+template <int N>
+__device__ __forceinline__ void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+}
+
+/// The thread arrives when all copies that it has started have.
+__device__ __forceinline__ void arrive_with_copies(uint64_t& barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(&barrier))
+               : "memory");
+}
+__device__ __forceinline__ void await_phase(uint64_t& barrier, int parity) {
+  asm volatile(
+      "{\n\t.reg .pred p;\n"
+      "again:\n\t"
+      "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n\t"
+      "@!p bra again;\n\t}" ::"r"(shared_address(&barrier)),
+      "r"(parity)
+      : "memory");
+}
 
 /// Of a swizzled tile: 8 rows are 1024 bytes.
 __device__ __forceinline__ uint64_t descriptor_of(const void* tile) {
@@ -47,7 +85,8 @@ __device__ __forceinline__ uint64_t descriptor_of(const void* tile) {
 __device__ __forceinline__ void begin_products() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
-/// What was written to shared memory by copies is seen by the matrix units, after a barrier.
+/// What copies wrote to shared memory is seen by the matrix units: before a barrier that they wait at, or
+/// after it.
 __device__ __forceinline__ void show_to_products() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
@@ -68,6 +107,11 @@ __device__ __forceinline__ void show_to_products() {
 __device__ __forceinline__ void await_products(float (&x)[8][4]) {
   asm volatile("wgmma.commit_group.sync.aligned;\n\twgmma.wait_group.sync.aligned 0;"
                : HYPERATTN_SUMS(x)::"memory");
+}
+
+__device__ __forceinline__ void await_products(float (&x)[8][4], float (&y)[8][4]) {
+  asm volatile("wgmma.commit_group.sync.aligned;\n\twgmma.wait_group.sync.aligned 0;"
+               : HYPERATTN_SUMS(x), HYPERATTN_SUMS(y)::"memory");
 }
 
 /// x (64 × 64) = or += 64 rows · (64 rows)ᵀ over 16 columns.

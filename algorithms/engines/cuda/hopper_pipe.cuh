@@ -1,0 +1,406 @@
+// How tiles of query rows and chunks of keys reach the matrix units of Hopper: in a block, one warp walks
+// through the tiles of a launch and what they visit, and has rows gathered into shared memory by their ranks,
+// while the other warps multiply what has arrived. Barriers in shared memory say what is full and what free,
+// so the gathers of a tile are under way before the one ahead of it is finished. On an H100 (1980 MHz, bf16, 32
+// heads of 131072 rows) the forward kernel takes 2.2 ms for `hyper` in place of 3.1 where each thread gathers,
+// too, and waits for its block, and 80 ms in place of 122 for 32768 keys that all rows see.
+#pragma once
+
+#include <type_traits>
+
+#include "algorithms/engines/cuda/row_tile.cuh"
+#include "algorithms/engines/cuda/wgmma.cuh"
+
+namespace hyperattn::cuda {
+
+constexpr int kHopperColumns = 64;
+constexpr int kChunkKeys = 64;
+/// Warps that multiply a wide tile, each 16 of its rows.
+constexpr int kHopperWarps = 8;
+/// Pipes of a block, each with its own tiles: four warps for each 64 rows, and four of which two gather. Of
+/// 65536 registers, 640 threads begin with 96 each; those that gather leave 32 of theirs to the others.
+constexpr int kHopperPipes = 2;
+constexpr int kHopperMultipliers = 32 * kHopperWarps * kHopperPipes;
+constexpr int kHopperThreads = kHopperMultipliers + 128;
+constexpr int kMultiplierRegisters = 112;
+constexpr int kFeedRegisters = 32;
+/// One chunk is multiplied with queries, one with weights, and two are on their way.
+constexpr int kPipeStages = 4;
+
+struct HopperStage {
+  unsigned char keys[kTileBytes];
+  unsigned char values[kTileBytes];
+};
+
+/// Warps that gather for a pipe, each a half of a chunk's keys.
+constexpr int kFeedWarps = 2;
+constexpr int kFeedKeys = kChunkKeys / kFeedWarps;
+
+/// What a chunk says of its keys.
+struct ChunkNote {
+  int32_t first_rank;
+  int32_t is_last;  ///< of the tile
+  /// Where the rows of the tile all see the keys of a half, and all with one weight, that; else NaN.
+  float bias[kFeedWarps];
+  int32_t is_masked;  ///< not all rows see all keys
+};
+
+/// What a warp that gathers reads of its visit.
+struct FeedList {
+  const int32_t* order;  ///< null: a run
+  int64_t first_row;     ///< what to add to the order's, or to ranks
+  const float* weights;  ///< null: all `uniform`
+  float uniform;
+  int32_t is_synthetic;
+  const int32_t* excluded;
+  int32_t excluded_count;
+  int32_t begin;  ///< the ranks that some row of the tile sees
+  int32_t end;
+  int32_t seen_begin;  ///< all rows of the tile see these ranks
+  int32_t seen_end;
+};
+
+struct TileNote {
+  FlatTile tile;
+  FlatPass pass;
+  int32_t has_chunks;
+  int32_t is_end;  ///< there is no tile
+};
+
+/// Two tiles, each with `Matrices` matrices of rows (queries, gradients), and the chunks on their way.
+template <int Matrices>
+struct alignas(1024) HopperPipe {
+  unsigned char rows[2][Matrices][2 * kTileBytes];
+  HopperStage stage[kPipeStages];
+  float bias[kPipeStages][kChunkKeys];
+  ChunkNote chunk[kPipeStages];
+  TileNote tile[2];
+  int64_t query_row[2][kWideTileRows];
+  FeedList list[kFeedWarps];
+  uint64_t chunk_full[kPipeStages];
+  uint64_t chunk_free[kPipeStages];
+  uint64_t tile_full[2];
+  uint64_t tile_free[2];
+};
+/// With room to begin at a multiple of 1024.
+template <int Matrices>
+constexpr int64_t kPipeBytes = kHopperPipes * sizeof(HopperPipe<Matrices>) + 1024;
+
+/// Blocks of a launch over `tiles`: one for each multiprocessor at most.
+inline unsigned pipe_blocks(int64_t tiles) {
+  int device = 0;
+  int multiprocessors = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  return static_cast<unsigned>(tiles < multiprocessors ? tiles : multiprocessors);
+}
+
+#if HYPERATTN_HAS_WGMMA
+
+/// The shared memory of a block, from a multiple of 1024 on.
+template <class Shared>
+__device__ __forceinline__ Shared& aligned_shared(unsigned char* memory) {
+  return *reinterpret_cast<Shared*>(memory + ((1024 - (shared_address(memory) & 1023)) & 1023));
+}
+
+/// The number of the thread's warp in the block, which the compiler knows to be the same for all of the warp.
+__device__ __forceinline__ unsigned own_warp() {
+  return __shfl_sync(0xffffffffU, threadIdx.x / 32, 0);
+}
+/// The pipe of a thread.
+__device__ __forceinline__ unsigned own_pipe() {
+  constexpr unsigned kMultiply = kHopperWarps * kHopperPipes;
+  const unsigned warp = own_warp();
+  return warp < kMultiply ? warp / kHopperWarps : (warp - kMultiply) / kFeedWarps;
+}
+
+template <int Matrices>
+__device__ __forceinline__ void begin_pipes(HopperPipe<Matrices>* pipes) {
+  if (threadIdx.x < kHopperPipes) {
+    HopperPipe<Matrices>& pipe = pipes[threadIdx.x];
+    for (int i = 0; i < kPipeStages; ++i) {
+      begin_barrier(pipe.chunk_full[i], 33 * kFeedWarps);  // copies of all threads, and what warps wrote
+      begin_barrier(pipe.chunk_free[i], kHopperWarps);
+    }
+    for (int i = 0; i < 2; ++i) {
+      begin_barrier(pipe.tile_full[i], 33 * kFeedWarps);
+      begin_barrier(pipe.tile_free[i], kHopperWarps);
+    }
+  }
+  __syncthreads();
+}
+
+/// A place in a ring, and the parity of the phase that it is in.
+struct PipePlace {
+  int stage = 0;
+  int parity = 0;
+  __device__ __forceinline__ void advance() {
+    if (++stage < kPipeStages) return;
+    stage = 0;
+    parity ^= 1;
+  }
+};
+
+/// A warp that gathers. It has few registers: what it knows of its tile and list lies in shared memory. Both
+/// warps of a pipe walk alike; the first says what they found.
+template <class T, int Matrices>
+class PipeFeed {
+ public:
+  __device__ PipeFeed(const PlanArrays& plan, const InputArrays& inputs, HopperPipe<Matrices>& pipe)
+      : plan_(plan), inputs_(inputs), pipe_(pipe), lane_(threadIdx.x % 32), half_(own_warp() % kFeedWarps) {}
+
+  /// `sources` are the matrices of query rows. An odd number of pipes take turns, so that each comes by all
+  /// sizes of causal tiles, which repeat.
+  __device__ void run(int64_t first_tile, int32_t tile_count, const void* const (&sources)[Matrices]) {
+    const int32_t pipes = (static_cast<int32_t>(gridDim.x) * kHopperPipes - 1) / 2 * 2 + 1;
+    auto index = static_cast<int32_t>(own_pipe() * gridDim.x + blockIdx.x);
+    if (index >= pipes) index = tile_count;
+    for (int turn = 0;; ++turn, index += pipes) {
+      side_ = turn % 2;
+      await_phase(pipe_.tile_free[side_], (turn / 2 + 1) % 2);
+      if (index >= tile_count) return end();
+      const FlatTile* tile = plan_.tiles + first_tile + index;
+      if (lane_ == 0 && index + pipes < tile_count) prefetch(tile + pipes);
+      begin_tile(*tile);
+      copy_tile(sources);
+      find_next();
+      if (lane_ == 0 && half_ == 0) pipe_.tile[side_].has_chunks = there_is_next_ ? 1 : 0;
+      __syncwarp();
+      if (lane_ == 0) arrive_at(pipe_.tile_full[side_]);
+      while (there_is_next_) copy_chunk();
+    }
+  }
+
+ private:
+  static __device__ void prefetch(const void* place) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(place));
+  }
+
+  __device__ void end() {
+    if (lane_ == 0) pipe_.tile[side_].is_end = 1;
+    __syncwarp();
+    arrive_at(pipe_.tile_full[side_]);
+    if (lane_ == 0) arrive_at(pipe_.tile_full[side_]);
+  }
+
+  /// Both warps write the same.
+  __device__ void begin_tile(const FlatTile& tile) {
+    TileNote& note = pipe_.tile[side_];
+    if (lane_ == 0) {
+      note.tile = tile;
+      note.pass = plan_.passes[tile.pass];
+      note.is_end = 0;
+    }
+    __syncwarp();
+    next_visit_ = plan_.visits + note.tile.first_visit;
+    visits_left_ = static_cast<int32_t>(note.tile.last_visit - note.tile.first_visit);
+    begin_ = 0;
+    end_ = 0;
+  }
+
+  __device__ void copy_tile(const void* const (&sources)[Matrices]) {
+    const TileNote& note = pipe_.tile[side_];
+    const unsigned first = half_ * (kWideTileRows / kFeedWarps);
+    int64_t* rows = pipe_.query_row[side_] + first;
+    for (unsigned i = lane_; i < kWideTileRows / kFeedWarps; i += 32)
+      rows[i] = query_row_of(note.tile, note.pass, plan_.integers, static_cast<int>(first + i));
+    __syncwarp();
+#pragma unroll 4
+    for (unsigned i = 0; i < kWideTileRows / kFeedWarps / 4; ++i) {
+      const int64_t row = rows[4 * i + lane_ / 8];
+      const int64_t offset = (row < 0 ? 0 : row) * kHopperColumns + lane_ % 8 * 8;
+#pragma unroll
+      for (int m = 0; m < Matrices; ++m)
+        copy_piece(pipe_.rows[side_][m] + swizzled(first + 4 * i + lane_ / 8, lane_ % 8),
+                   static_cast<const T*>(sources[m]) + offset, row >= 0);
+    }
+    arrive_with_copies(pipe_.tile_full[side_]);
+  }
+
+  __device__ void load_visit() {
+    FeedList& own = pipe_.list[half_];
+    __syncwarp();
+    if (lane_ == 0) {
+      const FlatVisit visit = *next_visit_;
+      const FlatList& list = plan_.lists[visit.list];
+      const FlatOrder& order = list.order;
+      own.order = order.remote != nullptr ? order.remote
+                                          : (order.rows == kNone ? nullptr : plan_.integers + order.rows);
+      own.first_row = list.source_row + (own.order == nullptr ? order.first : 0);
+      own.weights = list.log_weight == kNone ? nullptr : plan_.numbers + list.log_weight;
+      own.uniform = list.uniform;
+      own.is_synthetic = list.synthetic;
+      own.excluded = plan_.integers + visit.excluded_begin;
+      own.excluded_count = static_cast<int32_t>(visit.excluded_end - visit.excluded_begin);
+      own.seen_begin = 0;
+      own.seen_end = INT32_MAX;
+      int64_t begin = visit.begin;
+      int64_t end = visit.end;
+      const TileNote& note = pipe_.tile[side_];
+      if (note.pass.triangular != 0) {
+        const int64_t last_row = note.tile.begin + note.tile.count - 1;
+        begin = max(begin, first_visible(note.pass, note.tile.begin));
+        end = min(end, last_visible(note.pass, last_row));
+        own.seen_begin = static_cast<int32_t>(min(first_visible(note.pass, last_row), int64_t{INT32_MAX}));
+        own.seen_end = static_cast<int32_t>(max(last_visible(note.pass, note.tile.begin), int64_t{0}));
+      }
+      own.begin = static_cast<int32_t>(begin);
+      own.end = static_cast<int32_t>(max(end, int64_t{0}));
+    }
+    __syncwarp();
+    begin_ = own.begin;
+    end_ = own.end;
+    ++next_visit_;
+    --visits_left_;
+  }
+
+  /// One key of the next chunk for each thread: of the keys that threads 8·g + i find, thread 8·g + i has key
+  /// 4·i + g, so that it is these eight that copy their rows.
+  __device__ void find_next() {
+    while (begin_ >= end_ && visits_left_ > 0) load_visit();
+    there_is_next_ = begin_ < end_;
+    if (!there_is_next_) return;
+    const FeedList& list = pipe_.list[half_];
+    const auto rank = static_cast<int32_t>(begin_ + own_slot());
+    place_of_row_ = kNoRow;
+    bias_ = minus_infinity();
+    if (rank < end_ && (list.excluded_count == 0 || !is_among(list.excluded, 0, list.excluded_count, rank))) {
+      const int64_t row = list.first_row + (list.order != nullptr ? list.order[rank] : rank);
+      place_of_row_ = static_cast<uint32_t>(row) * kPieces;
+      bias_ = list.weights != nullptr ? list.weights[rank] : list.uniform;
+    }
+    begin_ += kChunkKeys;
+  }
+
+  [[nodiscard]] __device__ unsigned own_slot() const {
+    return half_ * kFeedKeys + lane_ % 8 * 4 + lane_ / 8;
+  }
+
+  /// Starts the copies of the next chunk, and finds the one after it.
+  __device__ void copy_chunk() {
+    const int stage = place_.stage;
+    const FeedList& list = pipe_.list[half_];
+    const int32_t chunk_begin = begin_ - kChunkKeys;
+    const bool is_masked = chunk_begin < list.seen_begin || min(begin_, end_) > list.seen_end;
+    const bool is_synthetic = list.is_synthetic != 0;
+    uint32_t places[kFeedKeys / 4];
+#pragma unroll
+    for (int i = 0; i < kFeedKeys / 4; ++i) places[i] = __shfl_sync(0xffffffffU, place_of_row_, i, 8);
+    const float first_bias = __shfl_sync(0xffffffffU, bias_, 0);
+    const bool alike = __all_sync(0xffffffffU, bias_ == first_bias && first_bias > minus_infinity());
+    await_phase(pipe_.chunk_free[stage], place_.parity ^ 1);
+    const unsigned own = half_ * kFeedKeys * kRowBytes + swizzled(lane_ / 8, lane_ % 8);
+    copy_half(shared_address(pipe_.stage[stage].keys) + own,
+              is_synthetic ? inputs_.synthetic_key : inputs_.key, places);
+    copy_half(shared_address(pipe_.stage[stage].values) + own,
+              is_synthetic ? inputs_.synthetic_value : inputs_.value, places);
+    arrive_with_copies(pipe_.chunk_full[stage]);
+    ChunkNote& note = pipe_.chunk[stage];
+    pipe_.bias[stage][own_slot()] = bias_;
+    find_next();
+    if (lane_ == 0) {
+      note.bias[half_] = alike && !is_masked && inputs_.scale > 0 ? first_bias : __int_as_float(0x7fffffff);
+      if (half_ == 0) {
+        note.first_rank = chunk_begin;
+        note.is_masked = is_masked ? 1 : 0;
+        note.is_last = there_is_next_ ? 0 : 1;
+      }
+    }
+    __syncwarp();
+    if (lane_ == 0) arrive_at(pipe_.chunk_full[stage]);
+    place_.advance();
+  }
+
+  /// The rows of one matrix; `target` is the thread's piece of the first of its rows.
+  __device__ void copy_half(uint32_t target, const void* matrix, const uint32_t (&places)[kFeedKeys / 4]) {
+    const uint4* source = static_cast<const uint4*>(matrix) + lane_ % 8;
+    const uint32_t second = (target ^ 64) + 4 * kRowBytes;  // four rows on, the swizzle is another
+#pragma unroll
+    for (int i = 0; i < kFeedKeys / 4; ++i) {
+      const bool there = places[i] != kNoRow;
+      copy_piece((i % 2 == 0 ? target : second) + i / 2 * 1024, source + (there ? places[i] : 0), there);
+    }
+  }
+
+  static constexpr uint32_t kNoRow = UINT32_MAX;
+  static constexpr uint32_t kPieces = 8;  ///< of 16 bytes in a row
+
+  const PlanArrays& plan_;
+  const InputArrays& inputs_;
+  HopperPipe<Matrices>& pipe_;
+  const unsigned lane_;
+  const unsigned half_;
+  int side_ = 0;
+  PipePlace place_;
+  const FlatVisit* next_visit_ = nullptr;
+  int32_t visits_left_ = 0;
+  int32_t begin_ = 0;
+  int32_t end_ = 0;
+  bool there_is_next_ = false;
+  uint32_t place_of_row_ = kNoRow;  ///< in pieces, of the thread's key
+  float bias_ = 0;
+};
+
+/// Products to weighted scores, base 2; −∞ where the row does not see the key.
+__device__ __forceinline__ void score_chunk(float (&x)[8][4], const float* chunk_bias, const ChunkNote& chunk,
+                                            const TileNote& note, float scale) {
+  const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int n = 0; n < 8; ++n) {
+    const float2 bias = *reinterpret_cast<const float2*>(chunk_bias + n * 8 + 2 * t);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      x[n][2 * h] = fmaf(x[n][2 * h], scale, bias.x);
+      x[n][2 * h + 1] = fmaf(x[n][2 * h + 1], scale, bias.y);
+    }
+  }
+  if (chunk.is_masked == 0) return;
+  const OwnRows own = own_rows(note.tile, note.pass, static_cast<int>(own_warp() % kHopperWarps));
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    // Of the chunk's keys the row sees those from `first` to before `last`.
+    const int64_t begin = own.first[h] - chunk.first_rank;
+    const int64_t end = own.last[h] - chunk.first_rank;
+    const int first = begin < 0 ? 0 : (begin < kChunkKeys ? static_cast<int>(begin) : kChunkKeys);
+    const int last = end < 0 ? 0 : (end < kChunkKeys ? static_cast<int>(end) : kChunkKeys);
+#pragma unroll
+    for (int n = 0; n < 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int slot = n * 8 + 2 * t + e;
+        if (slot < first || slot >= last) x[n][2 * h + e] = minus_infinity();
+      }
+  }
+}
+
+/// A 64 × 64 piece in registers, rounded, as the left side of products.
+template <class T>
+__device__ __forceinline__ void pack_weights(uint32_t (&weights)[4][4], const float (&x)[8][4]) {
+#pragma unroll
+  for (int j = 0; j < 4; ++j)
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      weights[j][i] =
+          pack(x[2 * j + i / 2][i % 2 * 2], x[2 * j + i / 2][i % 2 * 2 + 1], static_cast<const T*>(nullptr));
+}
+
+/// x (64 × 64) = tile · (tile)ᵀ.
+template <class T>
+__device__ __forceinline__ void multiply_tiles(float (&x)[8][4], uint64_t left, uint64_t right) {
+#pragma unroll
+  for (int step = 0; step < 4; ++step)  // 16 columns are 32 bytes
+    multiply_rows<T>(x, left + 2 * step, right + 2 * step, step > 0 ? 1 : 0);
+}
+
+/// x (64 × 64) += weights · tile.
+template <class T>
+__device__ __forceinline__ void multiply_weights_tile(float (&x)[8][4], const uint32_t (&weights)[4][4],
+                                                      uint64_t tile) {
+#pragma unroll
+  for (int step = 0; step < 4; ++step)  // 16 rows are 2048 bytes
+    multiply_weights<T>(x, weights[step], tile + 128 * step);
+}
+
+#endif
+
+}  // namespace hyperattn::cuda
