@@ -234,8 +234,10 @@ class Flattening {
 /// Blocks of ranks of the lists of one phase, with what visits them.
 class Inversion {
  public:
-  Inversion(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat, int64_t phase)
+  Inversion(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat, int64_t phase,
+            int64_t job_ranks)
       : problem_(problem),
+        job_ranks_(job_ranks),
         phase_(plan.phases[static_cast<size_t>(phase)]),
         flat_(flat),
         begin_(flat.phases[static_cast<size_t>(phase)]) {}
@@ -278,9 +280,9 @@ class Inversion {
       for (const KeyList& list : pass.lists) {
         const bool distinct = !list.synthetic && !list.order.rows;
         first_block_.push_back(blocks_.size());
-        for (int64_t rank = 0; rank < list.order.count; rank += kTileRows)
+        for (int64_t rank = 0; rank < list.order.count; rank += job_ranks_)
           blocks_.push_back({&list, pass.key_head, pass_number, flat_list, static_cast<int32_t>(rank),
-                             static_cast<int32_t>(std::min<int64_t>(kTileRows, list.order.count - rank)),
+                             static_cast<int32_t>(std::min<int64_t>(job_ranks_, list.order.count - rank)),
                              distinct ? round : kNone});
         ++round;
         ++flat_list;
@@ -298,7 +300,7 @@ class Inversion {
     for (const Pass& pass : phase_.passes) {
       const auto add = [&](int32_t list, const KeyItem& item) {
         const size_t first = first_block_[first_list + static_cast<size_t>(list)];
-        for (int64_t b = item.first_rank / kTileRows; b * kTileRows < item.last_rank; ++b)
+        for (int64_t b = item.first_rank / job_ranks_; b * job_ranks_ < item.last_rank; ++b)
           body(first + static_cast<size_t>(b), item);
       };
       for (const QueryGroup& group : pass.groups) {
@@ -456,6 +458,7 @@ class Inversion {
   }
 
   const AttentionProblem& problem_;
+  int64_t job_ranks_;
   const Phase& phase_;
   const FlatPlan& flat_;
   const FlatPhase& begin_;
@@ -483,8 +486,9 @@ bool is_plain(const Plan& plan) {
   return true;
 }
 
-KeyWork invert(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat, int64_t phase) {
-  return Inversion(problem, plan, flat, phase).run();
+KeyWork invert(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat, int64_t phase,
+               int64_t job_ranks) {
+  return Inversion(problem, plan, flat, phase, job_ranks).run();
 }
 
 }  // namespace hyperattn::cuda

@@ -60,8 +60,9 @@ struct KeyWork {
 };
 
 /// `flat` is the plan's; `phase` a number of its phases. A block with many visits is cut into several jobs,
-/// so that all of a card has work. O(size of the phase).
+/// so that all of a card has work. More ranks in a job than kTileRows are for plain plans. O(size of the
+/// phase).
 [[nodiscard]] KeyWork invert(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat,
-                             int64_t phase);
+                             int64_t phase, int64_t job_ranks = kTileRows);
 
 }  // namespace hyperattn::cuda

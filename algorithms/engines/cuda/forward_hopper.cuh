@@ -125,7 +125,25 @@ __device__ __forceinline__ void store_row(T* out, const float (&sum)[8][4], int 
   }
 }
 
-/// store_finished for rows of 64 columns in 16 bits; any other way through it.
+/// Row `row` of a matrix in some type.
+__device__ __forceinline__ void store_row(void* rows, Precision type, int64_t row, int width,
+                                          const float (&sum)[8][4], int h, float factor, bool there) {
+  if (width == kHopperColumns && type == Precision::bf16)
+    return store_row(static_cast<__nv_bfloat16*>(rows) + row * kHopperColumns, sum, h, factor, there);
+  if (width == kHopperColumns && type == Precision::fp16)
+    return store_row(static_cast<__half*>(rows) + row * kHopperColumns, sum, h, factor, there);
+  const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int c = 0; c < 8; ++c)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int column = c * 8 + 2 * t + e;
+      if (there && column < width)
+        store_element(rows, type, row * width + column, sum[c][2 * h + e] * factor);
+    }
+}
+
+/// What store_finished does.
 __device__ __forceinline__ void finish_run(const FinishArguments& finish, const int64_t* query_row,
                                            const OwnRows& own, const HopperRun& run) {
   const int t = static_cast<int>(threadIdx.x) % 4;
@@ -140,22 +158,7 @@ __device__ __forceinline__ void finish_run(const FinishArguments& finish, const 
     for (int c = 0; c < 8; ++c)
 #pragma unroll
       for (int e = 0; e < 2; ++e) check = fmaf(run.out[c][2 * h + e] * factor, 0.0F, check);
-    if (finish.value_dim == kHopperColumns && finish.out_type == Precision::bf16) {
-      store_row(static_cast<__nv_bfloat16*>(finish.out) + row * kHopperColumns, run.out, h, factor,
-                own.there[h]);
-    } else if (finish.value_dim == kHopperColumns && finish.out_type == Precision::fp16) {
-      store_row(static_cast<__half*>(finish.out) + row * kHopperColumns, run.out, h, factor, own.there[h]);
-    } else if (own.there[h]) {
-#pragma unroll
-      for (int c = 0; c < 8; ++c)
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const int column = c * 8 + 2 * t + e;
-          if (column < finish.value_dim)
-            store_element(finish.out, finish.out_type, row * finish.value_dim + column,
-                          run.out[c][2 * h + e] * factor);
-        }
-    }
+    store_row(finish.out, finish.out_type, row, finish.value_dim, run.out, h, factor, own.there[h]);
     if (!own.there[h]) continue;
     if (!(check == 0) && !end.empty) atomicAdd(&finish.counts->infinite, 1ULL);
     if (t == 0) store_row_end(finish, row, run.maximum[h], sum, end);
@@ -184,10 +187,11 @@ __device__ __forceinline__ void keep_run(const RowState& state, const int64_t* q
 /// The warps that multiply. Weights times values of a chunk and queries times keys of the next are under way
 /// together.
 template <class T>
-__device__ __forceinline__ void multiply_forward(const ForwardArguments& arguments, HopperPipe<1>& pipe) {
+__device__ __forceinline__ void multiply_forward(const ForwardArguments& arguments,
+                                                 HopperPipe<ForwardShape>& pipe) {
   const int warp = static_cast<int>(own_warp() % kHopperWarps);
   const bool signals = threadIdx.x % 32 == 0;
-  PipePlace place;
+  PipePlace<ForwardShape::kStages> place;
   float x[8][4] = {};
   HopperRun run;
   for (int turn = 0;; ++turn) {
@@ -247,19 +251,20 @@ __device__ __forceinline__ void multiply_forward(const ForwardArguments& argumen
 #endif
 
 template <class T>
-__global__ void __launch_bounds__(kHopperThreads, 1)
+__global__ void __launch_bounds__(kHopperThreads<ForwardShape>, 1)
     hopper_forward_kernel(const __grid_constant__ ForwardArguments arguments) {
 #if HYPERATTN_HAS_WGMMA
   extern __shared__ unsigned char memory[];
-  auto* pipes = &aligned_shared<HopperPipe<1>>(memory);
+  auto* pipes = &aligned_shared<HopperPipe<ForwardShape>>(memory);
   begin_pipes(pipes);
-  if (threadIdx.x >= kHopperMultipliers) {
-    give_registers<kFeedRegisters>();
-    PipeFeed<T, 1> feed(arguments.plan, arguments.inputs, pipes[own_pipe()]);
+  auto& pipe = pipes[own_pipe<ForwardShape>()];
+  if (threadIdx.x >= kMultipliers<ForwardShape>) {
+    give_registers<ForwardShape::kFeedRegisters>();
+    PipeFeed<T, ForwardShape> feed(arguments.plan, arguments.inputs, pipe);
     feed.run(arguments.first_tile, static_cast<int32_t>(arguments.tile_count), {arguments.inputs.query});
   } else {
-    take_registers<kMultiplierRegisters>();
-    multiply_forward<T>(arguments, pipes[own_pipe()]);
+    take_registers<ForwardShape::kMultiplierRegisters>();
+    multiply_forward<T>(arguments, pipe);
   }
 #endif
 }

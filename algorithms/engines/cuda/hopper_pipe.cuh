@@ -1,9 +1,9 @@
 // How tiles of query rows and chunks of keys reach the matrix units of Hopper: in a block, one warp walks
 // through the tiles of a launch and what they visit, and has rows gathered into shared memory by their ranks,
 // while the other warps multiply what has arrived. Barriers in shared memory say what is full and what free,
-// so the gathers of a tile are under way before the one ahead of it is finished. On an H100 (1980 MHz, bf16, 32
-// heads of 131072 rows) the forward kernel takes 2.2 ms for `hyper` in place of 3.1 where each thread gathers,
-// too, and waits for its block, and 80 ms in place of 122 for 32768 keys that all rows see.
+// so the gathers of a tile are under way before the one ahead of it is finished. On an H100 (1980 MHz, bf16,
+// 32 heads of 131072 rows) the forward kernel takes 2.2 ms for `hyper` in place of 3.1 where each thread
+// gathers, too, and waits for its block, and 80 ms in place of 122 for 32768 keys that all rows see.
 #pragma once
 
 #include <type_traits>
@@ -17,24 +17,39 @@ constexpr int kHopperColumns = 64;
 constexpr int kChunkKeys = 64;
 /// Warps that multiply a wide tile, each 16 of its rows.
 constexpr int kHopperWarps = 8;
-/// Pipes of a block, each with its own tiles: four warps for each 64 rows, and four of which two gather. Of
-/// 65536 registers, 640 threads begin with 96 each; those that gather leave 32 of theirs to the others.
-constexpr int kHopperPipes = 2;
-constexpr int kHopperMultipliers = 32 * kHopperWarps * kHopperPipes;
-constexpr int kHopperThreads = kHopperMultipliers + 128;
-constexpr int kMultiplierRegisters = 112;
-constexpr int kFeedRegisters = 32;
-/// One chunk is multiplied with queries, one with weights, and two are on their way.
-constexpr int kPipeStages = 4;
+/// Two warps gather a chunk, each a half of its keys.
+constexpr int kFeedWarps = 2;
+constexpr int kFeedKeys = kChunkKeys / kFeedWarps;
+
+/// How a kernel parts a block. Four warps gather, two of them a team; what a thread that gathers has fewer of
+/// registers than the launch gives, those that multiply have more.
+struct ForwardShape {
+  static constexpr int kMatrices = 1;  ///< of query rows
+  static constexpr int kPipes = 2;     ///< each with tiles of its own and eight warps that multiply
+  static constexpr int kTeams = 1;     ///< of a pipe, which take turns with its chunks
+  static constexpr int kStages =
+      4;  ///< one is multiplied with queries, one with weights, two are on their way
+  static constexpr int kMultiplierRegisters = 112;
+  static constexpr int kFeedRegisters = 32;
+};
+/// Accumulators of two products beside the gradient leave room for one pipe.
+struct QueryGradientShape {
+  static constexpr int kMatrices = 2;
+  static constexpr int kPipes = 1;
+  static constexpr int kTeams = 2;
+  static constexpr int kStages = 6;
+  static constexpr int kMultiplierRegisters = 224;
+  static constexpr int kFeedRegisters = 56;
+};
+template <class Shape>
+constexpr int kMultipliers = 32 * kHopperWarps* Shape::kPipes;
+template <class Shape>
+constexpr int kHopperThreads = kMultipliers<Shape> + 128;
 
 struct HopperStage {
   unsigned char keys[kTileBytes];
   unsigned char values[kTileBytes];
 };
-
-/// Warps that gather for a pipe, each a half of a chunk's keys.
-constexpr int kFeedWarps = 2;
-constexpr int kFeedKeys = kChunkKeys / kFeedWarps;
 
 /// What a chunk says of its keys.
 struct ChunkNote {
@@ -67,24 +82,24 @@ struct TileNote {
   int32_t is_end;  ///< there is no tile
 };
 
-/// Two tiles, each with `Matrices` matrices of rows (queries, gradients), and the chunks on their way.
-template <int Matrices>
+/// Two tiles, each with matrices of rows (queries, gradients), and the chunks on their way.
+template <class Shape>
 struct alignas(1024) HopperPipe {
-  unsigned char rows[2][Matrices][2 * kTileBytes];
-  HopperStage stage[kPipeStages];
-  float bias[kPipeStages][kChunkKeys];
-  ChunkNote chunk[kPipeStages];
+  unsigned char rows[2][Shape::kMatrices][2 * kTileBytes];
+  HopperStage stage[Shape::kStages];
+  float bias[Shape::kStages][kChunkKeys];
+  ChunkNote chunk[Shape::kStages];
   TileNote tile[2];
   int64_t query_row[2][kWideTileRows];
-  FeedList list[kFeedWarps];
-  uint64_t chunk_full[kPipeStages];
-  uint64_t chunk_free[kPipeStages];
+  FeedList list[kFeedWarps * Shape::kTeams];
+  uint64_t chunk_full[Shape::kStages];
+  uint64_t chunk_free[Shape::kStages];
   uint64_t tile_full[2];
   uint64_t tile_free[2];
 };
 /// With room to begin at a multiple of 1024.
-template <int Matrices>
-constexpr int64_t kPipeBytes = kHopperPipes * sizeof(HopperPipe<Matrices>) + 1024;
+template <class Shape>
+constexpr int64_t kPipeBytes = Shape::kPipes * sizeof(HopperPipe<Shape>) + 1024;
 
 /// Blocks of a launch over `tiles`: one for each multiprocessor at most.
 inline unsigned pipe_blocks(int64_t tiles) {
@@ -108,34 +123,45 @@ __device__ __forceinline__ unsigned own_warp() {
   return __shfl_sync(0xffffffffU, threadIdx.x / 32, 0);
 }
 /// The pipe of a thread.
+template <class Shape>
 __device__ __forceinline__ unsigned own_pipe() {
-  constexpr unsigned kMultiply = kHopperWarps * kHopperPipes;
   const unsigned warp = own_warp();
-  return warp < kMultiply ? warp / kHopperWarps : (warp - kMultiply) / kFeedWarps;
+  constexpr unsigned kFirstFeed = kHopperWarps * Shape::kPipes;
+  return warp < kFirstFeed ? warp / kHopperWarps : (warp - kFirstFeed) / (kFeedWarps * Shape::kTeams);
 }
 
-template <int Matrices>
-__device__ __forceinline__ void begin_pipes(HopperPipe<Matrices>* pipes) {
-  if (threadIdx.x < kHopperPipes) {
-    HopperPipe<Matrices>& pipe = pipes[threadIdx.x];
-    for (int i = 0; i < kPipeStages; ++i) {
-      begin_barrier(pipe.chunk_full[i], 33 * kFeedWarps);  // copies of all threads, and what warps wrote
-      begin_barrier(pipe.chunk_free[i], kHopperWarps);
-    }
-    for (int i = 0; i < 2; ++i) {
-      begin_barrier(pipe.tile_full[i], 33 * kFeedWarps);
-      begin_barrier(pipe.tile_free[i], kHopperWarps);
-    }
+/// Barriers of stages, and of the two sides that tiles take turns with.
+template <int Stages>
+__device__ __forceinline__ void begin_barriers(uint64_t (&stage_full)[Stages], uint64_t (&stage_free)[Stages],
+                                               uint64_t (&side_full)[2], uint64_t (&side_free)[2],
+                                               int side_warps) {
+  for (int i = 0; i < Stages; ++i) {
+    begin_barrier(stage_full[i], 33 * kFeedWarps);  // copies of all threads, and what warps wrote
+    begin_barrier(stage_free[i], kHopperWarps);
+  }
+  for (int i = 0; i < 2; ++i) {
+    begin_barrier(side_full[i], 33 * side_warps);
+    begin_barrier(side_free[i], kHopperWarps);
+  }
+}
+
+template <class Shape>
+__device__ __forceinline__ void begin_pipes(HopperPipe<Shape>* pipes) {
+  if (threadIdx.x < Shape::kPipes) {
+    HopperPipe<Shape>& pipe = pipes[threadIdx.x];
+    begin_barriers(pipe.chunk_full, pipe.chunk_free, pipe.tile_full, pipe.tile_free,
+                   kFeedWarps * Shape::kTeams);
   }
   __syncthreads();
 }
 
 /// A place in a ring, and the parity of the phase that it is in.
+template <int Stages>
 struct PipePlace {
   int stage = 0;
   int parity = 0;
   __device__ __forceinline__ void advance() {
-    if (++stage < kPipeStages) return;
+    if (++stage < Stages) return;
     stage = 0;
     parity ^= 1;
   }
@@ -143,17 +169,23 @@ struct PipePlace {
 
 /// A warp that gathers. It has few registers: what it knows of its tile and list lies in shared memory. Both
 /// warps of a pipe walk alike; the first says what they found.
-template <class T, int Matrices>
+template <class T, class Shape>
 class PipeFeed {
  public:
-  __device__ PipeFeed(const PlanArrays& plan, const InputArrays& inputs, HopperPipe<Matrices>& pipe)
-      : plan_(plan), inputs_(inputs), pipe_(pipe), lane_(threadIdx.x % 32), half_(own_warp() % kFeedWarps) {}
+  __device__ PipeFeed(const PlanArrays& plan, const InputArrays& inputs, HopperPipe<Shape>& pipe)
+      : plan_(plan),
+        inputs_(inputs),
+        pipe_(pipe),
+        lane_(threadIdx.x % 32),
+        warp_(own_warp() % kWarps),
+        half_(warp_ % kFeedWarps) {}
 
   /// `sources` are the matrices of query rows. An odd number of pipes take turns, so that each comes by all
   /// sizes of causal tiles, which repeat.
-  __device__ void run(int64_t first_tile, int32_t tile_count, const void* const (&sources)[Matrices]) {
-    const int32_t pipes = (static_cast<int32_t>(gridDim.x) * kHopperPipes - 1) / 2 * 2 + 1;
-    auto index = static_cast<int32_t>(own_pipe() * gridDim.x + blockIdx.x);
+  __device__ void run(int64_t first_tile, int32_t tile_count,
+                      const void* const (&sources)[Shape::kMatrices]) {
+    const int32_t pipes = (static_cast<int32_t>(gridDim.x) * Shape::kPipes - 1) / 2 * 2 + 1;
+    auto index = static_cast<int32_t>(own_pipe<Shape>() * gridDim.x + blockIdx.x);
     if (index >= pipes) index = tile_count;
     for (int turn = 0;; ++turn, index += pipes) {
       side_ = turn % 2;
@@ -164,14 +196,22 @@ class PipeFeed {
       begin_tile(*tile);
       copy_tile(sources);
       find_next();
-      if (lane_ == 0 && half_ == 0) pipe_.tile[side_].has_chunks = there_is_next_ ? 1 : 0;
+      if (lane_ == 0 && warp_ == 0) pipe_.tile[side_].has_chunks = there_is_next_ ? 1 : 0;
       __syncwarp();
       if (lane_ == 0) arrive_at(pipe_.tile_full[side_]);
-      while (there_is_next_) copy_chunk();
+      while (there_is_next_)
+        if (is_own_turn())
+          copy_chunk();
+        else
+          pass_chunk();
     }
   }
 
  private:
+  static constexpr unsigned kWarps = kFeedWarps * Shape::kTeams;
+  static constexpr uint32_t kNoRow = UINT32_MAX;
+  static constexpr uint32_t kPieces = 8;  ///< of 16 bytes in a row
+
   static __device__ void prefetch(const void* place) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(place));
   }
@@ -198,19 +238,19 @@ class PipeFeed {
     end_ = 0;
   }
 
-  __device__ void copy_tile(const void* const (&sources)[Matrices]) {
+  __device__ void copy_tile(const void* const (&sources)[Shape::kMatrices]) {
     const TileNote& note = pipe_.tile[side_];
-    const unsigned first = half_ * (kWideTileRows / kFeedWarps);
+    const unsigned first = warp_ * (kWideTileRows / kWarps);
     int64_t* rows = pipe_.query_row[side_] + first;
-    for (unsigned i = lane_; i < kWideTileRows / kFeedWarps; i += 32)
+    for (unsigned i = lane_; i < kWideTileRows / kWarps; i += 32)
       rows[i] = query_row_of(note.tile, note.pass, plan_.integers, static_cast<int>(first + i));
     __syncwarp();
 #pragma unroll 4
-    for (unsigned i = 0; i < kWideTileRows / kFeedWarps / 4; ++i) {
+    for (unsigned i = 0; i < kWideTileRows / kWarps / 4; ++i) {
       const int64_t row = rows[4 * i + lane_ / 8];
       const int64_t offset = (row < 0 ? 0 : row) * kHopperColumns + lane_ % 8 * 8;
 #pragma unroll
-      for (int m = 0; m < Matrices; ++m)
+      for (int m = 0; m < Shape::kMatrices; ++m)
         copy_piece(pipe_.rows[side_][m] + swizzled(first + 4 * i + lane_ / 8, lane_ % 8),
                    static_cast<const T*>(sources[m]) + offset, row >= 0);
     }
@@ -218,7 +258,7 @@ class PipeFeed {
   }
 
   __device__ void load_visit() {
-    FeedList& own = pipe_.list[half_];
+    FeedList& own = pipe_.list[warp_];
     __syncwarp();
     if (lane_ == 0) {
       const FlatVisit visit = *next_visit_;
@@ -259,9 +299,10 @@ class PipeFeed {
   __device__ void find_next() {
     while (begin_ >= end_ && visits_left_ > 0) load_visit();
     there_is_next_ = begin_ < end_;
-    if (!there_is_next_) return;
-    const FeedList& list = pipe_.list[half_];
-    const auto rank = static_cast<int32_t>(begin_ + own_slot());
+    begin_ += kChunkKeys;
+    if (!there_is_next_ || !is_own_turn()) return;
+    const FeedList& list = pipe_.list[warp_];
+    const auto rank = static_cast<int32_t>(begin_ - kChunkKeys + own_slot());
     place_of_row_ = kNoRow;
     bias_ = minus_infinity();
     if (rank < end_ && (list.excluded_count == 0 || !is_among(list.excluded, 0, list.excluded_count, rank))) {
@@ -269,7 +310,14 @@ class PipeFeed {
       place_of_row_ = static_cast<uint32_t>(row) * kPieces;
       bias_ = list.weights != nullptr ? list.weights[rank] : list.uniform;
     }
-    begin_ += kChunkKeys;
+  }
+
+  [[nodiscard]] __device__ bool is_own_turn() const {
+    return static_cast<unsigned>(place_.stage) % Shape::kTeams == warp_ / kFeedWarps;
+  }
+  __device__ void pass_chunk() {
+    place_.advance();
+    find_next();
   }
 
   [[nodiscard]] __device__ unsigned own_slot() const {
@@ -279,7 +327,7 @@ class PipeFeed {
   /// Starts the copies of the next chunk, and finds the one after it.
   __device__ void copy_chunk() {
     const int stage = place_.stage;
-    const FeedList& list = pipe_.list[half_];
+    const FeedList& list = pipe_.list[warp_];
     const int32_t chunk_begin = begin_ - kChunkKeys;
     const bool is_masked = chunk_begin < list.seen_begin || min(begin_, end_) > list.seen_end;
     const bool is_synthetic = list.is_synthetic != 0;
@@ -297,6 +345,7 @@ class PipeFeed {
     arrive_with_copies(pipe_.chunk_full[stage]);
     ChunkNote& note = pipe_.chunk[stage];
     pipe_.bias[stage][own_slot()] = bias_;
+    place_.advance();
     find_next();
     if (lane_ == 0) {
       note.bias[half_] = alike && !is_masked && inputs_.scale > 0 ? first_bias : __int_as_float(0x7fffffff);
@@ -308,7 +357,6 @@ class PipeFeed {
     }
     __syncwarp();
     if (lane_ == 0) arrive_at(pipe_.chunk_full[stage]);
-    place_.advance();
   }
 
   /// The rows of one matrix; `target` is the thread's piece of the first of its rows.
@@ -322,16 +370,14 @@ class PipeFeed {
     }
   }
 
-  static constexpr uint32_t kNoRow = UINT32_MAX;
-  static constexpr uint32_t kPieces = 8;  ///< of 16 bytes in a row
-
   const PlanArrays& plan_;
   const InputArrays& inputs_;
-  HopperPipe<Matrices>& pipe_;
+  HopperPipe<Shape>& pipe_;
   const unsigned lane_;
+  const unsigned warp_;  ///< of those of the pipe
   const unsigned half_;
   int side_ = 0;
-  PipePlace place_;
+  PipePlace<Shape::kStages> place_;
   const FlatVisit* next_visit_ = nullptr;
   int32_t visits_left_ = 0;
   int32_t begin_ = 0;

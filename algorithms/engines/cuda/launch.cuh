@@ -40,8 +40,8 @@ struct Launches {
     const dim3 grid(static_cast<unsigned>(arguments.tile_count));
     if constexpr (sizeof(T) == 2)
       if (arguments.wide_tiles)
-        return launch(hopper_forward_kernel<T>, dim3(pipe_blocks(arguments.tile_count)), kPipeBytes<1>,
-                      arguments, stream, kHopperThreads);
+        return launch(hopper_forward_kernel<T>, dim3(pipe_blocks(arguments.tile_count)),
+                      kPipeBytes<ForwardShape>, arguments, stream, kHopperThreads<ForwardShape>);
     const bool wide = std::max(d, d_v) > kWide;
     const int64_t shared =
         wide ? forward_shared_bytes<T, kChunkOfWide>(d, d_v) : forward_shared_bytes<T, kNarrow>(d, d_v);
@@ -63,8 +63,8 @@ struct Launches {
     const dim3 grid(static_cast<unsigned>(arguments.tile_count));
     if constexpr (sizeof(T) == 2)
       if (arguments.wide_tiles)
-        return launch(hopper_query_gradient_kernel<T>, grid, kHopperQueryBytes, arguments, stream,
-                      kGradientThreads);
+        return launch(hopper_query_gradient_kernel<T>, dim3(pipe_blocks(arguments.tile_count)),
+                      kPipeBytes<QueryGradientShape>, arguments, stream, kHopperThreads<QueryGradientShape>);
     const bool wide = std::max(d, d_v) > kWide;
     const int64_t shared = wide ? query_gradient_shared_bytes<T, kChunkOfWide>(d, d_v)
                                 : query_gradient_shared_bytes<T, kNarrow>(d, d_v);
@@ -79,8 +79,8 @@ struct Launches {
     const bool of_keys = arguments.of_keys;
     if constexpr (sizeof(T) == 2)
       if (arguments.is_plain)
-        return launch(hopper_key_gradient_kernel<T>, dim3(static_cast<unsigned>(arguments.job_count)),
-                      kHopperKeyBytes, arguments, stream, kRowsThreads);
+        return launch(hopper_key_gradient_kernel<T>, dim3(pipe_blocks(arguments.job_count)), kKeyPipeBytes,
+                      arguments, stream, kHopperThreads<KeyGradientShape>);
     const auto slices = [](int width) {
       return static_cast<unsigned>((width + kSliceColumns - 1) / kSliceColumns);
     };

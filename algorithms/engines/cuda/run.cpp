@@ -504,7 +504,8 @@ class BackwardCall {
             "the gradient of queries");
       timer_.stop();
       const Stopwatch inverting;
-      const KeyWork work = invert(problem_, plan_, flat_, static_cast<int64_t>(p));
+      const KeyWork work =
+          invert(problem_, plan_, flat_, static_cast<int64_t>(p), wide_tiles_ ? kWideTileRows : kTileRows);
       layout_ += inverting.seconds();
       KeyGradientArguments arguments;
       arguments.plan = device_plan_.arrays();

@@ -113,6 +113,15 @@ __device__ __forceinline__ void await_products(float (&x)[8][4], float (&y)[8][4
   asm volatile("wgmma.commit_group.sync.aligned;\n\twgmma.wait_group.sync.aligned 0;"
                : HYPERATTN_SUMS(x), HYPERATTN_SUMS(y)::"memory");
 }
+__device__ __forceinline__ void await_products(float (&x)[8][4], float (&y)[8][4], float (&z)[8][4]) {
+  asm volatile("wgmma.commit_group.sync.aligned;\n\twgmma.wait_group.sync.aligned 0;"
+               : HYPERATTN_SUMS(x), HYPERATTN_SUMS(y), HYPERATTN_SUMS(z)::"memory");
+}
+__device__ __forceinline__ void await_products(float (&x)[8][4], float (&y)[8][4], float (&z)[8][4],
+                                               float (&w)[8][4]) {
+  asm volatile("wgmma.commit_group.sync.aligned;\n\twgmma.wait_group.sync.aligned 0;"
+               : HYPERATTN_SUMS(x), HYPERATTN_SUMS(y), HYPERATTN_SUMS(z), HYPERATTN_SUMS(w)::"memory");
+}
 
 /// x (64 × 64) = or += 64 rows · (64 rows)ᵀ over 16 columns.
 template <class T>
