@@ -5,7 +5,9 @@ median of some calls between two events of the stream, so that it has all of a c
 """
 
 import argparse
+import pathlib
 import statistics
+import sys
 
 try:
     import torch
@@ -56,6 +58,26 @@ LINES = {
 }
 
 
+AUTHORS = "hyper, the authors' Triton"
+
+
+def authors_of(folder):
+    """Their estimator is another one: block attention, and the first keys with weight 1 in place of a sample."""
+    sys.path.insert(0, str(folder))
+    from hyper_attention import HyperAttention
+
+    modules = {}
+
+    def call(q, k, v, causal):
+        if q.shape[-1] not in modules:
+            modules[q.shape[-1]] = HyperAttention(
+                input_dim=q.shape[-1], lsh_num_projs=7, block_size=256, sample_size=256, min_seq_len=2048
+            ).to(q)
+        return modules[q.shape[-1]](q, k, v, causal=causal)
+
+    return call
+
+
 def forward(call, tensors, causal):
     with torch.no_grad():
         call(*tensors, causal)
@@ -72,11 +94,17 @@ def main():
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--type", choices=["bfloat16", "float16"], default="bfloat16")
     parser.add_argument("--lines", nargs="+", default=list(LINES), choices=list(LINES))
+    parser.add_argument("--authors", type=pathlib.Path, help="a checkout of amirzandieh/HyperAttention to time, too")
     parser.add_argument("--forward-only", nargs="*", default=["tree", "exact"], help="lines without their gradient")
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
     if missing is not None:
         parser.exit(1, f"bench_gpu.py needs PyTorch 2.3 or later for CUDA, and the package hyperattn: {missing}\n")
+    lines = {name: LINES[name] for name in given.lines}
+    if given.authors is not None:
+        if not (given.authors / "hyper_attention.py").is_file():
+            parser.error(f"argument --authors: {given.authors} has no file hyper_attention.py")
+        lines[AUTHORS] = authors_of(given.authors)
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")
     for rows in given.rows:
         for causal in (False, True):
@@ -86,14 +114,13 @@ def main():
             tensors = [torch.randn(shape, **options).requires_grad_() for _ in range(3)]
             gradient = torch.randn(shape, **options)
             where = f"{given.heads} heads, n = {rows}, d = {given.dim}, {given.type}{', causal' if causal else ''}"
-            for name in given.lines:
-                call = LINES[name]
+            for name, call in lines.items():
                 try:
                     times = [median_milliseconds(lambda: forward(call, tensors, causal), given.repeats)]
                     if name not in given.forward_only:
                         both = lambda: forward_and_backward(call, tensors, causal, gradient)  # noqa: E731
                         times.append(median_milliseconds(both, max(given.repeats // 2, 1)))
-                except (RuntimeError, hyperattn.EnvironmentError) as error:
+                except (RuntimeError, AssertionError, hyperattn.EnvironmentError) as error:
                     print(f"{where}: {name}: {str(error).splitlines()[0]}", flush=True)
                     continue
                 text = ", ".join(f"{what} {time:.2f} ms" for what, time in zip(("forward", "forward + backward"), times))
