@@ -1,8 +1,10 @@
 #include "algorithms/plan.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "algorithms/plan_walk.h"
+#include "core/parallel.h"
 
 namespace hyperattn {
 namespace {
@@ -49,6 +51,21 @@ int64_t count_group(const Pass& pass, const QueryGroup& group) {
   return entries;
 }
 
+/// Σ count(pass, group).
+template <class Count>
+int64_t sum_over_groups(const Plan& plan, const Count& count) {
+  std::vector<const Pass*> passes;
+  for_each_pass(plan, [&](const Pass& pass) { passes.push_back(&pass); });
+  std::atomic<int64_t> sum{0};
+  parallel_for(static_cast<int64_t>(passes.size()), [&](int64_t p, int) {
+    const Pass& pass = *passes[static_cast<size_t>(p)];
+    int64_t own = 0;
+    for (const QueryGroup& group : pass.groups) own += count(pass, group);
+    sum += own;
+  });
+  return sum;
+}
+
 }  // namespace
 
 KeyList::KeyList() = default;
@@ -66,10 +83,7 @@ Pass& Pass::operator=(Pass&&) noexcept = default;
 Pass::~Pass() = default;
 
 int64_t count_entries(const Plan& plan) {
-  int64_t entries = 0;
-  for_each_group(plan,
-                 [&](const Pass& pass, const QueryGroup& group) { entries += count_group(pass, group); });
-  return entries;
+  return sum_over_groups(plan, count_group);
 }
 
 int64_t entries_of_scores(const AttentionProblem& problem, int64_t scores) {
@@ -79,13 +93,13 @@ int64_t entries_of_scores(const AttentionProblem& problem, int64_t scores) {
 }
 
 int64_t count_excluded(const Plan& plan) {
-  int64_t count = 0;
-  for_each_group(plan, [&](const Pass& pass, const QueryGroup& group) {
+  return sum_over_groups(plan, [](const Pass& pass, const QueryGroup& group) {
+    int64_t count = 0;
     for_each_visit(pass, group, [&](const Visit& visit) {
       count += (group.end - group.begin) * (visit.excluded_end - visit.excluded_begin);
     });
+    return count;
   });
-  return count;
 }
 
 bool has_query_terms(const Plan& plan) {

@@ -111,6 +111,12 @@ PassBuilder& PassBuilder::reserve_row_entries(int64_t count) {
   return *this;
 }
 
+PassBuilder& PassBuilder::reserve_groups(size_t count, size_t visits_each) {
+  pass_.groups.reserve(pass_.groups.size() + count);
+  pass_.visits.reserve(pass_.visits.size() + count * visits_each);
+  return *this;
+}
+
 PassBuilder& PassBuilder::visit_moments(int64_t keys) {
   assert(open_);
   pass_.groups.back().moment_keys = keys;

@@ -48,6 +48,8 @@ class PassBuilder {
   PassBuilder& visit_rows(const RowVisits& visits);
   /// Room for so many entries more.
   PassBuilder& reserve_row_entries(int64_t count);
+  /// Room for so many groups more, with so many visits each.
+  PassBuilder& reserve_groups(size_t count, size_t visits_each);
   /// The open group attends to the pass's moments, which stand for `keys` keys.
   PassBuilder& visit_moments(int64_t keys);
 

@@ -3,10 +3,10 @@
 #include <Random123/philox.h>
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cmath>
 #include <numbers>
-#include <unordered_set>
 
 namespace hyperattn {
 namespace {
@@ -14,6 +14,29 @@ namespace {
 using Philox = r123::Philox4x32;
 
 __extension__ using UInt128 = unsigned __int128;
+
+/// Integers ≥ 0 in a table of at least twice as many places, found by looking from a place of their own
+/// onwards. Drawing takes half of the time that it takes with a set of the standard library, which asks for
+/// memory for each.
+class SmallSet {
+ public:
+  explicit SmallSet(int64_t count)
+      : shift_(64 - std::bit_width(static_cast<uint64_t>(2 * count + 1))),
+        places_(size_t{1} << (64 - shift_), -1) {}
+
+  /// False where it is there already.
+  bool insert(int32_t number) {
+    size_t place = static_cast<uint64_t>(number) * 0x9E3779B97F4A7C15U >> shift_;
+    for (; places_[place] >= 0; place = (place + 1) & (places_.size() - 1))
+      if (places_[place] == number) return false;
+    places_[place] = number;
+    return true;
+  }
+
+ private:
+  int shift_;
+  std::vector<int32_t> places_;
+};
 
 double unit_interval(uint64_t bits) {
   return static_cast<double>(bits >> 11) * 0x1.0p-53;
@@ -62,14 +85,13 @@ uint64_t RandomStream::below(uint64_t index, uint64_t bound) const {
 std::vector<int32_t> sample_without_replacement(const RandomStream& stream, int64_t population,
                                                 int64_t count) {
   assert(0 <= count && count <= population);
-  std::unordered_set<int32_t> chosen;
-  chosen.reserve(static_cast<size_t>(count) * 2);
+  SmallSet chosen(count);
   std::vector<int32_t> result;
   result.reserve(static_cast<size_t>(count));
   for (int64_t last = population - count; last < population; ++last) {
     const auto draw =
         static_cast<int32_t>(stream.below(static_cast<uint64_t>(last), static_cast<uint64_t>(last) + 1));
-    const int32_t taken = chosen.insert(draw).second ? draw : static_cast<int32_t>(last);
+    const int32_t taken = chosen.insert(draw) ? draw : static_cast<int32_t>(last);
     if (taken != draw) chosen.insert(taken);
     result.push_back(taken);
   }

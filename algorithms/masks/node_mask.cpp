@@ -137,6 +137,8 @@ NodeMask sorted_mask(SortedRows queries, SortedRows keys, const std::vector<Rank
   mask.keys = order_of(keys);
   mask.key_ranks = std::move(keys.ranks);
   mask.asked_ranks = std::move(keys.asked_ranks);
+  mask.ranges.reserve(blocks.size());
+  mask.groups.reserve(blocks.size());
   for (const RankBlock& block : blocks) {
     const auto range = static_cast<int64_t>(mask.ranges.size());
     mask.ranges.push_back({block.key_begin, block.key_end});
@@ -206,6 +208,8 @@ GroupVisits GroupVisits::masked(const NodeMask& mask, Stage stage, PassBuilder& 
   GroupVisits visits;
   const bool gathers = is_scattered(mask);
   std::vector<int32_t> gathered;
+  visits.ranges_.reserve(mask.ranges.size());
+  visits.begin_.reserve(mask.groups.size() + 1);
   for (const MaskGroup& group : mask.groups) {
     const auto begin = static_cast<int64_t>(gathered.size());
     for (int64_t r = group.first_range; r < group.last_range; ++r) {

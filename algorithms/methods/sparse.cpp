@@ -355,9 +355,13 @@ Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const 
                    std::vector<std::vector<Pass>> passes) {
   PlanBuilder plan;
   plan.phase(0);
-  for (int64_t head = 0; head < problem.heads(); ++head)
-    for (size_t i = 0; i < tree.leaves.size(); ++i)
-      plan.add(leaf_pass(problem, head, tree.leaves[i], static_cast<int64_t>(i)));
+  const auto leaves = static_cast<int64_t>(tree.leaves.size());
+  std::vector<Pass> of_leaves(static_cast<size_t>(problem.heads() * leaves));
+  parallel_for(problem.heads() * leaves, [&](int64_t i, int) {
+    of_leaves[static_cast<size_t>(i)] =
+        leaf_pass(problem, i / leaves, tree.leaves[static_cast<size_t>(i % leaves)], i % leaves);
+  });
+  for (Pass& pass : of_leaves) plan.add(std::move(pass));
   for (const std::vector<AttentionNode>& level : tree.sinks) {
     plan.phase(0);
     for (int64_t head = 0; head < problem.heads(); ++head)

@@ -313,6 +313,7 @@ std::vector<SortedRows> sort_by_bucket(const std::vector<SortRequest>& requests,
 
 std::vector<RankBlock> aligned_blocks(int64_t query_count, int64_t key_count, int64_t block_size) {
   std::vector<RankBlock> blocks;
+  blocks.reserve(static_cast<size_t>((key_count + block_size - 1) / block_size));
   for (int64_t key_begin = 0; key_begin < key_count; key_begin += block_size) {
     const int64_t key_end = std::min(key_begin + block_size, key_count);
     // ⌊ρ·n_k/n_q⌋ ≥ key_begin  ⇔  ρ ≥ key_begin·n_q/n_k

@@ -1,7 +1,6 @@
 #include "algorithms/residuals/sample.h"
 
 #include <algorithm>
-#include <numeric>
 #include <string>
 #include <utility>
 
@@ -95,11 +94,10 @@ class Draw {
 };
 
 /// The places of a sample that a group of the mask leaves out.
-std::vector<int32_t> left_out(const NodeMask& mask, const MaskGroup& group, const RankedSample& sample,
-                              bool count_collisions) {
-  std::vector<int32_t> places;
+void find_left_out(const NodeMask& mask, const MaskGroup& group, const RankedSample& sample,
+                   bool count_collisions, std::vector<int32_t>& places) {
+  places.clear();
   if (!count_collisions) append_masked_samples(mask, group, sample.ranks, places);
-  return places;
 }
 
 /// Mask and sample in one pass: each query tile is loaded once.
@@ -109,11 +107,14 @@ Pass fused_pass(const AttentionProblem& problem, const HeadNode& place, const No
   const GroupVisits masked = GroupVisits::masked(mask, Stage::block, pass);
   const RankedSample ranked = rank_sample(sample, mask, place.node);
   const int32_t list = pass.add_list(ranked.list);
+  pass.reserve_groups(mask.groups.size(), 2);
+  std::vector<int32_t> places;
   for (size_t g = 0; g < mask.groups.size(); ++g) {
     const MaskGroup& group = mask.groups[g];
     pass.group(group.begin, group.end);
     masked.visit(g, pass);
-    pass.visit_all_except(list, left_out(mask, group, ranked, count_collisions));
+    find_left_out(mask, group, ranked, count_collisions, places);
+    pass.visit_all_except(list, places);
   }
   return pass.take();
 }
@@ -204,17 +205,21 @@ class SampleResidual final : public DescribedResidual {
 }  // namespace
 
 RankedSample rank_sample(const ColumnSample& sample, const NodeMask& mask, const AttentionNode& node) {
-  const auto rank = [&](size_t i) {
-    return mask.asked_ranks.empty() ? mask.rank_of(sample.rows[i]) : mask.asked_ranks[i];
-  };
-  std::vector<size_t> order(sample.rows.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rank(a) < rank(b); });
+  // By rank, then by place in the sample, as one number.
+  std::vector<uint64_t> order(sample.rows.size());
+  for (size_t i = 0; i < order.size(); ++i) {
+    const int64_t rank = mask.asked_ranks.empty() ? mask.rank_of(sample.rows[i]) : mask.asked_ranks[i];
+    order[i] = static_cast<uint64_t>(rank) << 32 | i;
+  }
+  std::sort(order.begin(), order.end());
   RankedSample ranked;
   std::vector<int32_t> rows;
   std::vector<float> weights;
-  for (const size_t i : order) {
-    ranked.ranks.push_back(static_cast<int32_t>(rank(i)));
+  ranked.ranks.reserve(order.size());
+  rows.reserve(order.size());
+  for (const uint64_t one : order) {
+    const auto i = static_cast<size_t>(one & UINT32_MAX);
+    ranked.ranks.push_back(static_cast<int32_t>(one >> 32));
     rows.push_back(static_cast<int32_t>(node.key_begin) + sample.rows[i]);
     if (!sample.log_weights.empty()) weights.push_back(sample.log_weights[i]);
   }
@@ -247,18 +252,19 @@ Pass sample_pass(const AttentionProblem& problem, const HeadNode& place, const N
   const int32_t list = pass.add_list(ranked.list);
   MaskGroup open{0, 0, 0, 0};
   std::vector<int32_t> excluded;  // by the open group
+  std::vector<int32_t> places;
   const auto close = [&] {
     if (open.begin < open.end) pass.group(open.begin, open.end).visit_all_except(list, excluded);
   };
   for (const MaskGroup& group : mask.groups) {
-    std::vector<int32_t> places = left_out(mask, group, ranked, count_collisions);
+    find_left_out(mask, group, ranked, count_collisions, places);
     if (open.begin < open.end && places == excluded) {
       open.end = group.end;
       continue;
     }
     close();
     open = group;
-    excluded = std::move(places);
+    std::swap(excluded, places);
   }
   close();
   return pass.take();
