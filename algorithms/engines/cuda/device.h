@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/memory.h"
+
 namespace hyperattn::cuda {
 
 /// Why nothing can be computed on the chosen card, to follow the engine's name; empty: it can. Where the
@@ -123,6 +125,7 @@ class DeviceArray {
   }
   DeviceArray(const std::vector<T>& source, const char* what)
       : DeviceArray(source.data(), static_cast<int64_t>(source.size()), what) {}
+  DeviceArray(const Buffer<T>& source, const char* what) : DeviceArray(source.data(), source.size(), what) {}
   DeviceArray(DeviceArray&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
         size_(std::exchange(other.size_, 0)),

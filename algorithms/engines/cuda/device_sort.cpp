@@ -2,13 +2,14 @@
 // come back.
 #include <algorithm>
 #include <bit>
-#include <map>
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 
 #include "algorithms/engines/cuda/device_problem.h"
 #include "algorithms/engines/cuda/sort.h"
 #include "algorithms/primitives/sort_lsh.h"
+#include "core/parallel.h"
 #include "core/timing.h"
 
 namespace hyperattn::cuda {
@@ -18,7 +19,12 @@ namespace {
 struct SortLayout {
   SortLayout(const AttentionProblem& problem, const std::vector<SortRequest>& requests, int bits) {
     possible = bits > 0 && static_cast<uint64_t>(requests.size()) <= uint64_t{1} << (32 - bits);
-    std::map<const HashDirections*, int64_t> known;
+    std::unordered_map<const HashDirections*, int64_t> known;
+    std::vector<const HashDirections*> functions;
+    int64_t direction_count = 0;
+    int64_t asked_count = 0;
+    parts.reserve(requests.size());
+    first_asked.reserve(requests.size());
     for (const SortRequest& request : requests) {
       const int64_t query_row = row_in(problem.query, request.rows);
       const int64_t key_row = row_in(problem.key, request.rows);
@@ -26,16 +32,28 @@ struct SortLayout {
       possible = possible && hash != nullptr && !hash->packed().empty() && hash->bits() == bits &&
                  (query_row >= 0 || key_row >= 0);
       if (!possible) return;
-      const auto [place, is_new] = known.try_emplace(hash, static_cast<int64_t>(directions.size()));
-      if (is_new) directions.insert(directions.end(), hash->packed().begin(), hash->packed().end());
-      if (request.asked_rows != nullptr && !request.want_ranks)
-        for (const int32_t row : *request.asked_rows)
-          asked.push_back({static_cast<int32_t>(parts.size()), row});
+      const auto [place, is_new] = known.try_emplace(hash, direction_count);
+      if (is_new) functions.push_back(hash);
+      if (is_new) direction_count += hash->packed().size();
+      first_asked.push_back(asked_count);
+      asked_count += size_of_asked(request);
       parts.push_back({rows, request.rows.rows, query_row >= 0 ? query_row : key_row, place->second,
                        request.first_row, static_cast<int32_t>(blocks), query_row >= 0 ? 0 : 1});
       rows += request.rows.rows;
       blocks += (request.rows.rows + kHashRows - 1) / kHashRows;
     }
+    directions = Buffer<float>(direction_count);
+    parallel_for(static_cast<int64_t>(functions.size()), [&](int64_t f, int) {
+      const HashDirections* hash = functions[static_cast<size_t>(f)];
+      std::copy(hash->packed().begin(), hash->packed().end(), directions.data() + known.at(hash));
+    });
+    asked = Buffer<AskedRow>(asked_count);
+    parallel_for(static_cast<int64_t>(requests.size()), [&](int64_t r, int) {
+      const SortRequest& request = requests[static_cast<size_t>(r)];
+      AskedRow* next = asked.data() + first_asked[static_cast<size_t>(r)];
+      for (int64_t i = 0; i < size_of_asked(request); ++i)
+        next[i] = {static_cast<int32_t>(r), (*request.asked_rows)[static_cast<size_t>(i)]};
+    });
   }
 
   /// Whether any part is of keys (1) or of queries (0).
@@ -44,12 +62,18 @@ struct SortLayout {
                        [&](const SortPart& part) { return part.of_keys == of_keys; });
   }
 
+  static int64_t size_of_asked(const SortRequest& request) {
+    if (request.asked_rows == nullptr || request.want_ranks) return 0;
+    return static_cast<int64_t>(request.asked_rows->size());
+  }
+
   bool possible = false;
   int64_t rows = 0;
   int64_t blocks = 0;
   std::vector<SortPart> parts;
-  std::vector<float> directions;
-  std::vector<AskedRow> asked;
+  Buffer<float> directions;
+  Buffer<AskedRow> asked;
+  std::vector<int64_t> first_asked;  // of every request
 };
 
 /// But for what lies on the card.
@@ -164,22 +188,20 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
                       sorted->rows().data(), asked_ranks.data()},
                      device.stream()),
         "looking up ranks");
-  std::vector<int32_t> ranks(layout.asked.size());
+  Buffer<int32_t> ranks(layout.asked.size());
   asked_ranks.download(ranks.data());
   std::vector<SortedRows> results(requests.size());
-  auto next = ranks.begin();
-  for (size_t r = 0; r < requests.size(); ++r) {
+  parallel_for(static_cast<int64_t>(requests.size()), [&](int64_t i, int) {
+    const auto r = static_cast<size_t>(i);
     const SortPart& part = layout.parts[r];
     const auto own = std::make_shared<const SortedOrder>(sorted, part.begin, part.count);
     results[r].remote = own;
-    if (requests[r].want_ranks) {
+    const int32_t* asked_of_it = ranks.data() + layout.first_asked[r];
+    if (requests[r].want_ranks)
       results[r].ranks = ranks_of(requests[r], own->on_host());
-    } else if (requests[r].asked_rows != nullptr) {
-      const auto count = static_cast<int64_t>(requests[r].asked_rows->size());
-      results[r].asked_ranks.assign(next, next + count);
-      next += count;
-    }
-  }
+    else
+      results[r].asked_ranks.assign(asked_of_it, asked_of_it + SortLayout::size_of_asked(requests[r]));
+  });
   if (seconds != nullptr) {
     const double hashed = hashing.seconds();
     seconds->hash += hashed;

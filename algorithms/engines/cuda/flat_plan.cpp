@@ -4,10 +4,12 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <memory>
 #include <numbers>
 #include <utility>
 
 #include "algorithms/plan_walk.h"
+#include "core/parallel.h"
 
 namespace hyperattn::cuda {
 namespace {
@@ -18,6 +20,38 @@ float base2(double natural) {
   return static_cast<float>(std::numbers::log2e * natural);
 }
 
+/// The row visits of a pass by tile, those that follow each other in one list side by side.
+struct PassPacks {
+  std::vector<FlatPack> packs;
+  std::vector<int64_t> end;  ///< of each tile's
+};
+
+/// Where a pass's own begin among those of all passes.
+struct PassPlace {
+  const Pass* pass = nullptr;
+  int32_t first_list = 0;
+  int64_t first_excluded = 0;
+  int64_t first_entry = 0;
+  int64_t first_visit = 0;
+  int64_t first_tile = 0;
+  int64_t first_pack = 0;
+  PassPacks own;
+};
+
+template <class T>
+int64_t size_of(const std::vector<T>& values) {
+  return static_cast<int64_t>(values.size());
+}
+
+template <class T>
+int64_t append(const std::vector<T>& values, std::vector<T>& target) {
+  const int64_t offset = size_of(target);
+  target.insert(target.end(), values.begin(), values.end());
+  return offset;
+}
+
+/// What passes share is collected in their order; then sizes are known, and each pass is written to its
+/// place.
 class Flattening {
  public:
   Flattening(const AttentionProblem& problem, const Plan& plan, int64_t tile_rows)
@@ -25,40 +59,30 @@ class Flattening {
 
   FlatPlan run() {
     flat_.has_signed_weights = hyperattn::has_signed_weights(plan_);
-    reserve();
-    for (const Phase& phase : plan_.phases) {
-      FlatPhase range{size(flat_.tiles),   0,    size(flat_.passes), size(flat_.lists), size(flat_.visits),
-                      size(flat_.entries), false};
-      for (const Pass& pass : phase.passes) add_pass(pass, range);
-      range.last_tile = size(flat_.tiles);
-      flat_.phases.push_back(range);
-    }
+    for (const Phase& phase : plan_.phases)
+      for (const Pass& pass : phase.passes) add_pass(pass);
+    parallel_for(size_of(places_), [&](int64_t p, int) { count(places_[static_cast<size_t>(p)]); });
+    place();
+    parallel_for(size_of(places_), [&](int64_t p, int) { write(static_cast<int32_t>(p)); });
+    parallel_for(size_of(chunks_), [&](int64_t c, int) {
+      const Chunk& chunk = chunks_[static_cast<size_t>(c)];
+      std::copy(chunk.values->begin(), chunk.values->end(), flat_.integers.data() + chunk.offset);
+    });
     return std::move(flat_);
   }
 
  private:
-  template <class T>
-  static int64_t size(const std::vector<T>& values) {
-    return static_cast<int64_t>(values.size());
-  }
+  /// Integers of the plan, and their place among all.
+  struct Chunk {
+    const std::vector<int32_t>* values;
+    int64_t offset;
+  };
 
-  template <class T>
-  static int64_t append(const std::vector<T>& values, std::vector<T>& target) {
-    const int64_t offset = size(target);
-    target.insert(target.end(), values.begin(), values.end());
+  int64_t integers_of(const std::vector<int32_t>& values) {
+    const int64_t offset = integer_count_;
+    if (!values.empty()) chunks_.push_back({&values, offset});
+    integer_count_ += size_of(values);
     return offset;
-  }
-
-  /// Growing would copy megabytes.
-  void reserve() {
-    size_t tiles = 0;
-    size_t visits = 0;
-    for_each_group(plan_, [&](const Pass&, const QueryGroup& group) {
-      tiles += static_cast<size_t>((group.end - group.begin + tile_rows_ - 1) / tile_rows_);
-      visits += static_cast<size_t>(group.last_visit - group.first_visit);
-    });
-    flat_.tiles.reserve(tiles);
-    flat_.visits.reserve(visits);
   }
 
   /// Orders that several lists share are stored once.
@@ -66,7 +90,7 @@ class Flattening {
     if (order.remote) return {kNone, 0, order.remote->on_device()};
     if (!order.rows) return {kNone, order.first, nullptr};
     const auto [place, is_new] = orders_.try_emplace(order.rows.get(), 0);
-    if (is_new) place->second = append(*order.rows, flat_.integers);
+    if (is_new) place->second = integers_of(*order.rows);
     return {place->second, 0, nullptr};
   }
 
@@ -92,7 +116,7 @@ class Flattening {
     target.factor_row = numbers_of(list.factor.row.get());
     target.factor_rank = numbers_of(list.factor.rank.get());
     if (!list.log_weight) return;
-    const auto [place, is_new] = logs_.try_emplace(list.log_weight.get(), size(flat_.numbers));
+    const auto [place, is_new] = logs_.try_emplace(list.log_weight.get(), size_of(flat_.numbers));
     target.log_weight = place->second;
     if (!is_new) return;
     for (const float weight : *list.log_weight) flat_.numbers.push_back(base2(static_cast<double>(weight)));
@@ -131,7 +155,7 @@ class Flattening {
   }
 
   int64_t terms_of(const KeyMoments& moments) {
-    const auto [place, is_new] = terms_.try_emplace(&moments, size(flat_.numbers));
+    const auto [place, is_new] = terms_.try_emplace(&moments, size_of(flat_.numbers));
     if (is_new)
       for (const auto* values :
            {&moments.mean_key, &moments.mean_value, &moments.covariance, &moments.cross_covariance})
@@ -140,16 +164,19 @@ class Flattening {
   }
 
   int64_t terms_of(const LinearValues& linear) {
-    const auto [place, is_new] = terms_.try_emplace(&linear, size(flat_.numbers));
+    const auto [place, is_new] = terms_.try_emplace(&linear, size_of(flat_.numbers));
     if (is_new)
       for (const auto* values : {&linear.variance, &linear.cross_covariance}) append(*values, flat_.numbers);
     return place->second;
   }
 
-  void add_pass(const Pass& pass, FlatPhase& range) {
-    const auto number = static_cast<int32_t>(flat_.passes.size());
-    const auto first_list = static_cast<int32_t>(flat_.lists.size());
-    const int64_t first_excluded = append(pass.excluded, flat_.integers);
+  void add_pass(const Pass& pass) {
+    PassPlace place;
+    place.pass = &pass;
+    place.first_list = static_cast<int32_t>(flat_.lists.size());
+    place.first_excluded = integers_of(pass.excluded);
+    place.first_entry = entry_count_;
+    entry_count_ += size_of(pass.row_entries);
     FlatPass target;
     target.queries = order_of(pass.queries);
     target.row_base = pass.head * problem_.query_count();
@@ -158,42 +185,105 @@ class Flattening {
     target.window = pass.window;
     if (pass.moments) target.moments = terms_of(*pass.moments);
     if (pass.linear_values) target.linear = terms_of(*pass.linear_values);
-    range.has_query_terms = range.has_query_terms || pass.moments || pass.linear_values;
     flat_.passes.push_back(target);
     for (const KeyList& list : pass.lists) add_list(pass, list);
-    const int64_t first_entry = size(flat_.entries);
-    for (const RowEntry& entry : pass.row_entries) flat_.entries.push_back({entry.position, entry.skip});
-    for (const QueryGroup& group : pass.groups)
-      add_group(pass, group, number, first_list, first_excluded, first_entry);
+    places_.push_back(std::move(place));
   }
 
-  void add_group(const Pass& pass, const QueryGroup& group, int32_t pass_number, int32_t first_list,
-                 int64_t first_excluded, int64_t first_entry) {
-    const int64_t first_visit = size(flat_.visits);
-    for_each_visit(pass, group, [&](const Visit& visit) {
-      flat_.visits.push_back({first_list + visit.list, static_cast<int32_t>(visit.begin),
-                              static_cast<int32_t>(visit.end), first_excluded + visit.excluded_begin,
-                              first_excluded + visit.excluded_end});
-    });
-    const int64_t tiles = (group.end - group.begin + tile_rows_ - 1) / tile_rows_;
-    const bool has_packs = group.first_row_visit < group.last_row_visit;
-    std::vector<std::vector<FlatPack>> packs;
-    if (has_packs) packs = packs_of(pass, group, tiles, first_list, first_entry);
-    for (int64_t t = 0; t < tiles; ++t) {
-      const int64_t begin = group.begin + t * tile_rows_;
-      const int64_t first_pack = has_packs ? append(packs[static_cast<size_t>(t)], flat_.packs) : 0;
-      flat_.tiles.push_back({pass_number, static_cast<int32_t>(begin),
-                             static_cast<int32_t>(std::min<int64_t>(tile_rows_, group.end - begin)),
-                             first_visit, size(flat_.visits), first_pack, has_packs ? size(flat_.packs) : 0,
-                             group.moment_keys});
+  [[nodiscard]] int64_t tiles_of(const QueryGroup& group) const {
+    return (group.end - group.begin + tile_rows_ - 1) / tile_rows_;
+  }
+
+  /// How many visits and tiles the pass has stands where they begin, until `place`.
+  void count(PassPlace& place) const {
+    const Pass& pass = *place.pass;
+    for (const QueryGroup& group : pass.groups) {
+      place.first_visit += group.last_visit - group.first_visit;
+      place.first_tile += tiles_of(group);
+      if (!pass.row_visits.empty()) add_packs(place, group);
+    }
+    place.first_pack = size_of(place.own.packs);
+  }
+
+  void place() {
+    int64_t visits = 0;
+    int64_t tiles = 0;
+    int64_t packs = 0;
+    auto next = places_.begin();
+    for (const Phase& phase : plan_.phases) {
+      FlatPhase range;
+      range.first_tile = tiles;
+      range.first_visit = visits;
+      range.first_pass = next - places_.begin();
+      if (next != places_.end()) {
+        range.first_list = next->first_list;
+        range.first_entry = next->first_entry;
+      }
+      for (const Pass& pass : phase.passes) {
+        range.has_query_terms = range.has_query_terms || pass.moments || pass.linear_values;
+        const auto put = [](int64_t& count, int64_t& all) { all += std::exchange(count, all); };
+        put(next->first_visit, visits);
+        put(next->first_tile, tiles);
+        put(next->first_pack, packs);
+        ++next;
+      }
+      range.last_tile = tiles;
+      flat_.phases.push_back(range);
+    }
+    flat_.visits = Buffer<FlatVisit>(visits);
+    flat_.tiles = Buffer<FlatTile>(tiles);
+    flat_.packs = Buffer<FlatPack>(packs);
+    flat_.entries = Buffer<FlatEntry>(entry_count_);
+    flat_.integers = Buffer<int32_t>(integer_count_);
+  }
+
+  void write(int32_t number) {
+    const PassPlace& place = places_[static_cast<size_t>(number)];
+    const Pass& pass = *place.pass;
+    int64_t entry = place.first_entry;
+    for (const RowEntry& own : pass.row_entries) flat_.entries[entry++] = {own.position, own.skip};
+    std::copy(place.own.packs.begin(), place.own.packs.end(), flat_.packs.data() + place.first_pack);
+    int64_t visit = place.first_visit;
+    int64_t tile = place.first_tile;
+    for (const QueryGroup& group : pass.groups) {
+      const int64_t first_visit = visit;
+      for_each_visit(pass, group, [&](const Visit& own) {
+        flat_.visits[visit++] = {place.first_list + own.list, static_cast<int32_t>(own.begin),
+                                 static_cast<int32_t>(own.end), place.first_excluded + own.excluded_begin,
+                                 place.first_excluded + own.excluded_end};
+      });
+      for (int64_t begin = group.begin; begin < group.end; begin += tile_rows_, ++tile)
+        flat_.tiles[tile] = {number,
+                             static_cast<int32_t>(begin),
+                             static_cast<int32_t>(std::min(tile_rows_, group.end - begin)),
+                             first_visit,
+                             visit,
+                             first_pack(place, tile),
+                             first_pack(place, tile + 1),
+                             group.moment_keys};
     }
   }
 
-  /// The row visits of a group by tile, those that follow each other in one list side by side.
-  static std::vector<std::vector<FlatPack>> packs_of(const Pass& pass, const QueryGroup& group, int64_t tiles,
-                                                     int32_t first_list, int64_t first_entry) {
-    std::vector<std::vector<FlatPack>> packs(static_cast<size_t>(tiles));
-    std::vector<int> filled(static_cast<size_t>(tiles), 0);
+  /// Where a tile's packs begin.
+  static int64_t first_pack(const PassPlace& place, int64_t tile) {
+    const int64_t own = tile - place.first_tile;
+    return place.first_pack +
+           (own == 0 || place.own.end.empty() ? 0 : place.own.end[static_cast<size_t>(own - 1)]);
+  }
+
+  void add_packs(PassPlace& place, const QueryGroup& group) const {
+    for (const std::vector<FlatPack>& own : packs_of(place, group)) {
+      append(own, place.own.packs);
+      place.own.end.push_back(size_of(place.own.packs));
+    }
+  }
+
+  [[nodiscard]] std::vector<std::vector<FlatPack>> packs_of(const PassPlace& place,
+                                                            const QueryGroup& group) const {
+    const Pass& pass = *place.pass;
+    const auto tiles = static_cast<size_t>(tiles_of(group));
+    std::vector<std::vector<FlatPack>> packs(tiles);
+    std::vector<int> filled(tiles, 0);
     for_each_row_visit(pass, group, [&](const RowVisit& visit) {
       const SegmentRange ranks = segment_of(pass.lists[static_cast<size_t>(visit.list)], visit.segment);
       for (int64_t e = visit.first_entry; e < visit.last_entry && ranks.begin < ranks.end;) {
@@ -204,15 +294,15 @@ class Flattening {
           ++last;
         auto& own = packs[static_cast<size_t>(tile)];
         int& used = filled[static_cast<size_t>(tile)];
-        if (own.empty() || used == kPackSegments || own.back().list != first_list + visit.list) {
+        if (own.empty() || used == kPackSegments || own.back().list != place.first_list + visit.list) {
           own.emplace_back();
-          own.back().list = first_list + visit.list;
+          own.back().list = place.first_list + visit.list;
           used = 0;
         }
         own.back().begin[used] = static_cast<int32_t>(ranks.begin);
         own.back().end[used] = static_cast<int32_t>(ranks.end);
-        own.back().first_entry[used] = first_entry + e;
-        own.back().last_entry[used] = first_entry + last;
+        own.back().first_entry[used] = place.first_entry + e;
+        own.back().last_entry[used] = place.first_entry + last;
         ++used;
         e = last;
       }
@@ -224,6 +314,10 @@ class Flattening {
   const Plan& plan_;
   int64_t tile_rows_;
   FlatPlan flat_;
+  std::vector<PassPlace> places_;
+  std::vector<Chunk> chunks_;
+  int64_t integer_count_ = 0;
+  int64_t entry_count_ = 0;
   std::map<const void*, int64_t> orders_;
   std::map<const void*, int64_t> numbers_;
   std::map<const void*, int64_t> logs_;
@@ -231,203 +325,89 @@ class Flattening {
   std::map<const void*, int64_t> synthetic_;
 };
 
-/// Blocks of ranks of the lists of one phase, with what visits them.
-class Inversion {
- public:
-  Inversion(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat, int64_t phase,
-            int64_t job_ranks)
-      : problem_(problem),
-        job_ranks_(job_ranks),
-        phase_(plan.phases[static_cast<size_t>(phase)]),
-        flat_(flat),
-        begin_(flat.phases[static_cast<size_t>(phase)]) {}
+/// Ranks of a list that make one job, or several where very many rows visit them.
+struct KeyBlock {
+  const KeyList* list = nullptr;
+  int32_t flat_list = 0;
+  int32_t rank = 0;
+  int32_t count = 0;
+  int64_t round = kNone;  ///< kNone: keys of other jobs may be among its own
+  int64_t items = 0;
+  int64_t rows = 0;
+  int64_t first_item = 0;
+};
 
-  KeyWork run() {
-    collect_blocks();
+/// The jobs of a block that have slots: `jobs` times as many slots as it has ranks.
+struct SlotBlock {
+  KeyBlock block;
+  int64_t first_slot = 0;
+  int64_t jobs = 0;
+};
+
+/// What the jobs of a block give to a key row: slots `step` apart.
+struct RowParts {
+  int64_t row = 0;
+  int64_t first_slot = 0;
+  int64_t step = 0;
+  int64_t jobs = 0;
+  float share = 1;
+};
+
+/// Where a pass begins among all that the flat plan has.
+struct PassStart {
+  const Pass* pass = nullptr;
+  int32_t number = 0;
+  int32_t first_list = 0;
+  int64_t first_visit = 0;
+  int64_t first_entry = 0;
+};
+
+/// Blocks of ranks of the lists of one pass, with what visits them. Items and slots are numbered from 0.
+class PassInversion {
+ public:
+  PassInversion(const PassStart& start, const FlatPlan& flat, int64_t first_round, int64_t job_ranks)
+      : start_(start), pass_(*start.pass), flat_(flat), job_ranks_(job_ranks) {
+    collect_blocks(first_round);
     for_each_item([&](size_t block, const KeyItem& item) {
       ++blocks_[block].items;
       blocks_[block].rows += item.end - item.begin;
     });
     place_items();
-    collect_jobs();
-    collect_parts();
-    return std::move(work_);
   }
 
- private:
-  struct Block {
-    const KeyList* list;
-    int64_t key_head;
-    int32_t pass;
-    int32_t flat_list;
-    int32_t rank;
-    int32_t count;
-    int64_t round;  ///< kNone: keys of other jobs may be among its own
-    int64_t items = 0;
+  [[nodiscard]] int64_t rows() const {
     int64_t rows = 0;
-    int64_t first_item = 0;
-  };
-
-  void collect_blocks() {
-    int64_t most_lists = 0;
-    for (const Pass& pass : phase_.passes)
-      most_lists = std::max(most_lists, static_cast<int64_t>(pass.lists.size()));
-    const int64_t heads_per_key_head = problem_.heads() / problem_.key_heads();
-    auto pass_number = static_cast<int32_t>(begin_.first_pass);
-    auto flat_list = static_cast<int32_t>(begin_.first_list);
-    for (const Pass& pass : phase_.passes) {
-      int64_t round = pass.head % heads_per_key_head * most_lists;
-      for (const KeyList& list : pass.lists) {
-        const bool distinct = !list.synthetic && !list.order.rows;
-        first_block_.push_back(blocks_.size());
-        for (int64_t rank = 0; rank < list.order.count; rank += job_ranks_)
-          blocks_.push_back({&list, pass.key_head, pass_number, flat_list, static_cast<int32_t>(rank),
-                             static_cast<int32_t>(std::min<int64_t>(job_ranks_, list.order.count - rank)),
-                             distinct ? round : kNone});
-        ++round;
-        ++flat_list;
-      }
-      ++pass_number;
-    }
+    for (const KeyBlock& block : blocks_) rows += block.rows;
+    return rows;
   }
 
-  /// body(block, item) for every block that an item visits.
-  template <class Body>
-  void for_each_item(const Body& body) const {
-    int64_t next_visit = begin_.first_visit;
-    int64_t first_entry = begin_.first_entry;
-    size_t first_list = 0;
-    for (const Pass& pass : phase_.passes) {
-      const auto add = [&](int32_t list, const KeyItem& item) {
-        const size_t first = first_block_[first_list + static_cast<size_t>(list)];
-        for (int64_t b = item.first_rank / job_ranks_; b * job_ranks_ < item.last_rank; ++b)
-          body(first + static_cast<size_t>(b), item);
-      };
-      for (const QueryGroup& group : pass.groups) {
-        for_each_visit(pass, group, [&](const Visit& visit) {
-          const FlatVisit& flat = flat_.visits[static_cast<size_t>(next_visit++)];
-          if (group.begin < group.end)
-            add(visit.list,
-                {group.begin, group.end, flat.begin, flat.end, flat.excluded_begin, flat.excluded_end, 0});
-        });
-        for_each_row_visit(pass, group, [&](const RowVisit& visit) {
-          const SegmentRange ranks = segment_of(pass.lists[static_cast<size_t>(visit.list)], visit.segment);
-          if (visit.first_entry < visit.last_entry)
-            add(visit.list, {first_entry + visit.first_entry, first_entry + visit.last_entry,
-                             static_cast<int32_t>(ranks.begin), static_cast<int32_t>(ranks.end), 0, 0, 1});
-        });
-      }
-      first_entry += static_cast<int64_t>(pass.row_entries.size());
-      first_list += pass.lists.size();
-    }
-  }
-
-  /// The items of each block side by side, in the order of the walk.
-  void place_items() {
-    int64_t total = 0;
-    for (Block& block : blocks_) {
-      block.first_item = total;
-      total += block.items;
-      block.items = 0;
-    }
-    work_.items.resize(static_cast<size_t>(total));
-    for_each_item([&](size_t b, const KeyItem& item) {
-      Block& block = blocks_[b];
-      work_.items[static_cast<size_t>(block.first_item + block.items++)] = item;
-    });
-  }
-
-  /// Most rows of a job: enough jobs for a whole card, none shorter than is worth its scratch rows.
-  [[nodiscard]] int64_t longest_job() const {
-    constexpr int64_t kJobs = 4096;
-    constexpr int64_t kLeastRows = 2048;
-    int64_t rows = 0;
-    for (const Block& block : blocks_) rows += block.rows;
-    return std::max(kLeastRows, rows / kJobs);
-  }
-
-  void collect_jobs() {
-    const int64_t most = longest_job();
-    std::map<int64_t, std::vector<KeyJob>> rounds;
-    std::vector<KeyJob> others;
-    for (const Block& block : blocks_) {
+  /// Jobs of at most `most` rows, but for those of rounds.
+  void collect_jobs(int64_t most) {
+    for (const KeyBlock& block : blocks_) {
       if (block.items == 0) continue;
       const int64_t last = block.first_item + block.items;
       if (block.rows > most) {
-        cut(block, most, others);
+        cut(block, most);
       } else if (block.round != kNone) {
         rounds[block.round].push_back(job_of(block, block.first_item, last, kNone));
       } else {
-        others.push_back(job_of(block, block.first_item, last, take_slots(block)));
-      }
-    }
-    for (const auto& [round, jobs] : rounds) {
-      append_to(work_.jobs, jobs);
-      work_.round_end.push_back(static_cast<int64_t>(work_.jobs.size()));
-    }
-    append_to(work_.jobs, others);
-  }
-
-  static void append_to(std::vector<KeyJob>& all, const std::vector<KeyJob>& some) {
-    all.insert(all.end(), some.begin(), some.end());
-  }
-
-  static KeyJob job_of(const Block& block, int64_t first_item, int64_t last_item, int64_t slot) {
-    return {block.pass, block.flat_list, block.rank, block.count, first_item, last_item, slot};
-  }
-
-  /// Slots for one more job of the block; its jobs come one after the other.
-  int64_t take_slots(const Block& block) {
-    if (slot_blocks_.empty() || slot_blocks_.back().block != &block)
-      slot_blocks_.push_back({&block, work_.slots, 0});
-    ++slot_blocks_.back().jobs;
-    return std::exchange(work_.slots, work_.slots + block.count);
-  }
-
-  /// Several jobs of at most `most` rows, with items of their own.
-  void cut(const Block& block, int64_t most, std::vector<KeyJob>& jobs) {
-    int64_t taken = 0;
-    for (int64_t i = block.first_item; i < block.first_item + block.items; ++i) {
-      const KeyItem item = work_.items[static_cast<size_t>(i)];
-      for (int64_t begin = item.begin; begin < item.end;) {
-        const auto place = static_cast<int64_t>(work_.items.size());
-        if (taken == 0) jobs.push_back(job_of(block, place, place, take_slots(block)));
-        KeyItem part = item;
-        part.begin = begin;
-        part.end = std::min(item.end, begin + most - taken);
-        work_.items.push_back(part);
-        jobs.back().last_item = place + 1;
-        taken += part.end - part.begin;
-        begin = part.end;
-        if (taken >= most) taken = 0;
+        with_slots.push_back(job_of(block, block.first_item, last, take_slots(block)));
       }
     }
   }
 
-  struct SlotBlock {
-    const Block* block;
-    int64_t first_slot;
-    int64_t jobs;
-  };
-  /// What the jobs of a block give to a key row: slots `step` apart.
-  struct RowParts {
-    int64_t row;
-    int64_t first_slot;
-    int64_t step;
-    int64_t jobs;
-    float share;
-  };
+  [[nodiscard]] int64_t key_head() const { return pass_.key_head; }
 
-  [[nodiscard]] std::vector<RowParts> parts_of_slots() const {
-    std::vector<RowParts> parts;
+  /// What key rows get from the slots, which begin at `first_slot` among all.
+  void append_parts(int64_t key_count, int64_t first_slot, std::vector<RowParts>& parts) const {
+    const int64_t base = pass_.key_head * key_count;
     for (const SlotBlock& own : slot_blocks_) {
-      const Block& block = *own.block;
-      const int64_t base = block.key_head * problem_.key_count();
+      const KeyBlock& block = own.block;
       const SyntheticKeys* synthetic = block.list->synthetic.get();
       for (int64_t i = 0; i < block.count; ++i) {
         const int64_t row = block.list->order[block.rank + i];
         const auto add = [&](int64_t key, float share) {
-          parts.push_back({base + key, own.first_slot + i, block.count, own.jobs, share});
+          parts.push_back({base + key, first_slot + own.first_slot + i, block.count, own.jobs, share});
         };
         if (synthetic == nullptr) {
           add(row, 1);
@@ -438,33 +418,275 @@ class Inversion {
           add(synthetic->member_order[m], synthetic->share(row, m));
       }
     }
-    return parts;
   }
 
-  /// Each row adds its parts in the order of slots.
-  void collect_parts() {
-    std::vector<RowParts> all = parts_of_slots();
-    std::stable_sort(all.begin(), all.end(),
-                     [](const RowParts& a, const RowParts& b) { return a.row < b.row; });
-    for (const RowParts& parts : all) {
-      if (work_.rows.empty() || work_.rows.back() != parts.row) {
-        work_.rows.push_back(parts.row);
-        work_.part_begin.push_back(static_cast<int64_t>(work_.parts.size()));
-      }
-      for (int64_t job = 0; job < parts.jobs; ++job)
-        work_.parts.push_back({parts.first_slot + job * parts.step, parts.share});
+  std::vector<KeyItem> items;
+  std::map<int64_t, std::vector<KeyJob>> rounds;  ///< jobs without slots
+  std::vector<KeyJob> with_slots;
+  int64_t slots = 0;
+
+ private:
+  void collect_blocks(int64_t round) {
+    int32_t flat_list = start_.first_list;
+    for (const KeyList& list : pass_.lists) {
+      const bool distinct = !list.synthetic && !list.order.rows;
+      first_block_.push_back(blocks_.size());
+      for (int64_t rank = 0; rank < list.order.count; rank += job_ranks_)
+        blocks_.push_back({&list, flat_list, static_cast<int32_t>(rank),
+                           static_cast<int32_t>(std::min<int64_t>(job_ranks_, list.order.count - rank)),
+                           distinct ? round : kNone});
+      ++round;
+      ++flat_list;
     }
-    work_.part_begin.push_back(static_cast<int64_t>(work_.parts.size()));
+  }
+
+  /// body(block, item) for every block that an item visits.
+  template <class Body>
+  void for_each_item(const Body& body) const {
+    int64_t next_visit = start_.first_visit;
+    const auto add = [&](int32_t list, const KeyItem& item) {
+      const size_t first = first_block_[static_cast<size_t>(list)];
+      for (int64_t b = item.first_rank / job_ranks_; b * job_ranks_ < item.last_rank; ++b)
+        body(first + static_cast<size_t>(b), item);
+    };
+    for (const QueryGroup& group : pass_.groups) {
+      for_each_visit(pass_, group, [&](const Visit& visit) {
+        const FlatVisit& flat = flat_.visits[next_visit++];
+        if (group.begin < group.end)
+          add(visit.list,
+              {group.begin, group.end, flat.begin, flat.end, flat.excluded_begin, flat.excluded_end, 0});
+      });
+      for_each_row_visit(pass_, group, [&](const RowVisit& visit) {
+        const SegmentRange ranks = segment_of(pass_.lists[static_cast<size_t>(visit.list)], visit.segment);
+        if (visit.first_entry < visit.last_entry)
+          add(visit.list, {start_.first_entry + visit.first_entry, start_.first_entry + visit.last_entry,
+                           static_cast<int32_t>(ranks.begin), static_cast<int32_t>(ranks.end), 0, 0, 1});
+      });
+    }
+  }
+
+  /// The items of each block side by side, in the order of the walk.
+  void place_items() {
+    int64_t total = 0;
+    for (KeyBlock& block : blocks_) {
+      block.first_item = total;
+      total += std::exchange(block.items, 0);
+    }
+    items.resize(static_cast<size_t>(total));
+    for_each_item([&](size_t b, const KeyItem& item) {
+      KeyBlock& block = blocks_[b];
+      items[static_cast<size_t>(block.first_item + block.items++)] = item;
+    });
+  }
+
+  [[nodiscard]] KeyJob job_of(const KeyBlock& block, int64_t first_item, int64_t last_item,
+                              int64_t slot) const {
+    return {start_.number, block.flat_list, block.rank, block.count, first_item, last_item, slot};
+  }
+
+  /// Slots for one more job of the block; its jobs come one after the other.
+  int64_t take_slots(const KeyBlock& block) {
+    const bool is_same = !slot_blocks_.empty() && slot_blocks_.back().block.flat_list == block.flat_list &&
+                         slot_blocks_.back().block.rank == block.rank;
+    if (!is_same) slot_blocks_.push_back({block, slots, 0});
+    ++slot_blocks_.back().jobs;
+    return std::exchange(slots, slots + block.count);
+  }
+
+  /// Several jobs of at most `most` rows, with items of their own.
+  void cut(const KeyBlock& block, int64_t most) {
+    int64_t taken = 0;
+    for (int64_t i = block.first_item; i < block.first_item + block.items; ++i) {
+      const KeyItem item = items[static_cast<size_t>(i)];
+      for (int64_t begin = item.begin; begin < item.end;) {
+        const int64_t place = size_of(items);
+        if (taken == 0) with_slots.push_back(job_of(block, place, place, take_slots(block)));
+        KeyItem part = item;
+        part.begin = begin;
+        part.end = std::min(item.end, begin + most - taken);
+        items.push_back(part);
+        with_slots.back().last_item = place + 1;
+        taken += part.end - part.begin;
+        begin = part.end;
+        if (taken >= most) taken = 0;
+      }
+    }
+  }
+
+  PassStart start_;
+  const Pass& pass_;
+  const FlatPlan& flat_;
+  int64_t job_ranks_;
+  std::vector<KeyBlock> blocks_;
+  std::vector<size_t> first_block_;  // of every list
+  std::vector<SlotBlock> slot_blocks_;
+};
+
+/// What the rows of a key head get from slots, rows in increasing order.
+struct HeadParts {
+  std::vector<int64_t> rows;
+  std::vector<int64_t> part_end;
+  std::vector<KeyPart> parts;
+};
+
+/// Each row adds its parts in the order of slots.
+HeadParts head_parts(std::vector<RowParts> all) {
+  std::stable_sort(all.begin(), all.end(),
+                   [](const RowParts& a, const RowParts& b) { return a.row < b.row; });
+  HeadParts own;
+  for (const RowParts& parts : all) {
+    if (own.rows.empty() || own.rows.back() != parts.row) {
+      own.rows.push_back(parts.row);
+      own.part_end.push_back(size_of(own.parts));
+    }
+    for (int64_t job = 0; job < parts.jobs; ++job)
+      own.parts.push_back({parts.first_slot + job * parts.step, parts.share});
+    own.part_end.back() = size_of(own.parts);
+  }
+  return own;
+}
+
+/// The blocks of all passes of a phase.
+class Inversion {
+ public:
+  Inversion(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat, int64_t phase,
+            int64_t job_ranks)
+      : problem_(problem),
+        phase_(plan.phases[static_cast<size_t>(phase)]),
+        flat_(flat),
+        job_ranks_(job_ranks) {
+    find_starts(flat.phases[static_cast<size_t>(phase)]);
+  }
+
+  KeyWork run() {
+    int64_t most_lists = 0;
+    for (const Pass& pass : phase_.passes) most_lists = std::max(most_lists, size_of(pass.lists));
+    const int64_t heads_per_key_head = problem_.heads() / problem_.key_heads();
+    passes_.resize(starts_.size());
+    for_each_pass_of_phase([&](size_t p) {
+      passes_[p] = std::make_unique<PassInversion>(
+          starts_[p], flat_, phase_.passes[p].head % heads_per_key_head * most_lists, job_ranks_);
+    });
+    const int64_t most = longest_job();
+    for_each_pass_of_phase([&](size_t p) { passes_[p]->collect_jobs(most); });
+    place();
+    collect_parts();
+    return std::move(work_);
+  }
+
+ private:
+  template <class Body>
+  void for_each_pass_of_phase(const Body& body) const {
+    parallel_for(size_of(starts_), [&](int64_t p, int) { body(static_cast<size_t>(p)); });
+  }
+
+  void find_starts(const FlatPhase& phase) {
+    PassStart start{nullptr, static_cast<int32_t>(phase.first_pass), static_cast<int32_t>(phase.first_list),
+                    phase.first_visit, phase.first_entry};
+    for (const Pass& pass : phase_.passes) {
+      start.pass = &pass;
+      starts_.push_back(start);
+      ++start.number;
+      start.first_list += static_cast<int32_t>(pass.lists.size());
+      start.first_entry += size_of(pass.row_entries);
+      for (const QueryGroup& group : pass.groups) start.first_visit += group.last_visit - group.first_visit;
+    }
+  }
+
+  /// Most rows of a job: enough jobs for a whole card, none shorter than is worth its scratch rows.
+  [[nodiscard]] int64_t longest_job() const {
+    constexpr int64_t kJobs = 4096;
+    constexpr int64_t kLeastRows = 2048;
+    int64_t rows = 0;
+    for (const auto& pass : passes_) rows += pass->rows();
+    return std::max(kLeastRows, rows / kJobs);
+  }
+
+  /// Jobs by rounds, then those with slots, each in the order of passes.
+  void place() {
+    int64_t items = 0;
+    int64_t jobs = 0;
+    std::map<int64_t, int64_t> job_of_round;
+    for (const auto& pass : passes_) {
+      first_item_.push_back(items);
+      first_slot_.push_back(work_.slots);
+      items += size_of(pass->items);
+      work_.slots += pass->slots;
+      for (const auto& [round, own] : pass->rounds) job_of_round[round] += size_of(own);
+    }
+    for (auto& [round, count] : job_of_round) {
+      jobs += std::exchange(count, jobs);
+      work_.round_end.push_back(jobs);
+    }
+    struct Copy {
+      const std::vector<KeyJob>* jobs;
+      int64_t target;
+      size_t pass;
+    };
+    std::vector<Copy> copies;
+    for (size_t p = 0; p < passes_.size(); ++p)
+      for (const auto& [round, own] : passes_[p]->rounds) {
+        copies.push_back({&own, job_of_round[round], p});
+        job_of_round[round] += size_of(own);
+      }
+    for (size_t p = 0; p < passes_.size(); ++p) {
+      copies.push_back({&passes_[p]->with_slots, jobs, p});
+      jobs += size_of(passes_[p]->with_slots);
+    }
+    work_.jobs = Buffer<KeyJob>(jobs);
+    work_.items = Buffer<KeyItem>(items);
+    parallel_for(size_of(copies), [&](int64_t c, int) {
+      const Copy& copy = copies[static_cast<size_t>(c)];
+      int64_t target = copy.target;
+      for (KeyJob job : *copy.jobs) {
+        job.first_item += first_item_[copy.pass];
+        job.last_item += first_item_[copy.pass];
+        if (job.slot != kNone) job.slot += first_slot_[copy.pass];
+        work_.jobs[target++] = job;
+      }
+    });
+    for_each_pass_of_phase([&](size_t p) {
+      std::copy(passes_[p]->items.begin(), passes_[p]->items.end(), work_.items.data() + first_item_[p]);
+    });
+  }
+
+  void collect_parts() {
+    std::vector<HeadParts> heads(static_cast<size_t>(problem_.key_heads()));
+    parallel_for(problem_.key_heads(), [&](int64_t head, int) {
+      std::vector<RowParts> all;
+      for (size_t p = 0; p < passes_.size(); ++p)
+        if (passes_[p]->key_head() == head)
+          passes_[p]->append_parts(problem_.key_count(), first_slot_[p], all);
+      heads[static_cast<size_t>(head)] = head_parts(std::move(all));
+    });
+    std::vector<int64_t> first_row = {0};
+    std::vector<int64_t> first_part = {0};
+    for (const HeadParts& own : heads) {
+      first_row.push_back(first_row.back() + size_of(own.rows));
+      first_part.push_back(first_part.back() + size_of(own.parts));
+    }
+    work_.rows = Buffer<int64_t>(first_row.back());
+    work_.part_begin = Buffer<int64_t>(first_row.back() + 1);
+    work_.parts = Buffer<KeyPart>(first_part.back());
+    work_.part_begin[0] = 0;
+    parallel_for(problem_.key_heads(), [&](int64_t head, int) {
+      const auto h = static_cast<size_t>(head);
+      std::copy(heads[h].rows.begin(), heads[h].rows.end(), work_.rows.data() + first_row[h]);
+      std::copy(heads[h].parts.begin(), heads[h].parts.end(), work_.parts.data() + first_part[h]);
+      std::transform(heads[h].part_end.begin(), heads[h].part_end.end(),
+                     work_.part_begin.data() + first_row[h] + 1,
+                     [&](int64_t end) { return first_part[h] + end; });
+    });
   }
 
   const AttentionProblem& problem_;
-  int64_t job_ranks_;
   const Phase& phase_;
   const FlatPlan& flat_;
-  const FlatPhase& begin_;
-  std::vector<Block> blocks_;
-  std::vector<size_t> first_block_;     // of every list
-  std::vector<SlotBlock> slot_blocks_;  // in the order of slots
+  int64_t job_ranks_;
+  std::vector<PassStart> starts_;
+  std::vector<std::unique_ptr<PassInversion>> passes_;
+  std::vector<int64_t> first_item_;  // of every pass
+  std::vector<int64_t> first_slot_;
   KeyWork work_;
 };
 

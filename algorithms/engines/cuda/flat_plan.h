@@ -8,6 +8,7 @@
 #include "algorithms/engines/cuda/flat_types.h"
 #include "algorithms/plan.h"
 #include "algorithms/problem.h"
+#include "core/memory.h"
 
 namespace hyperattn::cuda {
 
@@ -26,19 +27,19 @@ struct FlatPlan {
   std::vector<FlatPhase> phases;
   std::vector<FlatPass> passes;
   std::vector<FlatList> lists;
-  std::vector<FlatVisit> visits;
-  std::vector<FlatPack> packs;
-  std::vector<FlatEntry> entries;
-  std::vector<FlatTile> tiles;
-  std::vector<int32_t> integers;                ///< orders of rows, and exclusions
+  Buffer<FlatVisit> visits;
+  Buffer<FlatPack> packs;
+  Buffer<FlatEntry> entries;
+  Buffer<FlatTile> tiles;
+  Buffer<int32_t> integers;                     ///< orders of rows, and exclusions
   std::vector<float> numbers;                   ///< weights, factors, moments
   std::vector<const SyntheticKeys*> synthetic;  ///< in the order of their stacked rows
   int64_t synthetic_rows = 0;
   bool has_signed_weights = false;
 };
 
-/// O(size of the plan). The plan must outlive the result where it has synthetic keys. More rows in a tile
-/// than kTileRows are for plain plans.
+/// O(size of the plan), parallel over passes. The plan must outlive the result where it has synthetic keys.
+/// More rows in a tile than kTileRows are for plain plans.
 [[nodiscard]] FlatPlan flatten(const AttentionProblem& problem, const Plan& plan,
                                int64_t tile_rows = kTileRows);
 
@@ -50,18 +51,18 @@ struct FlatPlan {
 /// round have a key in common. The others go to scratch rows, and every key row (key head · n_k + row) that
 /// has some says which add up to its gradient, in a fixed order.
 struct KeyWork {
-  std::vector<KeyJob> jobs;
+  Buffer<KeyJob> jobs;
   std::vector<int64_t> round_end;  ///< of jobs without slots, which come first: where each round ends
-  std::vector<KeyItem> items;
-  std::vector<int64_t> rows;        ///< key rows with a gradient in this phase, increasing
-  std::vector<int64_t> part_begin;  ///< rows.size() + 1 offsets into parts
-  std::vector<KeyPart> parts;
+  Buffer<KeyItem> items;
+  Buffer<int64_t> rows;        ///< key rows with a gradient in this phase, increasing
+  Buffer<int64_t> part_begin;  ///< rows.size() + 1 offsets into parts
+  Buffer<KeyPart> parts;
   int64_t slots = 0;
 };
 
 /// `flat` is the plan's; `phase` a number of its phases. A block with many visits is cut into several jobs,
 /// so that all of a card has work. More ranks in a job than kTileRows are for plain plans. O(size of the
-/// phase).
+/// phase), parallel over passes and heads.
 [[nodiscard]] KeyWork invert(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat,
                              int64_t phase, int64_t job_ranks = kTileRows);
 

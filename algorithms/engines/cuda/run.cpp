@@ -178,6 +178,7 @@ class ForwardCall {
   ForwardCall(const DeviceProblem& bound, const Plan& plan, const EngineOptions& options)
       : bound_(bound),
         problem_(bound.shapes()),
+        source_(plan),
         options_(options),
         precision_(options.denominators != nullptr ? Precision::fp32 : bound.precision()),
         clips_(plan.clip_to_values && options.values),
@@ -203,6 +204,7 @@ class ForwardCall {
     const DeviceArray<float> out(options_.values ? shape.size() : 0, "outputs");
     compute({out.data(), Precision::fp32, lse.data(), nullptr});
     AttentionResult result;
+    result.diagnostics.entries = count_entries(source_);  // while the card computes
     result.lse = Tensor<float>(rows);
     result.sums = {Tensor<float>(rows), Tensor<double>(rows)};
     lse.download(result.lse.data());
@@ -225,6 +227,7 @@ class ForwardCall {
     sums->inverse = DeviceArray<float>(state_.rows, "denominators");
     compute({out.data, out.type, static_cast<float*>(lse.data), sums->inverse.data()});
     DeviceForward forward;
+    forward.diagnostics.entries = count_entries(source_);  // while the card computes
     forward.infinite_rows = report(forward.diagnostics);
     sums->maximum = std::move(state_.maximum);
     sums->clipped = std::move(clipped_);
@@ -338,6 +341,7 @@ class ForwardCall {
   const Stopwatch watch_;
   const DeviceProblem& bound_;
   const AttentionProblem& problem_;
+  const Plan& source_;
   const EngineOptions& options_;
   const Precision precision_;
   const bool clips_;
@@ -591,17 +595,13 @@ std::unique_ptr<BoundProblem> bind_device_tensors(const AttentionProblem& proble
 AttentionResult forward_on_device(const BoundProblem& bound, const Plan& plan, const EngineOptions& options) {
   refuse_unsuited_options(plan, options);
   const DeviceCall call(bound, plan);
-  AttentionResult result = ForwardCall(call.problem, plan, options).run();
-  result.diagnostics.entries = count_entries(plan);
-  return result;
+  return ForwardCall(call.problem, plan, options).run();
 }
 
 DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceTensor& out,
                                 const DeviceTensor& lse) {
   const DeviceCall call(bound, plan);
-  DeviceForward forward = ForwardCall(call.problem, plan, {}).run_to_device(out, lse);
-  forward.diagnostics.entries = count_entries(plan);
-  return forward;
+  return ForwardCall(call.problem, plan, {}).run_to_device(out, lse);
 }
 
 AttentionGradients backward_on_device(const BoundProblem& bound, const Plan& plan,

@@ -42,7 +42,7 @@ void add(SumsByPair& sums, const FlatEntrySeen& entry) {
 }
 
 int64_t at(const FlatPlan& flat, const FlatOrder& order, int64_t index) {
-  return order.rows == kNone ? order.first + index : flat.integers[static_cast<size_t>(order.rows + index)];
+  return order.rows == kNone ? order.first + index : flat.integers[order.rows + index];
 }
 double number(const FlatPlan& flat, int64_t offset, int64_t index, double otherwise) {
   return offset == kNone ? otherwise : static_cast<double>(flat.numbers[static_cast<size_t>(offset + index)]);
@@ -77,21 +77,20 @@ class FlatWalk {
     for (const FlatTile& tile : flat_.tiles) {
       const FlatPass& pass = flat_.passes[static_cast<size_t>(tile.pass)];
       for (int64_t v = tile.first_visit; v < tile.last_visit; ++v) {
-        const FlatVisit& visit = flat_.visits[static_cast<size_t>(v)];
+        const FlatVisit& visit = flat_.visits[v];
         for (int64_t i = 0; i < tile.count; ++i)
           for (int64_t rank = visit.begin; rank < visit.end; ++rank)
             if (!is_excluded(visit.excluded_begin, visit.excluded_end, rank))
               add_entry(pass, list(visit.list), tile.begin + i, rank);
       }
-      for (int64_t p = tile.first_pack; p < tile.last_pack; ++p)
-        walk_pack(tile, pass, flat_.packs[static_cast<size_t>(p)]);
+      for (int64_t p = tile.first_pack; p < tile.last_pack; ++p) walk_pack(tile, pass, flat_.packs[p]);
     }
   }
 
   void walk_pack(const FlatTile& tile, const FlatPass& pass, const FlatPack& pack) {
     for (int s = 0; s < kPackSegments; ++s)
       for (int64_t e = pack.first_entry[s]; e < pack.last_entry[s]; ++e) {
-        const FlatEntry& entry = flat_.entries[static_cast<size_t>(e)];
+        const FlatEntry& entry = flat_.entries[e];
         CHECK(entry.position >= tile.begin);
         CHECK(entry.position < tile.begin + tile.count);
         for (int64_t rank = pack.begin[s]; rank < pack.end[s]; ++rank)
@@ -104,14 +103,14 @@ class FlatWalk {
   void walk_jobs(const KeyWork& work) {
     for (const KeyJob& job : work.jobs)
       for (int64_t i = job.first_item; i < job.last_item; ++i) {
-        const KeyItem& item = work.items[static_cast<size_t>(i)];
+        const KeyItem& item = work.items[i];
         for (int64_t index = item.begin; index < item.end; ++index)
           for (int64_t rank = job.rank; rank < job.rank + job.count; ++rank) {
             if (rank < item.first_rank || rank >= item.last_rank) continue;
             if (is_excluded(item.excluded_begin, item.excluded_end, rank)) continue;
             int64_t position = index;
             if (item.entries != 0) {
-              const FlatEntry& entry = flat_.entries[static_cast<size_t>(index)];
+              const FlatEntry& entry = flat_.entries[index];
               if ((entry.skip >> (rank - item.first_rank) & 1) != 0) continue;
               position = entry.position;
             }
@@ -198,10 +197,10 @@ TEST_CASE(
     for (size_t phase = 0; phase < plan.phases.size(); ++phase) {
       const KeyWork work = invert(p.problem, plan, flat, static_cast<int64_t>(phase));
       std::map<std::pair<int64_t, int64_t>, double> seen;  // (key row, slot) → share
-      for (size_t r = 0; r < work.rows.size(); ++r)
+      for (int64_t r = 0; r < work.rows.size(); ++r)
         for (int64_t part = work.part_begin[r]; part < work.part_begin[r + 1]; ++part) {
-          const KeyPart& own = work.parts[static_cast<size_t>(part)];
-          if (part > work.part_begin[r]) CHECK(work.parts[static_cast<size_t>(part) - 1].slot <= own.slot);
+          const KeyPart& own = work.parts[part];
+          if (part > work.part_begin[r]) CHECK(work.parts[part - 1].slot <= own.slot);
           seen[{work.rows[r], own.slot}] += static_cast<double>(own.share);
         }
       std::map<std::pair<int64_t, int64_t>, double> expected;
@@ -247,10 +246,10 @@ TEST_CASE("no two jobs of a round without slots have a key in common, and jobs w
     for (size_t phase = 0; phase < plan.phases.size(); ++phase) {
       const KeyWork work = invert(p.problem, plan, flat, static_cast<int64_t>(phase));
       INFO("plan " << seed << ", phase " << phase);
-      size_t job = 0;
+      int64_t job = 0;
       for (const int64_t end : work.round_end) {
         std::set<int64_t> keys;
-        for (; job < static_cast<size_t>(end); ++job) {
+        for (; job < end; ++job) {
           const KeyJob& own = work.jobs[job];
           REQUIRE(own.slot == kNone);
           const FlatList& list = flat.lists[static_cast<size_t>(own.list)];
@@ -273,8 +272,7 @@ TEST_CASE("a block of keys that very many rows visit is cut into several jobs of
   std::map<int32_t, int64_t> rows_of_block;
   for (const KeyJob& job : work.jobs) {
     int64_t rows = 0;
-    for (int64_t i = job.first_item; i < job.last_item; ++i)
-      rows += work.items[static_cast<size_t>(i)].end - work.items[static_cast<size_t>(i)].begin;
+    for (int64_t i = job.first_item; i < job.last_item; ++i) rows += work.items[i].end - work.items[i].begin;
     CHECK(rows <= 2048);
     rows_of_block[job.rank] += rows;
   }
