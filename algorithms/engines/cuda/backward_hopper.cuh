@@ -2,7 +2,8 @@
 // through the pipe of the forward pass with the rows of the upstream gradient. Of keys and values: by blocks
 // of at most 128 ranks, whose rows come chunk by chunk through a pipe of the same kind. On an H100 (1980 MHz,
 // bf16, 32 heads of 131072 rows) these kernels take 2.6 and 4.0 ms for `hyper` in place of 4.3 and 9.7 where
-// each thread gathers, too, and blocks have 64 ranks.
+// each thread gathers, too, and blocks have 64 ranks; 2.3 and 3.2 where gradients are written in bf16 and
+// nothing is added to what memory has.
 #pragma once
 
 #include "algorithms/engines/cuda/backward.cuh"
@@ -297,6 +298,22 @@ __device__ __forceinline__ void store_gradient(float* row, int width, const floa
     }
 }
 
+/// Row `row` of a matrix in some type: what `before` has of it (null: nothing) and the thread's columns.
+__device__ __forceinline__ void finish_gradient(void* rows, Precision type, int width, int64_t row,
+                                                float (&sum)[8][4], int h, float factor, const float* before,
+                                                bool there) {
+  const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int c = 0; c < 8; ++c)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int column = c * 8 + 2 * t + e;
+      const float known = before != nullptr && column < width ? before[row * width + column] : 0;
+      sum[c][2 * h + e] = fmaf(factor, sum[c][2 * h + e], known);
+    }
+  store_row(rows, type, row, width, sum, h, 1, there);
+}
+
 __device__ __forceinline__ void clear_products(float (&x)[8][4]) {
 #pragma unroll
   for (int c = 0; c < 8; ++c)
@@ -372,10 +389,15 @@ __device__ __forceinline__ void multiply_query_gradient(const QueryGradientArgum
     }
     const OwnRows own = own_rows(note.tile, note.pass, warp);
 #pragma unroll
-    for (int h = 0; h < 2; ++h)
-      if (own.there[h])
-        store_gradient(arguments.dquery + pipe.query_row[side][own.row[h]] * kHopperColumns, kHopperColumns,
-                       sum, h, arguments.gradient_scale, true);
+    for (int h = 0; h < 2; ++h) {
+      const int64_t row = own.there[h] ? pipe.query_row[side][own.row[h]] : 0;
+      if (arguments.finished != nullptr)
+        store_row(arguments.finished, arguments.finished_type, row, arguments.finished_width, sum, h,
+                  arguments.gradient_scale, own.there[h]);
+      else if (own.there[h])
+        store_gradient(arguments.dquery + row * kHopperColumns, kHopperColumns, sum, h,
+                       arguments.gradient_scale, true);
+    }
     __syncwarp();
     if (signals) arrive_at(pipe.tile_free[side]);
   }
@@ -478,17 +500,23 @@ __device__ __forceinline__ void multiply_key_gradient(const KeyGradientArguments
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int slot = warp * kWarpRows + static_cast<int>(threadIdx.x % 32 / 4) + 8 * h;
-      if (slot >= job.count) continue;
-      if (job.slot < 0) {  // no other job of the launch has these keys
-        const int64_t row = pipe.key_row[side][slot];
+      const bool there = slot < job.count;
+      const int64_t row = there ? pipe.key_row[side][slot] : 0;
+      if (arguments.finished_key != nullptr) {
+        const bool begun = there && arguments.begun[row] != 0;
+        finish_gradient(arguments.finished_value, arguments.finished_value_type, arguments.value_width, row,
+                        dvalue, h, 1, begun ? arguments.value_gradient : nullptr, there);
+        finish_gradient(arguments.finished_key, arguments.finished_key_type, arguments.key_width, row, dkey,
+                        h, arguments.gradient_scale, begun ? arguments.key_gradient : nullptr, there);
+      } else if (there && job.slot < 0) {  // no other job of the launch has these keys
         store_gradient(arguments.value_gradient + row * arguments.value_width, arguments.value_width, dvalue,
-                       h, 1, true);
+                       h, 1, arguments.adds);
         store_gradient(arguments.key_gradient + row * arguments.key_width, arguments.key_width, dkey, h,
-                       arguments.gradient_scale, true);
-      } else {
-        const int64_t row = (job.slot + slot) * kHopperColumns;
-        store_gradient(arguments.dvalue + row, kHopperColumns, dvalue, h, 1, false);
-        store_gradient(arguments.dkey + row, kHopperColumns, dkey, h, arguments.gradient_scale, false);
+                       arguments.gradient_scale, arguments.adds);
+      } else if (there) {
+        const int64_t place = (job.slot + slot) * kHopperColumns;
+        store_gradient(arguments.dvalue + place, kHopperColumns, dvalue, h, 1, false);
+        store_gradient(arguments.dkey + place, kHopperColumns, dkey, h, arguments.gradient_scale, false);
       }
     }
     __syncwarp();

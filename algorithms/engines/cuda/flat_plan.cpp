@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <numbers>
+#include <numeric>
 #include <utility>
 
 #include "algorithms/plan_walk.h"
@@ -648,6 +649,11 @@ class Inversion {
     for_each_pass_of_phase([&](size_t p) {
       std::copy(passes_[p]->items.begin(), passes_[p]->items.end(), work_.items.data() + first_item_[p]);
     });
+    if (!work_.round_end.empty())
+      work_.covers_keys = std::accumulate(work_.jobs.begin(), work_.jobs.begin() + work_.round_end[0],
+                                          int64_t{0}, [](int64_t rows, const KeyJob& job) {
+                                            return rows + job.count;
+                                          }) == problem_.key_heads() * problem_.key_count();
   }
 
   void collect_parts() {

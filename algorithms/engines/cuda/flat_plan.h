@@ -58,6 +58,7 @@ struct KeyWork {
   Buffer<int64_t> part_begin;  ///< rows.size() + 1 offsets into parts
   Buffer<KeyPart> parts;
   int64_t slots = 0;
+  bool covers_keys = false;  ///< the first round has all rows of all keys
 };
 
 /// `flat` is the plan's; `phase` a number of its phases. A block with many visits is cut into several jobs,

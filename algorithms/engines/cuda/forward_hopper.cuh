@@ -152,7 +152,7 @@ __device__ __forceinline__ void finish_run(const FinishArguments& finish, const 
     const double sum = sum_of_four(run.sum[h]);
     const int64_t row = own.there[h] ? query_row[own.row[h]] : 0;
     const RowEnd end = row_end(sum, 0);
-    const float factor = end.empty ? 0.0F : static_cast<float>(1 / sum);
+    const float factor = end.empty ? 0.0F : 1 / static_cast<float>(sum);
     float check = 0;  // becomes NaN by a NaN or infinity
 #pragma unroll
     for (int c = 0; c < 8; ++c)

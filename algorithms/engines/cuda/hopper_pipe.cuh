@@ -1,9 +1,11 @@
-// How tiles of query rows and chunks of keys reach the matrix units of Hopper: in a block, one warp walks
-// through the tiles of a launch and what they visit, and has rows gathered into shared memory by their ranks,
-// while the other warps multiply what has arrived. Barriers in shared memory say what is full and what free,
-// so the gathers of a tile are under way before the one ahead of it is finished. On an H100 (1980 MHz, bf16,
-// 32 heads of 131072 rows) the forward kernel takes 2.2 ms for `hyper` in place of 3.1 where each thread
-// gathers, too, and waits for its block, and 80 ms in place of 122 for 32768 keys that all rows see.
+// How tiles of query rows and chunks of keys reach the matrix units of Hopper: in a block, some warps walk
+// through the tiles of a launch and what they visit, and have rows gathered into shared memory by their
+// ranks, while the others multiply what has arrived. Barriers in shared memory say what is full and what
+// free, so the gathers of a tile are under way before the one ahead of it is finished. On an H100 (1980 MHz,
+// bf16, 32 heads of 131072 rows) the forward kernel takes 2.1 ms for `hyper` in place of 3.1 where each
+// thread gathers, too, and waits for its block, and 83 ms in place of 122 for 32768 keys that all rows see.
+// Of the 2.1 ms a quarter is waiting for warps that gather (a profile of stalls): for rows of orders, and for
+// what tiles are.
 #pragma once
 
 #include <type_traits>
@@ -155,6 +157,11 @@ __device__ __forceinline__ void begin_pipes(HopperPipe<Shape>* pipes) {
   __syncthreads();
 }
 
+/// What lies there will be read soon.
+__device__ __forceinline__ void prefetch(const void* place) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(place));
+}
+
 /// A place in a ring, and the parity of the phase that it is in.
 template <int Stages>
 struct PipePlace {
@@ -211,10 +218,6 @@ class PipeFeed {
   static constexpr unsigned kWarps = kFeedWarps * Shape::kTeams;
   static constexpr uint32_t kNoRow = UINT32_MAX;
   static constexpr uint32_t kPieces = 8;  ///< of 16 bytes in a row
-
-  static __device__ void prefetch(const void* place) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(place));
-  }
 
   __device__ void end() {
     if (lane_ == 0) pipe_.tile[side_].is_end = 1;
@@ -295,20 +298,22 @@ class PipeFeed {
   }
 
   /// One key of the next chunk for each thread: of the keys that threads 8·g + i find, thread 8·g + i has key
-  /// 4·i + g, so that it is these eight that copy their rows.
+  /// 4·i + g, so that it is these eight that copy their rows. What is read of it is not used before
+  /// copy_chunk, so that nothing waits here.
   __device__ void find_next() {
     while (begin_ >= end_ && visits_left_ > 0) load_visit();
     there_is_next_ = begin_ < end_;
     begin_ += kChunkKeys;
     if (!there_is_next_ || !is_own_turn()) return;
     const FeedList& list = pipe_.list[warp_];
-    const auto rank = static_cast<int32_t>(begin_ - kChunkKeys + own_slot());
-    place_of_row_ = kNoRow;
+    entry_ = static_cast<int32_t>(begin_ - kChunkKeys + own_slot());
     bias_ = minus_infinity();
-    if (rank < end_ && (list.excluded_count == 0 || !is_among(list.excluded, 0, list.excluded_count, rank))) {
-      const int64_t row = list.first_row + (list.order != nullptr ? list.order[rank] : rank);
-      place_of_row_ = static_cast<uint32_t>(row) * kPieces;
-      bias_ = list.weights != nullptr ? list.weights[rank] : list.uniform;
+    if (entry_ < end_ &&
+        (list.excluded_count == 0 || !is_among(list.excluded, 0, list.excluded_count, entry_))) {
+      bias_ = list.weights != nullptr ? list.weights[entry_] : list.uniform;
+      if (list.order != nullptr) entry_ = list.order[entry_];
+    } else {
+      entry_ = -1;
     }
   }
 
@@ -327,16 +332,23 @@ class PipeFeed {
   /// Starts the copies of the next chunk, and finds the one after it.
   __device__ void copy_chunk() {
     const int stage = place_.stage;
+    const int free_parity = place_.parity ^ 1;
     const FeedList& list = pipe_.list[warp_];
     const int32_t chunk_begin = begin_ - kChunkKeys;
     const bool is_masked = chunk_begin < list.seen_begin || min(begin_, end_) > list.seen_end;
     const bool is_synthetic = list.is_synthetic != 0;
+    const float bias = bias_;
+    const uint32_t place =
+        entry_ < 0 ? kNoRow
+                   : (static_cast<uint32_t>(list.first_row) + static_cast<uint32_t>(entry_)) * kPieces;
     uint32_t places[kFeedKeys / 4];
 #pragma unroll
-    for (int i = 0; i < kFeedKeys / 4; ++i) places[i] = __shfl_sync(0xffffffffU, place_of_row_, i, 8);
-    const float first_bias = __shfl_sync(0xffffffffU, bias_, 0);
-    const bool alike = __all_sync(0xffffffffU, bias_ == first_bias && first_bias > minus_infinity());
-    await_phase(pipe_.chunk_free[stage], place_.parity ^ 1);
+    for (int i = 0; i < kFeedKeys / 4; ++i) places[i] = __shfl_sync(0xffffffffU, place, i, 8);
+    const float first_bias = __shfl_sync(0xffffffffU, bias, 0);
+    const bool alike = __all_sync(0xffffffffU, bias == first_bias && first_bias > minus_infinity());
+    place_.advance();
+    find_next();
+    await_phase(pipe_.chunk_free[stage], free_parity);
     const unsigned own = half_ * kFeedKeys * kRowBytes + swizzled(lane_ / 8, lane_ % 8);
     copy_half(shared_address(pipe_.stage[stage].keys) + own,
               is_synthetic ? inputs_.synthetic_key : inputs_.key, places);
@@ -344,9 +356,7 @@ class PipeFeed {
               is_synthetic ? inputs_.synthetic_value : inputs_.value, places);
     arrive_with_copies(pipe_.chunk_full[stage]);
     ChunkNote& note = pipe_.chunk[stage];
-    pipe_.bias[stage][own_slot()] = bias_;
-    place_.advance();
-    find_next();
+    pipe_.bias[stage][own_slot()] = bias;
     if (lane_ == 0) {
       note.bias[half_] = alike && !is_masked && inputs_.scale > 0 ? first_bias : __int_as_float(0x7fffffff);
       if (half_ == 0) {
@@ -383,7 +393,7 @@ class PipeFeed {
   int32_t begin_ = 0;
   int32_t end_ = 0;
   bool there_is_next_ = false;
-  uint32_t place_of_row_ = kNoRow;  ///< in pieces, of the thread's key
+  int32_t entry_ = -1;  ///< the thread's key in its order; −1: none
   float bias_ = 0;
 };
 

@@ -101,6 +101,11 @@ struct QueryGradientArguments {
   int64_t first_tile = 0;
   int64_t tile_count = 0;
   bool wide_tiles = false;  ///< as of ForwardArguments
+  /// Of wide tiles that are all that there is: rows of `finished_width` in some type that are written in
+  /// place of `dquery` (null: not yet).
+  void* finished = nullptr;
+  Precision finished_type = Precision::fp32;
+  int32_t finished_width = 0;
 };
 
 struct KeyGradientArguments {
@@ -120,6 +125,15 @@ struct KeyGradientArguments {
   float* value_gradient = nullptr;
   int32_t key_width = 0;
   int32_t value_width = 0;
+  bool adds = true;  ///< false, of plain jobs: these are the first that the keys have, and are written
+  /// Of plain jobs that are the last that the keys have: where rows of `key_width` and `value_width` are
+  /// written in some type (null: not yet), after what `key_gradient` and `value_gradient` have for the rows
+  /// that `begun` marks was added.
+  void* finished_key = nullptr;
+  void* finished_value = nullptr;
+  Precision finished_key_type = Precision::fp32;
+  Precision finished_value_type = Precision::fp32;
+  const uint8_t* begun = nullptr;
 };
 
 /// A launch that was not accepted says why (cudaError_t as an int, 0: accepted). Asynchronous on `stream`.
@@ -186,7 +200,7 @@ struct ClipArguments {
 };
 [[nodiscard]] LaunchError launch_clip(const ClipArguments& arguments, void* stream);
 
-/// Adds to each key row the parts that it is made of, in their order.
+/// Adds to each key row the parts that it is made of, in their order; or writes their sum, and marks the row.
 struct ReduceArguments {
   const int64_t* rows = nullptr;
   const int64_t* part_begin = nullptr;
@@ -196,6 +210,7 @@ struct ReduceArguments {
   int32_t stride = 0;
   float* target = nullptr;  ///< rows of `width`
   int32_t width = 0;
+  uint8_t* begun = nullptr;  ///< null: adds
 };
 [[nodiscard]] LaunchError launch_reduce(const ReduceArguments& arguments, void* stream);
 

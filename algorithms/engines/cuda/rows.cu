@@ -291,8 +291,9 @@ __global__ void clip_kernel(ClipArguments a) {
 /// A block of threads a key row, a thread a column.
 __global__ void reduce_kernel(ReduceArguments a) {
   const int64_t row = a.rows[blockIdx.x];
+  if (a.begun != nullptr && threadIdx.x == 0) a.begun[row] = 1;
   for (int c = static_cast<int>(threadIdx.x); c < a.width; c += static_cast<int>(blockDim.x)) {
-    float sum = a.target[row * a.width + c];
+    float sum = a.begun == nullptr ? a.target[row * a.width + c] : 0;
     for (int64_t p = a.part_begin[blockIdx.x]; p < a.part_begin[blockIdx.x + 1]; ++p)
       sum += a.parts[p].share * a.slots[a.parts[p].slot * a.stride + c];
     a.target[row * a.width + c] = sum;

@@ -384,54 +384,65 @@ class KeyGradients {
         width_(upstream_width),
         of_keys_(of_keys),
         dkey_(of_keys ? rows_ * problem.head_dim() : 0, "gradients of keys"),
-        dvalue_(rows_ * upstream_width, "gradients of values") {
-    dkey_.clear();
-    dvalue_.clear();
-  }
+        dvalue_(rows_ * upstream_width, "gradients of values") {}
 
-  /// The kernels' time is the timer's, where there is one.
+  /// The kernels' time is the timer's, where there is one. `target`: where the gradients go in the end if
+  /// this is the only work, else null.
   void add(const KeyWork& work, KeyGradientArguments arguments, Precision precision, Device& device,
-           DeviceTimer* timer) {
+           DeviceTimer* timer, const DeviceGradients* target) {
+    const bool is_first = !std::exchange(is_begun_, true);
+    const bool writes = is_first && work.covers_keys && arguments.is_plain;
+    if (is_first && !writes) clear();
     if (work.jobs.empty()) return;
-    const DeviceArray<int64_t> rows(work.rows, "rows of keys");
-    const DeviceArray<int64_t> begins(work.part_begin, "rows of keys");
-    const DeviceArray<KeyPart> parts(work.parts, "rows of keys");
-    const DeviceArray<KeyJob> jobs(work.jobs, "jobs of keys");
-    const DeviceArray<KeyItem> items(work.items, "jobs of keys");
-    const int64_t d = padded_width(problem_.head_dim());
-    const int64_t w = padded_width(width_);
-    const DeviceArray<float> key_slots(of_keys_ ? work.slots * d : 0, "partial gradients of keys");
-    const DeviceArray<float> value_slots(work.slots * w, "partial gradients of values");
-    arguments.items = items.data();
+    const KeyArrays arrays(work, of_keys_ ? padded_width(problem_.head_dim()) : 0, padded_width(width_));
+    arguments.items = arrays.items.data();
     arguments.of_keys = of_keys_;
-    arguments.dkey = key_slots.data();
-    arguments.dvalue = value_slots.data();
+    arguments.dkey = arrays.key_slots.data();
+    arguments.dvalue = arrays.value_slots.data();
     arguments.key_gradient = dkey_.data();
     arguments.value_gradient = dvalue_.data();
     arguments.key_width = static_cast<int32_t>(problem_.head_dim());
     arguments.value_width = static_cast<int32_t>(width_);
-    if (timer != nullptr) timer->start();
-    int64_t begin = 0;
-    const auto launch = [&](int64_t end) {
-      arguments.jobs = jobs.data() + begin;
+    const int64_t first_other = work.round_end.empty() ? 0 : work.round_end.back();
+    const auto launch = [&](int64_t begin, int64_t end) {
+      arguments.jobs = arrays.jobs.data() + begin;
       arguments.job_count = end - begin;
       check(launch_key_gradient(precision, arguments, device.stream()), "the gradient of keys");
-      begin = end;
     };
-    for (const int64_t end : work.round_end) launch(end);
-    launch(static_cast<int64_t>(work.jobs.size()));
-    const auto reduce = [&](const DeviceArray<float>& slots, int64_t stride, const DeviceArray<float>& target,
-                            int64_t width) {
-      check(launch_reduce({rows.data(), begins.data(), parts.data(), rows.size(), slots.data(),
-                           static_cast<int32_t>(stride), target.data(), static_cast<int32_t>(width)},
-                          device.stream()),
-            "adding up gradients");
-    };
-    reduce(value_slots, w, dvalue_, width_);
-    if (of_keys_) reduce(key_slots, d, dkey_, problem_.head_dim());
+    if (timer != nullptr) timer->start();
+    is_finished_ = writes && target != nullptr && work.round_end.size() == 1;
+    if (is_finished_) {
+      const DeviceArray<uint8_t> begun(rows_, "rows of keys");
+      begun.clear();
+      launch(first_other, static_cast<int64_t>(work.jobs.size()));
+      reduce(arrays, begun.data(), device);
+      arguments.begun = begun.data();
+      arguments.finished_key = target->key.data;
+      arguments.finished_key_type = target->key.type;
+      arguments.finished_value = target->value.data;
+      arguments.finished_value_type = target->value.type;
+      launch(0, first_other);
+    } else {
+      arguments.adds = !writes;
+      int64_t begin = 0;
+      for (const int64_t end : work.round_end) {
+        launch(begin, end);
+        begin = end;
+        arguments.adds = true;
+      }
+      launch(first_other, static_cast<int64_t>(work.jobs.size()));
+      reduce(arrays, nullptr, device);
+    }
     if (timer != nullptr) timer->stop();
   }
 
+  /// After all work: gradients that none of it gave are zeros.
+  void end() {
+    if (!std::exchange(is_begun_, true)) clear();
+  }
+
+  /// Whether the gradients are where `target` said.
+  [[nodiscard]] bool is_finished() const { return is_finished_; }
   [[nodiscard]] const DeviceArray<float>& dkey() const { return dkey_; }
   [[nodiscard]] const DeviceArray<float>& dvalue() const { return dvalue_; }
   [[nodiscard]] Tensor<float> downloaded(const DeviceArray<float>& rows, int64_t width) const {
@@ -441,12 +452,52 @@ class KeyGradients {
   }
 
  private:
+  struct KeyArrays {
+    KeyArrays(const KeyWork& work, int64_t key_width, int64_t value_width)
+        : rows(work.rows, "rows of keys"),
+          begins(work.part_begin, "rows of keys"),
+          parts(work.parts, "rows of keys"),
+          jobs(work.jobs, "jobs of keys"),
+          items(work.items, "jobs of keys"),
+          key_slots(work.slots * key_width, "partial gradients of keys"),
+          value_slots(work.slots * value_width, "partial gradients of values") {}
+
+    DeviceArray<int64_t> rows;
+    DeviceArray<int64_t> begins;
+    DeviceArray<KeyPart> parts;
+    DeviceArray<KeyJob> jobs;
+    DeviceArray<KeyItem> items;
+    DeviceArray<float> key_slots;
+    DeviceArray<float> value_slots;
+  };
+
+  void clear() const {
+    dkey_.clear();
+    dvalue_.clear();
+  }
+
+  /// Adds up what lies in slots; `begun`: as of ReduceArguments.
+  void reduce(const KeyArrays& arrays, uint8_t* begun, Device& device) const {
+    const auto reduce_rows = [&](const DeviceArray<float>& slots, const DeviceArray<float>& target,
+                                 int64_t width) {
+      check(launch_reduce({arrays.rows.data(), arrays.begins.data(), arrays.parts.data(), arrays.rows.size(),
+                           slots.data(), static_cast<int32_t>(padded_width(width)), target.data(),
+                           static_cast<int32_t>(width), begun},
+                          device.stream()),
+            "adding up gradients");
+    };
+    reduce_rows(arrays.value_slots, dvalue_, width_);
+    if (of_keys_) reduce_rows(arrays.key_slots, dkey_, problem_.head_dim());
+  }
+
   const AttentionProblem& problem_;
   int64_t rows_;
   int64_t width_;
   bool of_keys_;
   DeviceArray<float> dkey_;
   DeviceArray<float> dvalue_;
+  bool is_begun_ = false;
+  bool is_finished_ = false;
 };
 
 /// g of every row in the kernels' precision, 0 where clipped, and ⟨g, out⟩. Where g is in it already it is
@@ -478,10 +529,12 @@ class DeviceUpstream {
 /// One backward call.
 class BackwardCall {
  public:
-  BackwardCall(const DeviceProblem& bound, const Plan& plan)
+  /// `target`: where the gradients go in the end; null: nowhere on the card.
+  BackwardCall(const DeviceProblem& bound, const Plan& plan, const DeviceGradients* target)
       : bound_(bound),
         problem_(bound.shapes()),
         plan_(plan),
+        target_(target),
         device_(Device::current()),
         timer_(device_),
         wide_tiles_(fits_wide_tiles(problem_, plan, bound.precision())),
@@ -489,7 +542,9 @@ class BackwardCall {
         layout_(watch_.seconds()),
         device_plan_(problem_, flat_, bound.precision()),
         inputs_(inputs_of(bound, device_plan_, bound.precision(), true)),
-        dquery_(problem_.heads() * problem_.query_count() * inputs_.head_dim, "gradients of queries"),
+        finishes_queries_(target != nullptr && wide_tiles_ && is_one_phase(problem_, flat_)),
+        dquery_(finishes_queries_ ? 0 : problem_.heads() * problem_.query_count() * inputs_.head_dim,
+                "gradients of queries"),
         keys_(problem_, problem_.value_dim(), true) {
     require_room(bound.precision(), problem_.head_dim(), problem_.value_dim());
     dquery_.clear();
@@ -501,10 +556,7 @@ class BackwardCall {
     for (size_t p = 0; p < flat_.phases.size(); ++p) {
       const FlatPhase& phase = flat_.phases[p];
       timer_.start();
-      check(launch_query_gradient(precision,
-                                  {device_plan_.arrays(), inputs_, rows, problem_.scale, dquery_.data(),
-                                   phase.first_tile, phase.last_tile - phase.first_tile, wide_tiles_},
-                                  device_.stream()),
+      check(launch_query_gradient(precision, query_arguments(rows, phase), device_.stream()),
             "the gradient of queries");
       timer_.stop();
       const Stopwatch inverting;
@@ -517,8 +569,9 @@ class BackwardCall {
       arguments.rows = rows;
       arguments.gradient_scale = problem_.scale;
       arguments.is_plain = wide_tiles_;
-      keys_.add(work, arguments, precision, device_, &timer_);
+      keys_.add(work, arguments, precision, device_, &timer_, flat_.phases.size() == 1 ? target_ : nullptr);
     }
+    keys_.end();
   }
 
   [[nodiscard]] AttentionGradients gradients() const {
@@ -527,10 +580,12 @@ class BackwardCall {
             keys_.downloaded(keys_.dvalue(), problem_.value_dim()),
             {}};
   }
-  void store(const DeviceGradients& target) const {
-    store(dquery_, inputs_.head_dim, target.query);
-    store(keys_.dkey(), static_cast<int32_t>(problem_.head_dim()), target.key);
-    store(keys_.dvalue(), static_cast<int32_t>(problem_.value_dim()), target.value);
+  /// Writes to the target what is not there yet.
+  void store() const {
+    if (!finishes_queries_) store(dquery_, inputs_.head_dim, target_->query);
+    if (keys_.is_finished()) return;
+    store(keys_.dkey(), static_cast<int32_t>(problem_.head_dim()), target_->key);
+    store(keys_.dvalue(), static_cast<int32_t>(problem_.value_dim()), target_->value);
   }
   void report(Diagnostics& diagnostics) {
     diagnostics.entries = count_entries(plan_);
@@ -540,6 +595,24 @@ class BackwardCall {
   }
 
  private:
+  [[nodiscard]] QueryGradientArguments query_arguments(const BackwardRows& rows,
+                                                       const FlatPhase& phase) const {
+    QueryGradientArguments arguments;
+    arguments.plan = device_plan_.arrays();
+    arguments.inputs = inputs_;
+    arguments.rows = rows;
+    arguments.gradient_scale = problem_.scale;
+    arguments.dquery = dquery_.data();
+    arguments.first_tile = phase.first_tile;
+    arguments.tile_count = phase.last_tile - phase.first_tile;
+    arguments.wide_tiles = wide_tiles_;
+    if (!finishes_queries_) return arguments;
+    arguments.finished = target_->query.data;
+    arguments.finished_type = target_->query.type;
+    arguments.finished_width = static_cast<int32_t>(problem_.head_dim());
+    return arguments;
+  }
+
   void store(const DeviceArray<float>& rows, int32_t stride, const DeviceTensor& target) const {
     const auto width = static_cast<int32_t>(target.shape.dim);
     check(launch_store({rows.data(), stride, target.data, target.type, width, target.shape.size() / width},
@@ -551,6 +624,7 @@ class BackwardCall {
   const DeviceProblem& bound_;
   const AttentionProblem& problem_;
   const Plan& plan_;
+  const DeviceGradients* target_;
   Device& device_;
   DeviceTimer timer_;
   const bool wide_tiles_;
@@ -558,6 +632,7 @@ class BackwardCall {
   double layout_;
   const DevicePlan device_plan_;
   const InputArrays inputs_;
+  const bool finishes_queries_;
   const DeviceArray<float> dquery_;
   KeyGradients keys_;
 };
@@ -609,7 +684,7 @@ AttentionGradients backward_on_device(const BoundProblem& bound, const Plan& pla
   require_gradient(plan, forward.out.shape(), dout.shape);
   const DeviceCall device_call(bound, plan);
   const DeviceProblem& own = device_call.problem;
-  BackwardCall call(own, plan);
+  BackwardCall call(own, plan, nullptr);
   const DeviceWeights weights(forward.sums);
   const DeviceArray<float> raw(dout.data, dout.shape.size(), "gradients of outputs");
   const DeviceArray<float> out(forward.out.data(), dout.shape.size(), "outputs");
@@ -629,10 +704,10 @@ Diagnostics backward_to_device(const BoundProblem& bound, const Plan& plan, cons
   require_gradient(plan, out.shape, dout.shape);
   const DeviceCall device_call(bound, plan);
   const DeviceProblem& own = device_call.problem;
-  BackwardCall call(own, plan);
+  BackwardCall call(own, plan, &gradients);
   const DeviceUpstream upstream(own.precision(), dout, out.data, forward.sums->clipped.data());
   call.run(upstream, forward.sums->maximum.data(), forward.sums->inverse.data());
-  call.store(gradients);
+  call.store();
   Diagnostics diagnostics;
   call.report(diagnostics);
   return diagnostics;
@@ -658,7 +733,8 @@ Tensor<float> transposed_on_device(const BoundProblem& bound, const Plan& plan, 
   KeyGradients products(problem, rows.shape.dim, false);
   for (size_t p = 0; p < flat.phases.size(); ++p)
     products.add(invert(problem, plan, flat, static_cast<int64_t>(p)), arguments, Precision::fp32, device,
-                 nullptr);
+                 nullptr, nullptr);
+  products.end();
   return products.downloaded(products.dvalue(), rows.shape.dim);
 }
 

@@ -257,11 +257,28 @@ TEST_CASE("no two jobs of a round without slots have a key in common, and jobs w
             CHECK(keys.insert(list.source_row + at(flat, list.order, own.rank + i)).second);
           ++without_slots;
         }
+        if (end == work.round_end[0])
+          CHECK(work.covers_keys ==
+                (static_cast<int64_t>(keys.size()) == p.problem.key_heads() * p.problem.key_count()));
       }
       for (; job < work.jobs.size(); ++job) CHECK(work.jobs[job].slot != kNone);
     }
   }
   CHECK(without_slots > 0);
+}
+
+TEST_CASE("jobs of more ranks have the same keys, and a first round of all keys says so") {
+  const RandomProblem p({70, 300, 3, 2, 1, 4, false, 2});
+  const Plan plan = exact_plan(p.problem);
+  const FlatPlan flat = flatten(p.problem, plan, kWideTileRows);
+  const KeyWork work = invert(p.problem, plan, flat, 0, kWideTileRows);
+  CHECK(work.covers_keys);
+  CHECK(work.round_end == std::vector<int64_t>{6, 12});  // 128 + 128 + 44 ranks of two heads each
+  for (const KeyJob& job : work.jobs) CHECK(job.count == (job.rank < 256 ? 128 : 44));
+
+  const RandomProblem long_one({3000, 300, 3, 2, 1, 1});  // so many rows that all blocks are cut
+  const Plan cut = exact_plan(long_one.problem);
+  CHECK(!invert(long_one.problem, cut, flatten(long_one.problem, cut), 0).covers_keys);
 }
 
 TEST_CASE("a block of keys that very many rows visit is cut into several jobs of bounded length") {
