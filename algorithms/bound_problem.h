@@ -25,6 +25,7 @@ struct KeyMoments;
 struct KeyRuns;
 struct KeyTree;
 struct LinearValues;
+struct Plan;
 struct SegmentMeans;
 struct SortRequest;
 struct SortedRows;
@@ -45,6 +46,9 @@ class BoundProblem {
   /// For planning that reads no tensors: views of them name rows for the primitives below.
   [[nodiscard]] const AttentionProblem& shapes() const { return problem_; }
   [[nodiscard]] const Engine& engine() const { return engine_; }
+
+  /// While a method plans: the phases that `plan` has so far are final, and an engine may begin with them.
+  virtual void phases_are_made(const Plan& /*plan*/) const {}
 
   /// Names of the primitives below that run where the engine computes; the others run on the host.
   [[nodiscard]] virtual std::vector<std::string> device_primitives() const { return {}; }

@@ -68,6 +68,7 @@ class PassBuilder {
 /// Collects passes into phases. Passes without groups and phases without passes are left out.
 class PlanBuilder {
  public:
+  [[nodiscard]] const Plan& so_far() const { return plan_; }
   /// The passes that follow are a phase of their own.
   PlanBuilder& phase(int level = 0);
   PlanBuilder& add(Pass pass);

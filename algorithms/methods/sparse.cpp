@@ -314,6 +314,8 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   const SparseChoice choice(call.parameters);
   NodeTree tree = node_tree(bound.shapes(), call.parameters);
   std::vector<HeadNode> nodes = approximated_nodes(tree, bound.shapes().heads());
+  PlanAssembly assembly(bound.shapes(), tree, nodes);
+  bound.phases_are_made(assembly.so_far());
   PlanningSeconds seconds;
   Stopwatch watch;
   const std::optional<KeptKeys> kept = kept_keys(bound, call, nodes);
@@ -323,27 +325,33 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   const auto residual_planner = plan_residual(own, call, choice, own_nodes, seconds);
   const auto mask_planner =
       choice.mask->plan(request_of_masks(own, call, own_nodes, choice, *residual_planner, seconds));
-  watch.restart();
   std::vector<NodeMask> masks(nodes.size());
   std::vector<std::vector<Pass>> passes(nodes.size());
   std::vector<PlanningSeconds> spent(nodes.size());
-  for_each_node(nodes, [&](size_t i) {
-    Stopwatch part;
-    masks[i] = take_mask(*mask_planner, own.shapes(), own_nodes, i, choice.window);
-    spent[i].sort = part.seconds();
-    part.restart();
-    passes[i] = residual_planner->passes(i, masks[i]);
-    if (kept) {
-      for (Pass& pass : passes[i]) pass = kept->renamed(i, std::move(pass));
-      masks[i] = kept->renamed(i, std::move(masks[i]));
-    }
-    spent[i].draw = part.seconds();
-  });
-  PlannedCall planned;
-  Plan plan = assemble_plan(bound.shapes(), tree, nodes, std::move(passes));
+  double wall = 0;
+  for (const std::vector<AttentionNode>& level : tree.levels) {
+    watch.restart();
+    for_each_node(nodes, assembly.nodes_of(level), [&](size_t i) {
+      Stopwatch part;
+      masks[i] = take_mask(*mask_planner, own.shapes(), own_nodes, i, choice.window);
+      spent[i].sort = part.seconds();
+      part.restart();
+      passes[i] = residual_planner->passes(i, masks[i]);
+      if (kept) {
+        for (Pass& pass : passes[i]) pass = kept->renamed(i, std::move(pass));
+        masks[i] = kept->renamed(i, std::move(masks[i]));
+      }
+      spent[i].draw = part.seconds();
+    });
+    assembly.add_level(level, passes);
+    wall += watch.seconds();
+    bound.phases_are_made(assembly.so_far());
+  }
+  Plan plan = assembly.take();
   plan.clip_to_values = choice.residual->clips_to_values();
+  PlannedCall planned;
   planned.plan = std::make_shared<const Plan>(std::move(plan));
-  share_out(watch.seconds(), spent, seconds);
+  share_out(wall, spent, seconds);
   planned.masks = std::make_shared<const NodeMasks>(std::move(tree), std::move(nodes), std::move(masks));
   book_planning(seconds, planned.notes);
   planned.notes.collisions = count_excluded(*planned.plan);
@@ -351,37 +359,59 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   return planned;
 }
 
+PlanAssembly::PlanAssembly(const AttentionProblem& problem, const NodeTree& tree,
+                           const std::vector<HeadNode>& nodes)
+    : problem_(problem), tree_(tree), nodes_(nodes) {
+  add_leaves();
+  for (const std::vector<AttentionNode>& level : tree.sinks) {
+    plan_.phase(0);
+    add_exact(level);
+  }
+}
+
+void PlanAssembly::add_leaves() {
+  plan_.phase(0);
+  const auto count = static_cast<int64_t>(tree_.leaves.size());
+  std::vector<Pass> leaves(static_cast<size_t>(problem_.heads() * count));
+  parallel_for(problem_.heads() * count, [&](int64_t i, int) {
+    leaves[static_cast<size_t>(i)] =
+        leaf_pass(problem_, i / count, tree_.leaves[static_cast<size_t>(i % count)], i % count);
+  });
+  for (Pass& pass : leaves) plan_.add(std::move(pass));
+}
+
+void PlanAssembly::add_exact(const std::vector<AttentionNode>& nodes) {
+  for (int64_t head = 0; head < problem_.heads(); ++head)
+    for (const AttentionNode& node : nodes)
+      if (node.exact) plan_.add(exact_node_pass(problem_, head, node));
+}
+
+std::vector<size_t> PlanAssembly::nodes_of(const std::vector<AttentionNode>& level) const {
+  std::vector<size_t> own;
+  for (size_t i = 0; i < nodes_.size(); ++i)
+    if (nodes_[i].node.level == level.front().level) own.push_back(i);
+  return own;
+}
+
+void PlanAssembly::add_level(const std::vector<AttentionNode>& level,
+                             std::vector<std::vector<Pass>>& passes) {
+  const std::vector<size_t> own = nodes_of(level);
+  size_t deepest = 0;
+  for (const size_t i : own) deepest = std::max(deepest, passes[i].size());
+  plan_.phase(level.front().level);
+  add_exact(level);
+  for (size_t step = 0; step < deepest; ++step) {
+    if (step > 0) plan_.phase(level.front().level);
+    for (const size_t i : own)
+      if (step < passes[i].size()) plan_.add(std::move(passes[i][step]));
+  }
+}
+
 Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes,
                    std::vector<std::vector<Pass>> passes) {
-  PlanBuilder plan;
-  plan.phase(0);
-  const auto leaves = static_cast<int64_t>(tree.leaves.size());
-  std::vector<Pass> of_leaves(static_cast<size_t>(problem.heads() * leaves));
-  parallel_for(problem.heads() * leaves, [&](int64_t i, int) {
-    of_leaves[static_cast<size_t>(i)] =
-        leaf_pass(problem, i / leaves, tree.leaves[static_cast<size_t>(i % leaves)], i % leaves);
-  });
-  for (Pass& pass : of_leaves) plan.add(std::move(pass));
-  for (const std::vector<AttentionNode>& level : tree.sinks) {
-    plan.phase(0);
-    for (int64_t head = 0; head < problem.heads(); ++head)
-      for (const AttentionNode& node : level) plan.add(exact_node_pass(problem, head, node));
-  }
-  size_t deepest = 0;
-  for (const std::vector<Pass>& own : passes) deepest = std::max(deepest, own.size());
-  for (const std::vector<AttentionNode>& level : tree.levels) {
-    plan.phase(level.front().level);
-    for (int64_t head = 0; head < problem.heads(); ++head)
-      for (const AttentionNode& node : level)
-        if (node.exact) plan.add(exact_node_pass(problem, head, node));
-    for (size_t step = 0; step < deepest; ++step) {
-      if (step > 0) plan.phase(level.front().level);
-      for (size_t i = 0; i < nodes.size(); ++i)
-        if (nodes[i].node.level == level.front().level && step < passes[i].size())
-          plan.add(std::move(passes[i][step]));
-    }
-  }
-  return plan.take();
+  PlanAssembly assembly(problem, tree, nodes);
+  for (const std::vector<AttentionNode>& level : tree.levels) assembly.add_level(level, passes);
+  return assembly.take();
 }
 
 double estimate_node_entries(const AttentionProblem& shapes, const NodeTree& tree,

@@ -71,8 +71,30 @@ class NodeMasks final : public PlannedMasks {
 /// Leaves, sinks and small nodes exactly, every other node by its mask and its residual.
 [[nodiscard]] PlannedCall plan_sparse(const BoundProblem& bound, const Call& call);
 
-/// A plan of leaves, sinks, exact nodes, and the passes of approximated nodes (in the order of `nodes`; each
-/// node's passes are in phases of their own).
+/// Puts a plan together level by level: first leaves and sinks, then exact nodes and the passes of
+/// approximated nodes, each node's in phases of their own. What it needs must outlive it.
+class PlanAssembly {
+ public:
+  PlanAssembly(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes);
+
+  /// The numbers of the approximated nodes of a level.
+  [[nodiscard]] std::vector<size_t> nodes_of(const std::vector<AttentionNode>& level) const;
+  /// Levels in the order of the tree; the passes are those of nodes in the order of `nodes`.
+  void add_level(const std::vector<AttentionNode>& level, std::vector<std::vector<Pass>>& passes);
+  [[nodiscard]] const Plan& so_far() const { return plan_.so_far(); }
+  [[nodiscard]] Plan take() { return plan_.take(); }
+
+ private:
+  void add_leaves();
+  void add_exact(const std::vector<AttentionNode>& nodes);
+
+  const AttentionProblem& problem_;
+  const NodeTree& tree_;
+  const std::vector<HeadNode>& nodes_;
+  PlanBuilder plan_;
+};
+
+/// The whole plan at once, from the passes of all approximated nodes.
 [[nodiscard]] Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree,
                                  const std::vector<HeadNode>& nodes, std::vector<std::vector<Pass>> passes);
 

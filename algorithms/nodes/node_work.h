@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include "algorithms/call.h"
@@ -17,14 +18,14 @@ namespace hyperattn {
   return {call.seed, purpose, call.trial, static_cast<uint32_t>(place.head), place.node.stream};
 }
 
-/// Calls body(i) for every node: those that are more than a thread's share of all rows one after the other,
-/// with the threads inside the body, then all others in parallel.
+/// Calls body(i) for some of the nodes: those that are more than a thread's share of all their rows one after
+/// the other, with the threads inside the body, then all others in parallel.
 template <class Body>
-void for_each_node(const std::vector<HeadNode>& nodes, const Body& body) {
+void for_each_node(const std::vector<HeadNode>& nodes, const std::vector<size_t>& which, const Body& body) {
   int64_t rows = 0;
-  for (const HeadNode& node : nodes) rows += node.node.query_count();
+  for (const size_t i : which) rows += nodes[i].node.query_count();
   std::vector<size_t> small;
-  for (size_t i = 0; i < nodes.size(); ++i) {
+  for (const size_t i : which) {
     if (nodes[i].node.query_count() * thread_count() > rows)
       body(i);
     else
@@ -32,6 +33,14 @@ void for_each_node(const std::vector<HeadNode>& nodes, const Body& body) {
   }
   parallel_for(static_cast<int64_t>(small.size()),
                [&](int64_t i, int) { body(small[static_cast<size_t>(i)]); });
+}
+
+/// For every node.
+template <class Body>
+void for_each_node(const std::vector<HeadNode>& nodes, const Body& body) {
+  std::vector<size_t> all(nodes.size());
+  std::iota(all.begin(), all.end(), size_t{0});
+  for_each_node(nodes, all, body);
 }
 
 }  // namespace hyperattn

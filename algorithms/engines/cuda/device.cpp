@@ -2,11 +2,16 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <bit>
+#include <cstring>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "algorithms/engines/cuda/kernels.h"
 #include "core/error.h"
+#include "core/parallel.h"
 
 namespace hyperattn::cuda {
 namespace {
@@ -210,6 +215,71 @@ void give_back_unused() {
     static_cast<void>(cudaMemPoolTrimTo(pool, 0));
 }
 
+/// Copies from memory that the card reads itself go on while kernels run; others wait until the stream is
+/// idle. Larger ones, which inputs are, would take as much of such memory.
+constexpr int64_t kMostStaged = int64_t{32} << 20;
+
+/// Page-locked memory, and the event after which it is free again.
+struct StagingBlock {
+  void* memory = nullptr;
+  int64_t bytes = 0;
+  cudaEvent_t copied = nullptr;
+};
+
+bool is_over(cudaEvent_t event) {
+  const bool over = cudaEventQuery(event) == cudaSuccess;
+  if (!over) static_cast<void>(cudaGetLastError());  // "not ready" would pass for a launch's error
+  return over;
+}
+
+/// Those of the process, kept for later copies: the system takes a millisecond for a new one.
+class StagingBlocks {
+ public:
+  static StagingBlocks& all() {
+    static StagingBlocks blocks;
+    return blocks;
+  }
+
+  StagingBlock take(int64_t bytes) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      for (auto block = blocks_.begin(); block != blocks_.end(); ++block) {
+        if (block->bytes < bytes || !is_over(block->copied)) continue;
+        const StagingBlock taken = *block;
+        blocks_.erase(block);
+        return taken;
+      }
+    }
+    StagingBlock made;
+    made.bytes = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max(bytes, kLeastBytes))));
+    check(cudaMallocHost(&made.memory, static_cast<size_t>(made.bytes)), "taking page-locked memory");
+    check(cudaEventCreateWithFlags(&made.copied, cudaEventDisableTiming), "making an event");
+    return made;
+  }
+
+  /// Blocks by size, so that the least that is enough is found first.
+  void give_back(const StagingBlock& block) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto place = std::find_if(blocks_.begin(), blocks_.end(),
+                                    [&](const StagingBlock& other) { return other.bytes >= block.bytes; });
+    blocks_.insert(place, block);
+  }
+
+ private:
+  static constexpr int64_t kLeastBytes = int64_t{1} << 16;
+  std::mutex mutex_;
+  std::vector<StagingBlock> blocks_;
+};
+
+void copy_in_parallel(void* target, const void* source, int64_t bytes) {
+  constexpr int64_t kChunk = int64_t{1} << 19;
+  parallel_for((bytes + kChunk - 1) / kChunk, [&](int64_t chunk, int) {
+    const int64_t begin = chunk * kChunk;
+    std::memcpy(static_cast<char*>(target) + begin, static_cast<const char*>(source) + begin,
+                static_cast<size_t>(std::min(kChunk, bytes - begin)));
+  });
+}
+
 }  // namespace
 
 void* allocate(int64_t bytes, const char* what) {
@@ -239,8 +309,16 @@ void release(void* pointer, void* stream) noexcept {
 }
 
 void upload(void* target, const void* source, int64_t bytes) {
-  check(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream()),
-        "copying to the GPU");
+  const auto copy = [&](const void* from) {
+    check(cudaMemcpyAsync(target, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream()),
+          "copying to the GPU");
+  };
+  if (bytes > kMostStaged) return copy(source);
+  StagingBlock block = StagingBlocks::all().take(bytes);
+  copy_in_parallel(block.memory, source, bytes);
+  copy(block.memory);
+  check(cudaEventRecord(block.copied, stream()), "recording an event");
+  StagingBlocks::all().give_back(block);
 }
 
 void download(void* target, const void* source, int64_t bytes) {

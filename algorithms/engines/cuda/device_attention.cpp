@@ -56,6 +56,7 @@ DeviceAttention::~DeviceAttention() = default;
 
 void DeviceAttention::forward(const DeviceTensor& out, const DeviceTensor& lse) {
   State& own = *state_;
+  cuda::expect_forward(*own.bound);
   own.planned = own.attention.backend().method().plan(*own.bound, own.attention.call());
   if (own.planned.denominators)
     fail_usage("estimator: theory computes denominators on the host and is not for tensors on a GPU");

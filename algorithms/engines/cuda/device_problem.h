@@ -94,6 +94,8 @@ struct HostCopies {
   std::once_flag filled;
 };
 
+class ForwardRun;
+
 class DeviceProblem final : public BoundProblem {
  public:
   DeviceProblem(const AttentionProblem& problem, const Engine& engine, Precision precision)
@@ -140,6 +142,13 @@ class DeviceProblem final : public BoundProblem {
                                                         bool spreads) const override;
   [[nodiscard]] BeamChoice choose_segments(const BeamRequest& request) const override;
 
+  /// The plan that is made next is for a forward call to tensors on the card: in a causal problem, its phases
+  /// are begun as soon as they are made.
+  void expect_forward() const;
+  void phases_are_made(const Plan& plan) const override;
+  /// The run of those phases; null: none is begun.
+  [[nodiscard]] std::shared_ptr<ForwardRun> take_begun() const;
+
   [[nodiscard]] Precision precision() const { return precision_; }
   [[nodiscard]] const DeviceInput& query() const { return query_; }
   [[nodiscard]] const DeviceInput& key() const { return key_; }
@@ -159,6 +168,8 @@ class DeviceProblem final : public BoundProblem {
   DeviceInput query_;
   DeviceInput key_;
   DeviceInput value_;
+  mutable bool expects_forward_ = false;
+  mutable std::shared_ptr<ForwardRun> begun_;
 };
 
 }  // namespace hyperattn::cuda

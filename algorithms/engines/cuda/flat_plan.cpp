@@ -55,13 +55,13 @@ int64_t append(const std::vector<T>& values, std::vector<T>& target) {
 /// place.
 class Flattening {
  public:
-  Flattening(const AttentionProblem& problem, const Plan& plan, int64_t tile_rows)
-      : problem_(problem), plan_(plan), tile_rows_(tile_rows) {}
+  Flattening(const AttentionProblem& problem, const Plan& plan, int64_t tile_rows, size_t first_phase)
+      : problem_(problem), plan_(plan), tile_rows_(tile_rows), first_phase_(first_phase) {}
 
   FlatPlan run() {
     flat_.has_signed_weights = hyperattn::has_signed_weights(plan_);
-    for (const Phase& phase : plan_.phases)
-      for (const Pass& pass : phase.passes) add_pass(pass);
+    for (size_t p = first_phase_; p < plan_.phases.size(); ++p)
+      for (const Pass& pass : plan_.phases[p].passes) add_pass(pass);
     parallel_for(size_of(places_), [&](int64_t p, int) { count(places_[static_cast<size_t>(p)]); });
     place();
     parallel_for(size_of(places_), [&](int64_t p, int) { write(static_cast<int32_t>(p)); });
@@ -211,7 +211,8 @@ class Flattening {
     int64_t tiles = 0;
     int64_t packs = 0;
     auto next = places_.begin();
-    for (const Phase& phase : plan_.phases) {
+    for (size_t p = first_phase_; p < plan_.phases.size(); ++p) {
+      const Phase& phase = plan_.phases[p];
       FlatPhase range;
       range.first_tile = tiles;
       range.first_visit = visits;
@@ -314,6 +315,7 @@ class Flattening {
   const AttentionProblem& problem_;
   const Plan& plan_;
   int64_t tile_rows_;
+  size_t first_phase_;
   FlatPlan flat_;
   std::vector<PassPlace> places_;
   std::vector<Chunk> chunks_;
@@ -698,16 +700,16 @@ class Inversion {
 
 }  // namespace
 
-FlatPlan flatten(const AttentionProblem& problem, const Plan& plan, int64_t tile_rows) {
-  return Flattening(problem, plan, tile_rows).run();
+FlatPlan flatten(const AttentionProblem& problem, const Plan& plan, int64_t tile_rows, size_t first_phase) {
+  return Flattening(problem, plan, tile_rows, first_phase).run();
 }
 
-bool is_plain(const Plan& plan) {
+bool is_plain(const Plan& plan, size_t first_phase) {
   const auto is_plain_list = [](const KeyList& list) {
     return !list.linear_value && !list.signed_weights && !list.has_factor();
   };
-  for (const Phase& phase : plan.phases)
-    for (const Pass& pass : phase.passes)
+  for (size_t p = first_phase; p < plan.phases.size(); ++p)
+    for (const Pass& pass : plan.phases[p].passes)
       if (!pass.row_visits.empty() || pass.moments || pass.linear_values ||
           !std::all_of(pass.lists.begin(), pass.lists.end(), is_plain_list))
         return false;

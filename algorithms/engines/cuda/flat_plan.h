@@ -38,13 +38,13 @@ struct FlatPlan {
   bool has_signed_weights = false;
 };
 
-/// O(size of the plan), parallel over passes. The plan must outlive the result where it has synthetic keys.
-/// More rows in a tile than kTileRows are for plain plans.
+/// The plan's phases from `first_phase` on. O(size of the plan), parallel over passes. The plan must outlive
+/// the result where it has synthetic keys. More rows in a tile than kTileRows are for plain plans.
 [[nodiscard]] FlatPlan flatten(const AttentionProblem& problem, const Plan& plan,
-                               int64_t tile_rows = kTileRows);
+                               int64_t tile_rows = kTileRows, size_t first_phase = 0);
 
-/// Whether all that rows do is to share visits to lists with unsigned weights.
-[[nodiscard]] bool is_plain(const Plan& plan);
+/// Whether all that rows do in those phases is to share visits to lists with unsigned weights.
+[[nodiscard]] bool is_plain(const Plan& plan, size_t first_phase = 0);
 
 /// What the gradient of keys and values of one phase needs: blocks of ranks with all that visits them. Blocks
 /// of a list whose rows are distinct go straight to the gradients of their keys, in rounds: no two jobs of a

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <numbers>
+#include <utility>
 #include <vector>
 
 #include "algorithms/check_plan.h"
@@ -168,39 +170,173 @@ bool is_one_phase(const AttentionProblem& problem, const FlatPlan& flat) {
   return rows == problem.heads() * problem.query_count();
 }
 
-bool fits_wide_tiles(const AttentionProblem& problem, const Plan& plan, Precision precision) {
-  return takes_wide_tiles(precision, problem.head_dim(), problem.value_dim()) && is_plain(plan);
+bool fits_wide_tiles(const AttentionProblem& problem, const Plan& plan, Precision precision,
+                     size_t first_phase = 0) {
+  return takes_wide_tiles(precision, problem.head_dim(), problem.value_dim()) && is_plain(plan, first_phase);
 }
+
+}  // namespace
+
+/// The state of a forward call's rows, and what was laid out for it: all phases of a plan, or some after the
+/// others while the rest is planned.
+class ForwardRun {
+ public:
+  ForwardRun(const DeviceProblem& bound, Precision precision, bool values)
+      : bound_(bound),
+        precision_(precision),
+        values_(values),
+        timer_(Device::current()),
+        counts_(1, "counts") {
+    counts_.clear();
+    require_room(precision_, bound.shapes().head_dim(), values ? bound.shapes().value_dim() : 1);
+  }
+
+  /// Lays out the phases of the plan that were not yet; `caps`: there are some; `own_denominators`: rows are
+  /// divided by what they added up.
+  void lay_out(const Plan& plan, bool caps, bool own_denominators) {
+    const Stopwatch watch;
+    const AttentionProblem& problem = bound_.shapes();
+    const bool wide = values_ && !caps && fits_wide_tiles(problem, plan, precision_, phases_);
+    pieces_.push_back(
+        std::make_unique<Piece>(bound_, flatten(problem, plan, wide ? kWideTileRows : kTileRows, phases_),
+                                precision_, values_, wide));
+    const FlatPlan& flat = pieces_.back()->flat;
+    if (!state_) {
+      finishes_at_once_ = own_denominators && is_whole_ && is_one_phase(problem, flat);
+      state_ = std::make_unique<DeviceState>(problem, flat, values_, finishes_at_once_);
+    }
+    phases_ = plan.phases.size();
+    layout_seconds_ += watch.seconds();
+  }
+
+  /// Begins what was laid out last.
+  void begin(const float* caps, const FinishArguments& finish) {
+    timer_.start();
+    const Piece& piece = *pieces_.back();
+    for (const FlatPhase& phase : piece.flat.phases) run_phase(piece, phase, caps, finish);
+    timer_.stop();
+  }
+
+  /// While the rest is planned: begins with the phases that a plan has so far, if all that their rows do is
+  /// to share visits.
+  void begin_early(const Plan& plan) {
+    if (phases_ == plan.phases.size() || !is_plain(plan, phases_)) return;
+    is_whole_ = false;
+    lay_out(plan, false, true);
+    begin(nullptr, {});
+  }
+
+  /// Whether a call with the whole plan can go on from here.
+  [[nodiscard]] bool is_begin_of(const Plan& plan) const {
+    return phases_ > 0 && phases_ <= plan.phases.size() && !has_signed_weights(plan) &&
+           !has_query_terms(plan);
+  }
+
+  [[nodiscard]] bool finishes_at_once() const { return finishes_at_once_; }
+  [[nodiscard]] DeviceState& state() { return *state_; }
+  [[nodiscard]] const DeviceArray<ForwardCounts>& counts() const { return counts_; }
+  [[nodiscard]] DeviceTimer& timer() { return timer_; }
+  [[nodiscard]] double layout_seconds() const { return layout_seconds_; }
+
+ private:
+  struct Piece {
+    Piece(const DeviceProblem& bound, FlatPlan laid_out, Precision precision, bool values, bool is_wide)
+        : flat(std::move(laid_out)),
+          plan(bound.shapes(), flat, precision),
+          inputs(inputs_of(bound, plan, precision, values)),
+          wide(is_wide) {}
+    FlatPlan flat;
+    DevicePlan plan;
+    InputArrays inputs;
+    bool wide;
+  };
+
+  void run_phase(const Piece& piece, const FlatPhase& phase, const float* caps,
+                 const FinishArguments& finish) {
+    void* stream = Device::current().stream();
+    ForwardArguments arguments;
+    arguments.plan = piece.plan.arrays();
+    arguments.inputs = piece.inputs;
+    arguments.state = state_->arrays();
+    arguments.values = values_;
+    arguments.wide_tiles = piece.wide;
+    arguments.score_cap = caps;
+    arguments.counts = counts_.data();
+    arguments.first_tile = phase.first_tile;
+    arguments.tile_count = phase.last_tile - phase.first_tile;
+    if (finishes_at_once_) arguments.finish = finish;
+    check(launch_forward(precision_, arguments, stream), "attention");
+    if (!phase.has_query_terms) return;
+    const AttentionProblem& problem = bound_.shapes();
+    QueryTermArguments terms;
+    terms.plan = piece.plan.arrays();
+    terms.query = bound_.query().wide();
+    terms.head_dim = static_cast<int32_t>(problem.head_dim());
+    terms.value_dim = static_cast<int32_t>(problem.value_dim());
+    terms.query_stride = piece.inputs.head_dim;
+    terms.out_stride = piece.inputs.value_dim;
+    terms.scale = problem.scale;
+    terms.state = state_->arrays();
+    terms.first_tile = arguments.first_tile;
+    terms.tile_count = arguments.tile_count;
+    check(launch_query_terms(terms, stream), "moments");
+  }
+
+  const DeviceProblem& bound_;
+  Precision precision_;
+  bool values_;
+  bool is_whole_ = true;
+  bool finishes_at_once_ = false;
+  size_t phases_ = 0;  // laid out
+  double layout_seconds_ = 0;
+  DeviceTimer timer_;
+  std::vector<std::unique_ptr<Piece>> pieces_;
+  std::unique_ptr<DeviceState> state_;
+  const DeviceArray<ForwardCounts> counts_;
+};
+
+void DeviceProblem::expect_forward() const {
+  expects_forward_ = shapes().causal;
+  begun_ = nullptr;  // of a plan that was not finished
+}
+
+void DeviceProblem::phases_are_made(const Plan& plan) const {
+  if (!expects_forward_) return;
+  const StreamScope scope(stream_);
+  const std::lock_guard<std::mutex> lock(one_call());
+  if (begun_ == nullptr) begun_ = std::make_shared<ForwardRun>(*this, precision_, true);
+  begun_->begin_early(plan);
+}
+
+std::shared_ptr<ForwardRun> DeviceProblem::take_begun() const {
+  expects_forward_ = false;
+  return std::exchange(begun_, nullptr);
+}
+
+namespace {
 
 /// One forward call.
 class ForwardCall {
  public:
-  ForwardCall(const DeviceProblem& bound, const Plan& plan, const EngineOptions& options)
-      : bound_(bound),
-        problem_(bound.shapes()),
+  ForwardCall(const DeviceProblem& bound, const Plan& plan, const EngineOptions& options,
+              std::shared_ptr<ForwardRun> begun = nullptr)
+      : problem_(bound.shapes()),
+        bound_(bound),
         source_(plan),
         options_(options),
         precision_(options.denominators != nullptr ? Precision::fp32 : bound.precision()),
         clips_(plan.clip_to_values && options.values),
         device_(Device::current()),
-        timer_(device_),
-        wide_tiles_(options.values && options.score_cap == nullptr &&
-                    fits_wide_tiles(problem_, plan, precision_)),
-        flat_(flatten(problem_, plan, wide_tiles_ ? kWideTileRows : kTileRows)),
-        finishes_at_once_(options.denominators == nullptr && is_one_phase(problem_, flat_)),
-        layout_seconds_(watch_.seconds()),
-        plan_(problem_, flat_, precision_),
-        inputs_(inputs_of(bound_, plan_, precision_, options.values)),
-        state_(problem_, flat_, options.values, finishes_at_once_),
-        counts_(1, "counts") {
-    counts_.clear();
-    require_room(precision_, problem_.head_dim(), options.values ? problem_.value_dim() : 1);
+        run_(begun != nullptr && begun->is_begin_of(plan)
+                 ? std::move(begun)
+                 : std::make_shared<ForwardRun>(bound, precision_, options.values)) {
+    run_->lay_out(plan, options.score_cap != nullptr, options.denominators == nullptr);
   }
 
   AttentionResult run() {
     const TensorShape rows = with_dim(problem_.query.shape, 1);
     const TensorShape shape = with_dim(problem_.query.shape, problem_.value_dim());
-    const DeviceArray<float> lse(state_.rows, "log-sum-exps");
+    const DeviceArray<float> lse(run_->state().rows, "log-sum-exps");
     const DeviceArray<float> out(options_.values ? shape.size() : 0, "outputs");
     compute({out.data(), Precision::fp32, lse.data(), nullptr});
     AttentionResult result;
@@ -208,8 +344,8 @@ class ForwardCall {
     result.lse = Tensor<float>(rows);
     result.sums = {Tensor<float>(rows), Tensor<double>(rows)};
     lse.download(result.lse.data());
-    state_.maximum.download(result.sums.maximum.data());
-    state_.sum.download(result.sums.sum.data());
+    run_->state().maximum.download(result.sums.maximum.data());
+    run_->state().sum.download(result.sums.sum.data());
     if (options_.values) {
       result.out = Tensor<float>(shape);
       out.download(result.out.data());
@@ -224,12 +360,12 @@ class ForwardCall {
 
   DeviceForward run_to_device(const DeviceTensor& out, const DeviceTensor& lse) {
     auto sums = std::make_shared<DeviceSums>();
-    sums->inverse = DeviceArray<float>(state_.rows, "denominators");
+    sums->inverse = DeviceArray<float>(run_->state().rows, "denominators");
     compute({out.data, out.type, static_cast<float*>(lse.data), sums->inverse.data()});
     DeviceForward forward;
     forward.diagnostics.entries = count_entries(source_);  // while the card computes
     forward.infinite_rows = report(forward.diagnostics);
-    sums->maximum = std::move(state_.maximum);
+    sums->maximum = std::move(run_->state().maximum);
     sums->clipped = std::move(clipped_);
     forward.sums = std::move(sums);
     return forward;
@@ -252,62 +388,36 @@ class ForwardCall {
     DeviceArray<double> sum;
     FinishArguments finish = finish_of(target);
     if (options_.denominators != nullptr) {
-      maximum = {options_.denominators->maximum.data(), state_.rows, "denominators"};
-      sum = {options_.denominators->sum.data(), state_.rows, "denominators"};
+      maximum = {options_.denominators->maximum.data(), run_->state().rows, "denominators"};
+      sum = {options_.denominators->sum.data(), run_->state().rows, "denominators"};
       finish.given_maximum = maximum.data();
       finish.given_sum = sum.data();
     }
-    timer_.start();
-    for (const FlatPhase& phase : flat_.phases) run_phase(phase, caps.data(), finish);
-    if (!finishes_at_once_) check(launch_finish(finish, device_.stream()), "dividing by the denominators");
-    timer_.stop();
+    run_->begin(caps.data(), finish);
+    if (!run_->finishes_at_once()) {
+      run_->timer().start();
+      check(launch_finish(finish, device_.stream()), "dividing by the denominators");
+      run_->timer().stop();
+    }
     if (clips_) clip(target);
   }
 
   [[nodiscard]] FinishArguments finish_of(const Target& target) const {
     FinishArguments finish;
-    finish.state = state_.arrays();
-    finish.rows = state_.rows;
+    finish.state = run_->state().arrays();
+    finish.rows = run_->state().rows;
     finish.value_dim = static_cast<int32_t>(problem_.value_dim());
     finish.out_stride = static_cast<int32_t>(padded_width(problem_.value_dim()));
     finish.lse = target.lse;
     finish.out = target.out;
     finish.out_type = target.type;
     finish.inverse = target.inverse;
-    finish.counts = counts_.data();
+    finish.counts = run_->counts().data();
     return finish;
   }
 
-  void run_phase(const FlatPhase& phase, const float* caps, const FinishArguments& finish) {
-    ForwardArguments arguments;
-    arguments.plan = plan_.arrays();
-    arguments.inputs = inputs_;
-    arguments.state = state_.arrays();
-    arguments.values = options_.values;
-    arguments.wide_tiles = wide_tiles_;
-    arguments.score_cap = caps;
-    arguments.counts = counts_.data();
-    arguments.first_tile = phase.first_tile;
-    arguments.tile_count = phase.last_tile - phase.first_tile;
-    if (finishes_at_once_) arguments.finish = finish;
-    check(launch_forward(precision_, arguments, device_.stream()), "attention");
-    if (!phase.has_query_terms) return;
-    QueryTermArguments terms;
-    terms.plan = plan_.arrays();
-    terms.query = bound_.query().wide();
-    terms.head_dim = static_cast<int32_t>(problem_.head_dim());
-    terms.value_dim = static_cast<int32_t>(problem_.value_dim());
-    terms.query_stride = inputs_.head_dim;
-    terms.out_stride = inputs_.value_dim;
-    terms.scale = problem_.scale;
-    terms.state = state_.arrays();
-    terms.first_tile = arguments.first_tile;
-    terms.tile_count = arguments.tile_count;
-    check(launch_query_terms(terms, device_.stream()), "moments");
-  }
-
   void clip(const Target& target) {
-    clipped_ = DeviceArray<uint8_t>(state_.rows * problem_.value_dim(), "clipped elements");
+    clipped_ = DeviceArray<uint8_t>(run_->state().rows * problem_.value_dim(), "clipped elements");
     clipped_.clear();
     ClipArguments arguments;
     arguments.value = bound_.value().wide();
@@ -319,43 +429,35 @@ class ForwardCall {
     arguments.keys = problem_.key_count();
     arguments.causal = problem_.causal ? 1 : 0;
     arguments.window = problem_.window;
-    arguments.sum = state_.sum.data();
+    arguments.sum = run_->state().sum.data();
     arguments.out = target.out;
     arguments.out_type = target.type;
     arguments.clipped = clipped_.data();
-    timer_.start();
+    run_->timer().start();
     check(launch_clip(arguments, device_.stream()), "clipping");
-    timer_.stop();
+    run_->timer().stop();
   }
 
   /// Returns the rows with a NaN or infinity.
   int64_t report(Diagnostics& diagnostics) {
     ForwardCounts counts;
-    counts_.download(&counts);
+    run_->counts().download(&counts);
     if (options_.capped_entries != nullptr) *options_.capped_entries = static_cast<int64_t>(counts.capped);
     diagnostics.guarded_rows = static_cast<int64_t>(counts.guarded);
-    book(diagnostics, Stage::exact, layout_seconds_, timer_.seconds(), watch_.seconds());
+    book(diagnostics, Stage::exact, run_->layout_seconds(), run_->timer().seconds(), watch_.seconds());
     return static_cast<int64_t>(counts.infinite);
   }
 
   const Stopwatch watch_;
-  const DeviceProblem& bound_;
   const AttentionProblem& problem_;
+  const DeviceProblem& bound_;
   const Plan& source_;
   const EngineOptions& options_;
   const Precision precision_;
   const bool clips_;
   Device& device_;
-  DeviceTimer timer_;
-  const bool wide_tiles_;
-  const FlatPlan flat_;
-  const bool finishes_at_once_;
-  const double layout_seconds_;
-  const DevicePlan plan_;
-  const InputArrays inputs_;
-  DeviceState state_;
+  std::shared_ptr<ForwardRun> run_;
   DeviceArray<uint8_t> clipped_;
-  const DeviceArray<ForwardCounts> counts_;
 };
 
 /// 2^(x − maximum)·inverse are the weights of a row.
@@ -667,6 +769,10 @@ std::unique_ptr<BoundProblem> bind_device_tensors(const AttentionProblem& proble
   return std::make_unique<DeviceProblem>(problem, inputs, engine, precision);
 }
 
+void expect_forward(const BoundProblem& bound) {
+  dynamic_cast<const DeviceProblem&>(bound).expect_forward();
+}
+
 AttentionResult forward_on_device(const BoundProblem& bound, const Plan& plan, const EngineOptions& options) {
   refuse_unsuited_options(plan, options);
   const DeviceCall call(bound, plan);
@@ -676,7 +782,7 @@ AttentionResult forward_on_device(const BoundProblem& bound, const Plan& plan, c
 DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceTensor& out,
                                 const DeviceTensor& lse) {
   const DeviceCall call(bound, plan);
-  return ForwardCall(call.problem, plan, {}).run_to_device(out, lse);
+  return ForwardCall(call.problem, plan, {}, call.problem.take_begun()).run_to_device(out, lse);
 }
 
 AttentionGradients backward_on_device(const BoundProblem& bound, const Plan& plan,

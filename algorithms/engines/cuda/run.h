@@ -46,6 +46,9 @@ struct DeviceForward {
   Diagnostics diagnostics;
 };
 
+/// The plan that is made next for this problem is for the call below, which may be begun while it is made.
+void expect_forward(const BoundProblem& bound);
+
 /// The same between tensors on the card: out (batch, heads, n_q, d_v) and lse (batch, heads, n_q, 1; fp32)
 /// are the caller's, in any type. Returns when the card is done. The theory's estimator, which has
 /// denominators of its own, has none of these.

@@ -1,0 +1,106 @@
+// The front door for tensors on the card against the one for the host's: the same results, although phases of
+// a causal plan are begun while the rest is planned.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <iostream>
+
+#include "algorithms/engines/cuda/device.h"
+#include "algorithms/engines/cuda/device_attention.h"
+#include "algorithms/engines/cuda/flat_plan.h"
+#include "tests/algorithms/engines/precision_checks.h"
+#include "tests/algorithms/plan_checks.h"
+
+namespace hyperattn::testing {
+namespace {
+
+/// A tensor on the card in fp32.
+struct OnCard {
+  explicit OnCard(TensorView<const float> source)
+      : data(source.data, source.shape.size(), "test tensors"), shape(source.shape) {}
+  explicit OnCard(const TensorShape& of) : data(of.size(), "test tensors"), shape(of) {}
+
+  [[nodiscard]] DeviceTensor tensor() const { return {data.data(), cuda::Precision::fp32, shape}; }
+  [[nodiscard]] Tensor<float> on_host() const {
+    Tensor<float> copy(shape);
+    data.download(copy.data());
+    return copy;
+  }
+
+  cuda::DeviceArray<float> data;
+  TensorShape shape;
+};
+
+/// What a call on the card gave.
+struct Seen {
+  Tensor<float> out;
+  Tensor<float> lse;
+  AttentionGradients gradients;
+};
+
+Seen run_on_card(const Attention& attention, const RandomProblem& p, const AttentionResult& like,
+                 bool backward) {
+  const OnCard query(p.problem.query);
+  const OnCard key(p.problem.key);
+  const OnCard value(p.problem.value);
+  const OnCard dout(p.dout.view());
+  const OnCard out(like.out.shape());
+  const OnCard lse(like.lse.shape());
+  const OnCard dquery(query.shape);
+  const OnCard dkey(key.shape);
+  const OnCard dvalue(value.shape);
+  void* stream = cuda::Device::current().stream();
+  DeviceAttention call(attention, p.problem, {query.tensor(), key.tensor(), value.tensor(), 0, stream});
+  call.forward(out.tensor(), lse.tensor());
+  if (backward) call.backward(out.tensor(), dout.tensor(), {dquery.tensor(), dkey.tensor(), dvalue.tensor()});
+  return {out.on_host(), lse.on_host(), {dquery.on_host(), dkey.on_host(), dvalue.on_host(), {}}};
+}
+
+void compare(const char* what, const Tensor<float>& seen, const Tensor<float>& expected, double share) {
+  const double allowed = share > 0 ? share * (1 + std::min(largest_entry(expected), 100.0)) : 0;
+  INFO(what << " differs by " << largest_difference(seen, expected) << ", allowed " << allowed);
+  CHECK(largest_difference(seen, expected) <= allowed);
+}
+
+TEST_CASE("cuda: tensors on the card give what those of the host give, forward and backward", "[cuda]") {
+  const Engine& engine = *find_engine("cuda");
+  if (const std::string reason = engine.available(); !reason.empty()) {
+    std::cout << "SKIPPED: engine cuda " << reason << "\n";
+    return;
+  }
+  for (const std::string precision : {"bf16", "fp32"})
+    for (const ProblemSize& size :
+         {ProblemSize{400, 400, 64, 64, 1, 2, true}, ProblemSize{300, 511, 80, 48, 2, 2, true, 1},
+          ProblemSize{331, 200, 64, 64, 1, 2, true}, ProblemSize{257, 257, 64, 64, 1, 2}}) {
+      const RoundedProblem p(size, precision);
+      for (const Variant& variant : variants(kVariantSizes)) {
+        if (backend_named(variant.backend).method().name() != variant.backend) continue;  // on its own engine
+        hyperattn::Settings settings;
+        for (const auto& [name, value] : variant.settings) settings[name] = value;
+        settings["precision"] = precision;
+        AttentionOptions options;
+        options.engine = "cuda";
+        const Attention attention(variant.backend, settings, options);
+        if (!attention.backend().check(p.problem, attention.parameters()).empty()) continue;
+        INFO(precision << ", " << to_string(variant) << ", " << to_string(size));
+        const ForwardState state = attention.forward(p.problem);
+        if (state.planned.denominators) continue;
+        const bool backward = attention.backend().no_gradient(attention.parameters()).empty();
+        const Seen seen = run_on_card(attention, p, state.result, backward);
+        // Leaves that are begun before the rest is known may be computed by tiles of more rows.
+        const bool same_tiles = !size.causal || cuda::is_plain(*state.planned.plan);
+        const double share = same_tiles ? 0 : 16 * epsilon_of(precision);
+        compare("out", seen.out, state.result.out, share);
+        compare("lse", seen.lse, state.result.lse, share);
+        if (!backward) continue;
+        const AttentionGradients expected = attention.backward(p.problem, state, p.dout.view());
+        // A sum of one part that is written where it is finished is not added to another one.
+        const double share_of_sums = std::max(share, 4 * epsilon_of("fp32"));
+        compare("dq", seen.gradients.dquery, expected.dquery, share_of_sums);
+        compare("dk", seen.gradients.dkey, expected.dkey, share_of_sums);
+        compare("dv", seen.gradients.dvalue, expected.dvalue, share_of_sums);
+      }
+    }
+}
+
+}  // namespace
+}  // namespace hyperattn::testing
