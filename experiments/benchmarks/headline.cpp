@@ -7,7 +7,9 @@
 #include <ostream>
 #include <utility>
 
+#include "algorithms/engines/cpu/traffic.h"
 #include "algorithms/kernels/instruction_set.h"
+#include "algorithms/kernels/packing.h"
 #include "algorithms/registry.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -75,6 +77,44 @@ Lines hyper_full() {
           {"hyper_backward_vs_exact_131072", exact.both / measure_calls("hyper", head, true, 7).both}};
 }
 
+/// Bytes that a call of `hyper` moves for a token, of which part, and the least that any call must move.
+Lines hyper_bytes() {
+  set_thread_count(2);
+  const OneHead head(kLong, kDim, false);
+  const Backend& hyper = *find_backend("hyper");
+  const ForwardState state = hyper.forward(head.problem, headline_context(hyper));
+  const ForwardTraffic traffic = count_forward_traffic(head.problem, *state.planned.plan);
+  const auto per_token = [](int64_t bytes) {
+    return Measured{static_cast<double>(bytes) / static_cast<double>(kLong), 0, 1};
+  };
+  return {{"hyper_bytes_per_token_131072", per_token(traffic.total())},
+          {"hyper_bytes_per_token_131072_least", per_token(least_forward_bytes(head.problem))},
+          {"hyper_bytes_per_token_131072_hash_sort", per_token(traffic.planning())},
+          {"hyper_bytes_per_token_131072_queries_out", per_token(traffic.queries + traffic.results)},
+          {"hyper_bytes_per_token_131072_gathers", per_token(traffic.gathers + traffic.orders)},
+          {"hyper_bytes_per_token_131072_packed", per_token(traffic.packing + traffic.tiles)}};
+}
+
+/// The same call in bf16: how many times faster than in fp32, in alternating rounds.
+Lines bf16_over_fp32(const std::string& backend_name, int64_t rows, int threads, const std::string& line) {
+  set_thread_count(threads);
+  const OneHead head(rows, kDim, false);
+  if (TileLayout(head.problem, true, true).pairs == nullptr) {
+    log_warning(line + " is left out: the processor does not multiply pairs of bfloat16");
+    return {};
+  }
+  const Backend& backend = *find_backend(backend_name);
+  const Call single = headline_context(backend);
+  Call half = single;
+  half.parameters.set("precision", std::string("bf16"));
+  const auto ratio = [&] {
+    const double seconds = time_call(backend, single, head, false).forward;
+    return seconds / time_call(backend, half, head, false).forward;
+  };
+  static_cast<void>(ratio());
+  return {{line, measure(ratio, 9)}};
+}
+
 Lines hyper_causal() {
   set_thread_count(2);
   const OneHead head(kLong, kDim, true);
@@ -135,6 +175,14 @@ const std::vector<Measurement>& measurements() {
         {{"exact_causal_vs_fma_peak"}, exact_causal},
         {{"exact_backward_vs_fma_peak"}, exact_backward},
         {{"hyper_vs_exact_131072", "hyper_vs_limit_131072", "hyper_backward_vs_exact_131072"}, hyper_full},
+        {{"hyper_bytes_per_token_131072", "hyper_bytes_per_token_131072_least",
+          "hyper_bytes_per_token_131072_hash_sort", "hyper_bytes_per_token_131072_queries_out",
+          "hyper_bytes_per_token_131072_gathers", "hyper_bytes_per_token_131072_packed"},
+         hyper_bytes},
+        {{"exact_bf16_vs_fp32_8192"},
+         [] { return bf16_over_fp32("exact", 8192, 1, "exact_bf16_vs_fp32_8192"); }},
+        {{"hyper_bf16_vs_fp32_131072"},
+         [] { return bf16_over_fp32("hyper", kLong, 2, "hyper_bf16_vs_fp32_131072"); }},
         {{"hyper_causal_vs_exact_131072", "hyper_causal_backward_vs_exact_131072"}, hyper_causal},
         {{"hyper_growth_131072_to_1048576"}, hyper_growth},
         {{"softmax_norm_in_exact_passes"}, softmax_norm},
