@@ -299,9 +299,12 @@ class TailLevel {
         level_(level),
         one_family_(opens_all_above(routed.tree, choice, level)),
         pieces_(parents_of(routed.tree, level)) {
-    for (int64_t piece = 0; piece < pieces_.count(); ++piece)
-      piece_of_.resize(static_cast<size_t>(pieces_.begins[static_cast<size_t>(piece) + 1]),
-                       static_cast<int32_t>(piece));
+    for (int64_t piece = 0; piece < pieces_.count(); ++piece) {
+      const auto p = static_cast<size_t>(piece);
+      all_.push_back((1U << (pieces_.begins[p + 1] - pieces_.begins[p])) - 1);
+      for (int32_t segment = pieces_.begins[p]; segment < pieces_.begins[p + 1]; ++segment)
+        seats_.push_back({static_cast<int32_t>(piece), 1U << (segment - pieces_.begins[p])});
+    }
   }
 
   [[nodiscard]] const Pieces& pieces() const { return pieces_; }
@@ -315,19 +318,24 @@ class TailLevel {
   /// Without a branch on what the row opened: which of a segment's children these are is hard to foretell.
   PieceVisit* emit(int32_t row, uint32_t* skips, PieceVisit* visit) const {
     for_each_piece(row, [&](size_t piece) { skips[piece] = 0; });
-    for_each_opened(choice_, level_, row, [&](int32_t segment) {
-      const auto piece = static_cast<size_t>(piece_of_[static_cast<size_t>(segment)]);
-      skips[piece] |= 1U << (segment - pieces_.begins[piece]);
-    });
+    const Seat* const seats = seats_.data();
+    for_each_opened(choice_, level_, row,
+                    [&](int32_t segment) { skips[seats[segment].piece] |= seats[segment].bit; });
+    const uint32_t* const all = all_.data();
     for_each_piece(row, [&](size_t piece) {
-      const int32_t count = pieces_.begins[piece + 1] - pieces_.begins[piece];
       *visit = {static_cast<int32_t>(piece), {row, static_cast<uint16_t>(skips[piece])}};
-      visit += skips[piece] != (1U << count) - 1 ? 1 : 0;
+      visit += skips[piece] != all[piece] ? 1 : 0;
     });
     return visit;
   }
 
  private:
+  /// Where a segment stands.
+  struct Seat {
+    int32_t piece;
+    uint32_t bit;  // in what a row skips of the piece
+  };
+
   /// Whether every row looks at all segments of the level, which are one family then.
   static bool opens_all_above(const KeyTree& tree, const BeamChoice& choice, size_t level) {
     for (size_t t = 0; t < level; ++t)
@@ -359,7 +367,8 @@ class TailLevel {
   size_t level_;
   bool one_family_;
   Pieces pieces_;
-  std::vector<int32_t> piece_of_;  // by segment
+  std::vector<Seat> seats_;    // by segment
+  std::vector<uint32_t> all_;  // the bits of a piece
 };
 
 /// a_t/2 of the rows, for the weight 1 + a_t·r/2 of a segment's mean.

@@ -35,6 +35,11 @@ uint32_t ordered_bits(float x) {
   return (bits >> 31) != 0 ? ~bits : bits | 0x80000000U;
 }
 
+/// The same as signed numbers, which are what `ranks` takes.
+int32_t signed_bits(uint32_t ordered) {
+  return static_cast<int32_t>(ordered ^ 0x80000000U);
+}
+
 struct Projected {
   uint32_t place;
   int32_t row;
@@ -58,8 +63,7 @@ void radix_sort(std::vector<Projected>& items, std::vector<Projected>& spare) {
 void rank_sort(std::vector<Projected>& items, std::vector<Projected>& spare) {
   std::array<int32_t, kMostRanked> numbers{};
   std::array<int32_t, kMostRanked> ranks{};
-  for (size_t i = 0; i < items.size(); ++i)  // signed numbers in the order of the unsigned places
-    numbers[i] = static_cast<int32_t>(items[i].place ^ 0x80000000U);
+  for (size_t i = 0; i < items.size(); ++i) numbers[i] = signed_bits(items[i].place);
   routing_kernels().ranks(numbers.data(), static_cast<int64_t>(items.size()), ranks.data());
   spare.resize(items.size());
   for (size_t i = 0; i < items.size(); ++i) spare[static_cast<size_t>(ranks[i])] = items[i];
@@ -159,15 +163,18 @@ class Halving {
     for (float& u : direction_) u /= norm;
   }
 
-  /// Of the first places: the mean of the two middle ones for an even count.
+  /// Of the first places: the mean of the two middle ones for an even count. By ranks, which are counted
+  /// without branches.
   float median() {
     const auto count = static_cast<size_t>(taken_);
-    std::array<float, kDirectionKeys> x{};
-    std::copy_n(places_.data(), count, x.data());
-    const auto middle = x.begin() + static_cast<std::ptrdiff_t>(count / 2);
-    std::nth_element(x.begin(), middle, x.begin() + static_cast<std::ptrdiff_t>(count));
-    if (count % 2 == 1) return *middle;
-    return 0.5F * (*middle + *std::max_element(x.begin(), middle));
+    std::array<int32_t, kDirectionKeys> numbers{};
+    std::array<int32_t, kDirectionKeys> ranks{};
+    for (size_t i = 0; i < count; ++i) numbers[i] = signed_bits(ordered_bits(places_[i]));
+    routing_kernels().ranks(numbers.data(), taken_, ranks.data());
+    std::array<float, kDirectionKeys> sorted{};
+    for (size_t i = 0; i < count; ++i) sorted[static_cast<size_t>(ranks[i])] = places_[i];
+    const float upper = sorted[count / 2];
+    return count % 2 == 1 ? upper : 0.5F * (upper + sorted[count / 2 - 1]);
   }
 
   MatrixView<const float> keys_;
