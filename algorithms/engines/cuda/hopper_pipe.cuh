@@ -2,12 +2,13 @@
 // through the tiles of a launch and what they visit, and have rows gathered into shared memory by their
 // ranks, while the others multiply what has arrived. Barriers in shared memory say what is full and what
 // free, so the gathers of a tile are under way before the one ahead of it is finished. On an H100 (1980 MHz,
-// bf16, 32 heads of 131072 rows) the forward kernel takes 2.1 ms for `hyper` in place of 3.1 where each
-// thread gathers, too, and waits for its block, and 83 ms in place of 122 for 32768 keys that all rows see.
-// Of the 2.1 ms a quarter is waiting for warps that gather (a profile of stalls): for rows of orders, and for
-// what tiles are.
+// bf16, 32 heads of 131072 rows) the forward kernel takes 1.8 ms for `hyper` in place of 3.1 where each
+// thread gathers, too, and waits for its block, and 92 ms in place of 122 for 32768 keys that all rows see.
+// The warps that gather are to be quick: where their state did not fit their registers (spilled words wait
+// behind copies) `hyper` took 2.3 to 2.5 ms.
 #pragma once
 
+#include <cstddef>
 #include <type_traits>
 
 #include "algorithms/engines/cuda/row_tile.cuh"
@@ -31,8 +32,10 @@ struct ForwardShape {
   static constexpr int kTeams = 1;     ///< of a pipe, which take turns with its chunks
   static constexpr int kStages =
       4;  ///< one is multiplied with queries, one with weights, two are on their way
-  static constexpr int kMultiplierRegisters = 112;
-  static constexpr int kFeedRegisters = 32;
+  static constexpr bool kLooksAhead = true;  ///< reads what a tile is while the one before it is copied
+  /// Reading ahead does not fit 32. Without it 112 and 32 do, and tiles of very many keys are a tenth faster.
+  static constexpr int kMultiplierRegisters = 104;
+  static constexpr int kFeedRegisters = 64;
 };
 /// Accumulators of two products beside the gradient leave room for one pipe.
 struct QueryGradientShape {
@@ -40,6 +43,8 @@ struct QueryGradientShape {
   static constexpr int kPipes = 1;
   static constexpr int kTeams = 2;
   static constexpr int kStages = 6;
+  /// It was slower for it: 2.5 ms with 208 and 88 registers, 2.7 with these, 2.3 without.
+  static constexpr bool kLooksAhead = false;
   static constexpr int kMultiplierRegisters = 224;
   static constexpr int kFeedRegisters = 56;
 };
@@ -84,6 +89,18 @@ struct TileNote {
   int32_t is_end;  ///< there is no tile
 };
 
+/// What a warp that gathers has read of its next tile, in words of 8 bytes one after the other.
+struct TileAhead {
+  static constexpr unsigned kVisits = 2;
+  FlatTile tile;
+  FlatPass pass;
+  FlatVisit visit[kVisits];  ///< those that there are of the first two, and their lists
+  FlatList list[kVisits];
+  int32_t row[kWideTileRows / kFeedWarps];  ///< of the head; −1: none
+};
+static_assert(sizeof(FlatTile) % 8 == 0 && sizeof(FlatPass) % 8 == 0 && sizeof(FlatVisit) % 8 == 0 &&
+              sizeof(FlatList) % 8 == 0 && offsetof(TileNote, pass) == offsetof(TileAhead, pass));
+
 /// Two tiles, each with matrices of rows (queries, gradients), and the chunks on their way.
 template <class Shape>
 struct alignas(1024) HopperPipe {
@@ -93,11 +110,13 @@ struct alignas(1024) HopperPipe {
   ChunkNote chunk[Shape::kStages];
   TileNote tile[2];
   int64_t query_row[2][kWideTileRows];
-  FeedList list[kFeedWarps * Shape::kTeams];
+  FeedList list[kFeedWarps * Shape::kTeams]
+               [Shape::kLooksAhead ? TileAhead::kVisits : 1];  ///< which visits take turns with
   uint64_t chunk_full[Shape::kStages];
   uint64_t chunk_free[Shape::kStages];
   uint64_t tile_full[2];
   uint64_t tile_free[2];
+  TileAhead ahead[Shape::kLooksAhead ? kFeedWarps * Shape::kTeams : 1];
 };
 /// With room to begin at a multiple of 1024.
 template <class Shape>
@@ -194,15 +213,23 @@ class PipeFeed {
     const int32_t pipes = (static_cast<int32_t>(gridDim.x) * Shape::kPipes - 1) / 2 * 2 + 1;
     auto index = static_cast<int32_t>(own_pipe<Shape>() * gridDim.x + blockIdx.x);
     if (index >= pipes) index = tile_count;
+    if constexpr (Shape::kLooksAhead) begin_ahead(first_tile, index, tile_count);
     for (int turn = 0;; ++turn, index += pipes) {
       side_ = turn % 2;
       await_phase(pipe_.tile_free[side_], (turn / 2 + 1) % 2);
       if (index >= tile_count) return end();
-      const FlatTile* tile = plan_.tiles + first_tile + index;
-      if (lane_ == 0 && index + pipes < tile_count) prefetch(tile + pipes);
-      begin_tile(*tile);
-      copy_tile(sources);
-      find_next();
+      if constexpr (Shape::kLooksAhead) {
+        begin_tile();
+        find_next();
+        copy_tile(sources);
+        begin_ahead(first_tile, index + pipes, tile_count);
+      } else {
+        const FlatTile* tile = plan_.tiles + first_tile + index;
+        if (lane_ == 0 && index + pipes < tile_count) prefetch(tile + pipes);
+        begin_tile(*tile);
+        copy_tile(sources);
+        find_next();
+      }
       if (lane_ == 0 && warp_ == 0) pipe_.tile[side_].has_chunks = there_is_next_ ? 1 : 0;
       __syncwarp();
       if (lane_ == 0) arrive_at(pipe_.tile_full[side_]);
@@ -226,7 +253,93 @@ class PipeFeed {
     if (lane_ == 0) arrive_at(pipe_.tile_full[side_]);
   }
 
-  /// Both warps write the same.
+  /// Words of a T.
+  template <class U>
+  static constexpr unsigned kWords = sizeof(U) / 8;
+  static constexpr unsigned kRows = kWideTileRows / kWarps;  ///< of a tile, for each warp
+  static constexpr int kAheadSteps = 4;
+  static constexpr int kLists = Shape::kLooksAhead ? TileAhead::kVisits : 1;
+
+  /// The next tile is read in steps, each of what the one before it found: the tile, its pass and visits,
+  /// their lists, its rows. A step keeps the words that its predecessor asked for, one of each thread, and
+  /// asks for others, which arrive while chunks of the tile ahead are copied.
+  __device__ void begin_ahead(int64_t first_tile, int32_t index, int32_t tile_count) {
+    ahead_step_ = index < tile_count ? 0 : kAheadSteps;
+    if (index < tile_count && lane_ < kWords<FlatTile>)
+      ask(reinterpret_cast<const int32_t*>(plan_.tiles + first_tile + index) + 2 * lane_);
+  }
+  __device__ void ask(const int32_t* word) {
+    asked_[0] = word[0];
+    asked_[1] = word[1];
+  }
+  /// The words from `begin` on were asked for.
+  __device__ void keep(size_t begin, unsigned words) {
+    if (lane_ < words)
+      *reinterpret_cast<int2*>(reinterpret_cast<unsigned char*>(&pipe_.ahead[warp_]) + begin + 8 * lane_) =
+          int2{asked_[0], asked_[1]};
+    __syncwarp();
+  }
+
+  __device__ void look_ahead() {
+    if (ahead_step_ == kAheadSteps) return;
+    const TileAhead& ahead = pipe_.ahead[warp_];
+    const int32_t* word = nullptr;
+    if (ahead_step_ == 0) {
+      keep(0, kWords<FlatTile>);
+      const unsigned visits = ahead_visits();
+      if (lane_ < kWords<FlatPass>)
+        word = reinterpret_cast<const int32_t*>(plan_.passes + ahead.tile.pass) + 2 * lane_;
+      else if (lane_ < kWords<FlatPass> + visits * kWords<FlatVisit>)
+        word = reinterpret_cast<const int32_t*>(plan_.visits + ahead.tile.first_visit) +
+               2 * (lane_ - kWords<FlatPass>);
+    } else if (ahead_step_ == 1) {
+      keep(offsetof(TileAhead, pass), kWords<FlatPass> + ahead_visits() * kWords<FlatVisit>);
+      const unsigned visit = lane_ / kWords<FlatList>;
+      if (visit < ahead_visits())
+        word = reinterpret_cast<const int32_t*>(plan_.lists + ahead.visit[visit].list) +
+               2 * (lane_ % kWords<FlatList>);
+    } else if (ahead_step_ == 2) {
+      keep(offsetof(TileAhead, list), ahead_visits() * kWords<FlatList>);
+      word = ask_rows(ahead);
+    } else {
+      keep(offsetof(TileAhead, row), kRows / 2);
+    }
+    if (word != nullptr) ask(word);
+    ++ahead_step_;
+  }
+
+  [[nodiscard]] __device__ unsigned ahead_visits() const {
+    const FlatTile& tile = pipe_.ahead[warp_].tile;
+    return static_cast<unsigned>(min(tile.last_visit - tile.first_visit, int64_t{TileAhead::kVisits}));
+  }
+  [[nodiscard]] __device__ const int32_t* rows_of(const FlatOrder& order) const {
+    if (order.remote != nullptr) return order.remote;
+    return order.rows == kNone ? nullptr : plan_.integers + order.rows;
+  }
+
+  /// Of the warp's rows each thread has two. What ranks of the visits are will be read next.
+  __device__ const int32_t* ask_rows(const TileAhead& ahead) {
+    const unsigned visit = lane_ / 16;
+    if (visit < ahead_visits()) {
+      const FlatVisit& next = ahead.visit[visit];
+      const int32_t* order = rows_of(ahead.list[visit].order);
+      const int32_t rank = next.begin + static_cast<int32_t>(lane_ % 16) * 32;
+      if (order != nullptr && rank < next.end) prefetch(order + rank);
+      if (lane_ % 16 == 0 && next.excluded_begin < next.excluded_end)
+        prefetch(plan_.integers + next.excluded_begin);
+    }
+    const auto first = static_cast<int32_t>(warp_ * kRows + 2 * lane_);
+    const int32_t* order = rows_of(ahead.pass.queries);
+    const int32_t position = ahead.tile.begin + first;
+    const int32_t count = 2 * lane_ < kRows ? ahead.tile.count - first : 0;
+    if (order != nullptr && count > 1) return order + position;
+    const int32_t row = order == nullptr ? static_cast<int32_t>(ahead.pass.queries.first) + position : 0;
+    asked_[0] = count > 0 ? (order == nullptr ? row : order[position]) : -1;
+    asked_[1] = count > 1 ? row + 1 : -1;
+    return nullptr;
+  }
+
+  /// All warps write the same.
   __device__ void begin_tile(const FlatTile& tile) {
     TileNote& note = pipe_.tile[side_];
     if (lane_ == 0) {
@@ -235,21 +348,41 @@ class PipeFeed {
       note.is_end = 0;
     }
     __syncwarp();
-    next_visit_ = plan_.visits + note.tile.first_visit;
-    visits_left_ = static_cast<int32_t>(note.tile.last_visit - note.tile.first_visit);
+    begin_visits(note.tile);
+  }
+  __device__ void begin_visits(const FlatTile& tile) {
+    visit_ = -1;
+    visits_ = static_cast<int32_t>(tile.last_visit - tile.first_visit);
     begin_ = 0;
     end_ = 0;
   }
+  /// The tile that was read ahead.
+  __device__ void begin_tile() {
+    while (ahead_step_ < kAheadSteps) look_ahead();
+    const TileAhead& ahead = pipe_.ahead[warp_];
+    TileNote& note = pipe_.tile[side_];
+    if (lane_ < kWords<FlatTile> + kWords<FlatPass>)
+      reinterpret_cast<uint64_t*>(&note)[lane_] = reinterpret_cast<const uint64_t*>(&ahead)[lane_];
+    if (lane_ == 0) note.is_end = 0;
+    if (lane_ < ahead_visits())
+      begin_list(pipe_.list[warp_][lane_], ahead.visit[lane_], ahead.list[lane_], ahead.tile, ahead.pass);
+    __syncwarp();
+    begin_visits(ahead.tile);
+  }
 
   __device__ void copy_tile(const void* const (&sources)[Shape::kMatrices]) {
-    const TileNote& note = pipe_.tile[side_];
-    const unsigned first = warp_ * (kWideTileRows / kWarps);
+    const unsigned first = warp_ * kRows;
     int64_t* rows = pipe_.query_row[side_] + first;
-    for (unsigned i = lane_; i < kWideTileRows / kWarps; i += 32)
-      rows[i] = query_row_of(note.tile, note.pass, plan_.integers, static_cast<int>(first + i));
+    const TileNote& note = pipe_.tile[side_];
+    const TileAhead& ahead = pipe_.ahead[Shape::kLooksAhead ? warp_ : 0];
+    for (unsigned i = lane_; i < kRows; i += 32)
+      if constexpr (Shape::kLooksAhead)
+        rows[i] = ahead.row[i] < 0 ? -1 : ahead.pass.row_base + ahead.row[i];
+      else
+        rows[i] = query_row_of(note.tile, note.pass, plan_.integers, static_cast<int>(first + i));
     __syncwarp();
 #pragma unroll 4
-    for (unsigned i = 0; i < kWideTileRows / kWarps / 4; ++i) {
+    for (unsigned i = 0; i < kRows / 4; ++i) {
       const int64_t row = rows[4 * i + lane_ / 8];
       const int64_t offset = (row < 0 ? 0 : row) * kHopperColumns + lane_ % 8 * 8;
 #pragma unroll
@@ -260,52 +393,58 @@ class PipeFeed {
     arrive_with_copies(pipe_.tile_full[side_]);
   }
 
-  __device__ void load_visit() {
-    FeedList& own = pipe_.list[warp_];
-    __syncwarp();
-    if (lane_ == 0) {
-      const FlatVisit visit = *next_visit_;
-      const FlatList& list = plan_.lists[visit.list];
-      const FlatOrder& order = list.order;
-      own.order = order.remote != nullptr ? order.remote
-                                          : (order.rows == kNone ? nullptr : plan_.integers + order.rows);
-      own.first_row = list.source_row + (own.order == nullptr ? order.first : 0);
-      own.weights = list.log_weight == kNone ? nullptr : plan_.numbers + list.log_weight;
-      own.uniform = list.uniform;
-      own.is_synthetic = list.synthetic;
-      own.excluded = plan_.integers + visit.excluded_begin;
-      own.excluded_count = static_cast<int32_t>(visit.excluded_end - visit.excluded_begin);
-      own.seen_begin = 0;
-      own.seen_end = INT32_MAX;
-      int64_t begin = visit.begin;
-      int64_t end = visit.end;
-      const TileNote& note = pipe_.tile[side_];
-      if (note.pass.triangular != 0) {
-        const int64_t last_row = note.tile.begin + note.tile.count - 1;
-        begin = max(begin, first_visible(note.pass, note.tile.begin));
-        end = min(end, last_visible(note.pass, last_row));
-        own.seen_begin = static_cast<int32_t>(min(first_visible(note.pass, last_row), int64_t{INT32_MAX}));
-        own.seen_end = static_cast<int32_t>(max(last_visible(note.pass, note.tile.begin), int64_t{0}));
-      }
-      own.begin = static_cast<int32_t>(begin);
-      own.end = static_cast<int32_t>(max(end, int64_t{0}));
+  __device__ void begin_list(FeedList& own, const FlatVisit& visit, const FlatList& list,
+                             const FlatTile& tile, const FlatPass& pass) {
+    own.order = rows_of(list.order);
+    own.first_row = list.source_row + (own.order == nullptr ? list.order.first : 0);
+    own.weights = list.log_weight == kNone ? nullptr : plan_.numbers + list.log_weight;
+    own.uniform = list.uniform;
+    own.is_synthetic = list.synthetic;
+    own.excluded = plan_.integers + visit.excluded_begin;
+    own.excluded_count = static_cast<int32_t>(visit.excluded_end - visit.excluded_begin);
+    own.seen_begin = 0;
+    own.seen_end = INT32_MAX;
+    int64_t begin = visit.begin;
+    int64_t end = visit.end;
+    if (pass.triangular != 0) {
+      const int64_t last_row = tile.begin + tile.count - 1;
+      begin = max(begin, first_visible(pass, tile.begin));
+      end = min(end, last_visible(pass, last_row));
+      own.seen_begin = static_cast<int32_t>(min(first_visible(pass, last_row), int64_t{INT32_MAX}));
+      own.seen_end = static_cast<int32_t>(max(last_visible(pass, tile.begin), int64_t{0}));
     }
-    __syncwarp();
-    begin_ = own.begin;
-    end_ = own.end;
-    ++next_visit_;
-    --visits_left_;
+    own.begin = static_cast<int32_t>(begin);
+    own.end = static_cast<int32_t>(max(end, int64_t{0}));
+  }
+
+  /// The first visits of a tile that was read ahead were read with it.
+  __device__ void load_visit() {
+    ++visit_;
+    if (!Shape::kLooksAhead || visit_ >= static_cast<int32_t>(TileAhead::kVisits)) {
+      __syncwarp();
+      if (lane_ == 0) {
+        const TileNote& note = pipe_.tile[side_];
+        const FlatVisit visit = plan_.visits[note.tile.first_visit + visit_];
+        begin_list(pipe_.list[warp_][visit_ % kLists], visit, plan_.lists[visit.list], note.tile, note.pass);
+      }
+      __syncwarp();
+    }
+    begin_ = own_list().begin;
+    end_ = own_list().end;
+  }
+  [[nodiscard]] __device__ const FeedList& own_list() const {
+    return pipe_.list[warp_][visit_ % kLists];
   }
 
   /// One key of the next chunk for each thread: of the keys that threads 8·g + i find, thread 8·g + i has key
   /// 4·i + g, so that it is these eight that copy their rows. What is read of it is not used before
   /// copy_chunk, so that nothing waits here.
   __device__ void find_next() {
-    while (begin_ >= end_ && visits_left_ > 0) load_visit();
+    while (begin_ >= end_ && visit_ + 1 < visits_) load_visit();
     there_is_next_ = begin_ < end_;
     begin_ += kChunkKeys;
     if (!there_is_next_ || !is_own_turn()) return;
-    const FeedList& list = pipe_.list[warp_];
+    const FeedList& list = own_list();
     entry_ = static_cast<int32_t>(begin_ - kChunkKeys + own_slot());
     bias_ = minus_infinity();
     if (entry_ < end_ &&
@@ -333,7 +472,7 @@ class PipeFeed {
   __device__ void copy_chunk() {
     const int stage = place_.stage;
     const int free_parity = place_.parity ^ 1;
-    const FeedList& list = pipe_.list[warp_];
+    const FeedList& list = own_list();
     const int32_t chunk_begin = begin_ - kChunkKeys;
     const bool is_masked = chunk_begin < list.seen_begin || min(begin_, end_) > list.seen_end;
     const bool is_synthetic = list.is_synthetic != 0;
@@ -367,6 +506,7 @@ class PipeFeed {
     }
     __syncwarp();
     if (lane_ == 0) arrive_at(pipe_.chunk_full[stage]);
+    if constexpr (Shape::kLooksAhead) look_ahead();
   }
 
   /// The rows of one matrix; `target` is the thread's piece of the first of its rows.
@@ -388,8 +528,10 @@ class PipeFeed {
   const unsigned half_;
   int side_ = 0;
   PipePlace<Shape::kStages> place_;
-  const FlatVisit* next_visit_ = nullptr;
-  int32_t visits_left_ = 0;
+  int ahead_step_ = 0;
+  int32_t asked_[2] = {0, 0};  ///< a word of the next tile
+  int32_t visit_ = -1;         ///< of the tile
+  int32_t visits_ = 0;
   int32_t begin_ = 0;
   int32_t end_ = 0;
   bool there_is_next_ = false;
