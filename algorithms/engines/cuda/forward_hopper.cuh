@@ -186,12 +186,11 @@ __device__ __forceinline__ void keep_run(const RowState& state, const int64_t* q
 
 /// The warps that multiply. Weights times values of a chunk and queries times keys of the next are under way
 /// together.
-template <class T>
-__device__ __forceinline__ void multiply_forward(const ForwardArguments& arguments,
-                                                 HopperPipe<ForwardShape>& pipe) {
+template <class T, class Shape>
+__device__ __forceinline__ void multiply_forward(const ForwardArguments& arguments, HopperPipe<Shape>& pipe) {
   const int warp = static_cast<int>(own_warp() % kHopperWarps);
   const bool signals = threadIdx.x % 32 == 0;
-  PipePlace<ForwardShape::kStages> place;
+  PipePlace<Shape::kStages> place;
   float x[8][4] = {};
   HopperRun run;
   for (int turn = 0;; ++turn) {
@@ -250,21 +249,21 @@ __device__ __forceinline__ void multiply_forward(const ForwardArguments& argumen
 
 #endif
 
-template <class T>
-__global__ void __launch_bounds__(kHopperThreads<ForwardShape>, 1)
+template <class T, class Shape>
+__global__ void __launch_bounds__(kHopperThreads<Shape>, 1)
     hopper_forward_kernel(const __grid_constant__ ForwardArguments arguments) {
 #if HYPERATTN_HAS_WGMMA
   extern __shared__ unsigned char memory[];
-  auto* pipes = &aligned_shared<HopperPipe<ForwardShape>>(memory);
+  auto* pipes = &aligned_shared<HopperPipe<Shape>>(memory);
   begin_pipes(pipes);
-  auto& pipe = pipes[own_pipe<ForwardShape>()];
-  if (threadIdx.x >= kMultipliers<ForwardShape>) {
-    give_registers<ForwardShape::kFeedRegisters>();
-    PipeFeed<T, ForwardShape> feed(arguments.plan, arguments.inputs, pipe);
+  auto& pipe = pipes[own_pipe<Shape>()];
+  if (threadIdx.x >= kMultipliers<Shape>) {
+    give_registers<Shape::kFeedRegisters>();
+    PipeFeed<T, Shape> feed(arguments.plan, arguments.inputs, pipe);
     feed.run(arguments.first_tile, static_cast<int32_t>(arguments.tile_count), {arguments.inputs.query});
   } else {
-    take_registers<ForwardShape::kMultiplierRegisters>();
-    multiply_forward<T>(arguments, pipe);
+    take_registers<Shape::kMultiplierRegisters>();
+    multiply_forward<T, Shape>(arguments, pipe);
   }
 #endif
 }
@@ -274,7 +273,7 @@ template <class T>
 bool is_hopper_code() {
   static const bool is = [] {
     cudaFuncAttributes attributes{};
-    return cudaFuncGetAttributes(&attributes, hopper_forward_kernel<T>) == cudaSuccess &&
+    return cudaFuncGetAttributes(&attributes, hopper_forward_kernel<T, ForwardShape>) == cudaSuccess &&
            attributes.ptxVersion == 90;
   }();
   return is;

@@ -33,9 +33,15 @@ struct ForwardShape {
   static constexpr int kStages =
       4;  ///< one is multiplied with queries, one with weights, two are on their way
   static constexpr bool kLooksAhead = true;  ///< reads what a tile is while the one before it is copied
-  /// Reading ahead does not fit 32. Without it 112 and 32 do, and tiles of very many keys are a tenth faster.
   static constexpr int kMultiplierRegisters = 104;
   static constexpr int kFeedRegisters = 64;
+};
+/// For tiles of so many keys that what a tile is hardly matters: without reading ahead, which does not fit
+/// 32, those that multiply have registers enough to be a tenth faster.
+struct LongForwardShape : ForwardShape {
+  static constexpr bool kLooksAhead = false;
+  static constexpr int kMultiplierRegisters = 112;
+  static constexpr int kFeedRegisters = 32;
 };
 /// Accumulators of two products beside the gradient leave room for one pipe.
 struct QueryGradientShape {

@@ -75,6 +75,7 @@ struct ForwardArguments {
   RowState state;
   bool values = true;                ///< false: sums alone are wanted
   bool wide_tiles = false;           ///< tiles have kWideTileRows rows (`takes_wide_tiles`)
+  bool long_lists = false;           ///< and see so many keys that a change of tile hardly matters
   const float* score_cap = nullptr;  ///< a row each, base 2; null: none
   ForwardCounts* counts = nullptr;
   int64_t first_tile = 0;
