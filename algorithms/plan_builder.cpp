@@ -144,8 +144,12 @@ Pass PassBuilder::take() {
   return std::move(pass_);
 }
 
-PlanBuilder& PlanBuilder::phase(int level) {
+void PlanBuilder::drop_empty_phase() {
   if (!plan_.phases.empty() && plan_.phases.back().passes.empty()) plan_.phases.pop_back();
+}
+
+PlanBuilder& PlanBuilder::phase(int level) {
+  drop_empty_phase();
   plan_.phases.emplace_back().level = level;
   return *this;
 }
@@ -161,8 +165,13 @@ PlanBuilder& PlanBuilder::clip_to_values(bool clip) {
   return *this;
 }
 
+const Plan& PlanBuilder::so_far() {
+  drop_empty_phase();
+  return plan_;
+}
+
 Plan PlanBuilder::take() {
-  if (!plan_.phases.empty() && plan_.phases.back().passes.empty()) plan_.phases.pop_back();
+  drop_empty_phase();
   return std::move(plan_);
 }
 

@@ -68,14 +68,17 @@ class PassBuilder {
 /// Collects passes into phases. Passes without groups and phases without passes are left out.
 class PlanBuilder {
  public:
-  [[nodiscard]] const Plan& so_far() const { return plan_; }
   /// The passes that follow are a phase of their own.
   PlanBuilder& phase(int level = 0);
+  /// The phases that are made; what follows begins with `phase`.
+  [[nodiscard]] const Plan& so_far();
   PlanBuilder& add(Pass pass);
   PlanBuilder& clip_to_values(bool clip = true);
   [[nodiscard]] Plan take();
 
  private:
+  void drop_empty_phase();
+
   Plan plan_;
 };
 

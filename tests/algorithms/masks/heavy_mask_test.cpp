@@ -128,6 +128,39 @@ TEST_CASE("a mask intersects with the causal mask") {
   }
 }
 
+/// A problem that notes how many passes each phase has when phases are said to be made.
+class ListeningProblem final : public BoundProblem {
+ public:
+  using BoundProblem::BoundProblem;
+  void phases_are_made(const Plan& plan) const override {
+    heard.emplace_back();
+    for (const Phase& phase : plan.phases) heard.back().push_back(phase.passes.size());
+  }
+  mutable std::vector<std::vector<size_t>> heard;
+};
+
+TEST_CASE("phases that are said to be made stay as they are and where they are") {
+  const RandomProblem p({160, 160, 5, 4, 1, 2, true});
+  const HeavyMask::Pattern patterns[] = {
+      blocks({{0, 160, 0, 13}, {60, 90, 40, 99}}), random_rows(160, 160, 0.2, 4),
+      blocks({{80, 160, 0, 80}}),  // of the highest level alone: those below it have no phase
+      blocks({{40, 80, 0, 40}, {120, 160, 80, 120}}), blocks({})};
+  for (const HeavyMask::Pattern& pattern : patterns) {
+    const HeavyMask mask({pattern});
+    Call call = call_for("lsh", {{"mask", std::string("file")}, {"min_seq_len", int64_t{20}}});
+    call.mask = &mask;
+    const ListeningProblem bound(p.problem, default_engine());
+    const PlannedCall planned = backend_named("lsh").method().plan(bound, call);
+    REQUIRE(!bound.heard.empty());
+    for (const std::vector<size_t>& passes : bound.heard) {
+      REQUIRE(passes.size() <= planned.plan->phases.size());
+      for (size_t phase = 0; phase < passes.size(); ++phase)
+        CHECK(passes[phase] == planned.plan->phases[phase].passes.size());
+    }
+    CHECK(bound.heard.back().size() == planned.plan->phases.size());
+  }
+}
+
 TEST_CASE("the band holds the keys near a row's own place") {
   for (const auto& [n_q, n_k] : {std::pair<int64_t, int64_t>{50, 50}, {50, 120}, {120, 50}, {1, 9}})
     for (const int64_t width : {0, 3, 500}) {
