@@ -12,10 +12,10 @@ namespace {
 // Entries of a triangular pass for positions [p0, p1) and the ranks of a visit.
 int64_t triangle_entries(const Pass& pass, const QueryGroup& group, const Visit& visit) {
   int64_t entries = 0;
-  for (int64_t position = group.begin; position < group.end; ++position)
-    entries += std::max<int64_t>(std::min(visit.end, pass.last_visible(position)) -
-                                     std::max(visit.begin, pass.first_visible(position)),
-                                 0);
+  for (int64_t position = group.begin; position < group.end; ++position) {
+    const auto [begin, end] = visible_ranks(pass, visit, position, position + 1);
+    entries += std::max<int64_t>(end - begin, 0);
+  }
   return entries;
 }
 

@@ -38,7 +38,7 @@ void for_each_row_visit(const Pass& pass, const QueryGroup& group, const Body& b
     body(pass.row_visits[static_cast<size_t>(v)]);
 }
 
-/// The ranks of a segment.
+/// Ranks of a list, of a segment or of a visit.
 struct SegmentRange {
   int64_t begin = 0;
   int64_t end = 0;
@@ -46,6 +46,14 @@ struct SegmentRange {
 [[nodiscard]] inline SegmentRange segment_of(const KeyList& list, int64_t segment) {
   const auto t = static_cast<size_t>(segment);
   return {(*list.segments)[t], (*list.segments)[t + 1]};
+}
+
+/// The ranks of a visit that any of the positions [first, last) may see: none where the end is not behind the
+/// beginning.
+[[nodiscard]] inline SegmentRange visible_ranks(const Pass& pass, const Visit& visit, int64_t first,
+                                                int64_t last) {
+  if (!pass.triangular) return {visit.begin, visit.end};
+  return {std::max(visit.begin, pass.first_visible(first)), std::min(visit.end, pass.last_visible(last - 1))};
 }
 
 [[nodiscard]] inline bool is_excluded(const Pass& pass, const Visit& visit, int64_t rank) {
@@ -85,8 +93,7 @@ void for_each_entry_of_row(const Pass& pass, const QueryGroup& group, int64_t po
   };
   for_each_visit(pass, group, [&](const Visit& visit) {
     const KeyList& list = pass.lists[static_cast<size_t>(visit.list)];
-    const int64_t begin = pass.triangular ? std::max(visit.begin, pass.first_visible(position)) : visit.begin;
-    const int64_t end = pass.triangular ? std::min(visit.end, pass.last_visible(position)) : visit.end;
+    const auto [begin, end] = visible_ranks(pass, visit, position, position + 1);
     for (int64_t rank = begin; rank < end; ++rank)
       if (!is_excluded(pass, visit, rank)) add(list, rank);
   });

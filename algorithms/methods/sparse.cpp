@@ -331,7 +331,8 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   double wall = 0;
   for (const std::vector<AttentionNode>& level : tree.levels) {
     watch.restart();
-    for_each_node(nodes, assembly.nodes_of(level), [&](size_t i) {
+    const std::vector<size_t> level_nodes = assembly.nodes_of(level);
+    for_each_node(nodes, level_nodes, [&](size_t i) {
       Stopwatch part;
       masks[i] = take_mask(*mask_planner, own.shapes(), own_nodes, i, choice.window);
       spent[i].sort = part.seconds();
@@ -343,7 +344,7 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
       }
       spent[i].draw = part.seconds();
     });
-    assembly.add_level(level, passes);
+    assembly.add_level(level, level_nodes, passes);
     wall += watch.seconds();
     bound.phases_are_made(assembly.so_far());
   }
@@ -393,9 +394,8 @@ std::vector<size_t> PlanAssembly::nodes_of(const std::vector<AttentionNode>& lev
   return own;
 }
 
-void PlanAssembly::add_level(const std::vector<AttentionNode>& level,
+void PlanAssembly::add_level(const std::vector<AttentionNode>& level, const std::vector<size_t>& own,
                              std::vector<std::vector<Pass>>& passes) {
-  const std::vector<size_t> own = nodes_of(level);
   size_t deepest = 0;
   for (const size_t i : own) deepest = std::max(deepest, passes[i].size());
   plan_.phase(level.front().level);
@@ -410,7 +410,8 @@ void PlanAssembly::add_level(const std::vector<AttentionNode>& level,
 Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes,
                    std::vector<std::vector<Pass>> passes) {
   PlanAssembly assembly(problem, tree, nodes);
-  for (const std::vector<AttentionNode>& level : tree.levels) assembly.add_level(level, passes);
+  for (const std::vector<AttentionNode>& level : tree.levels)
+    assembly.add_level(level, assembly.nodes_of(level), passes);
   return assembly.take();
 }
 

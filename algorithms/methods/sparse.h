@@ -79,8 +79,10 @@ class PlanAssembly {
 
   /// The numbers of the approximated nodes of a level.
   [[nodiscard]] std::vector<size_t> nodes_of(const std::vector<AttentionNode>& level) const;
-  /// Levels in the order of the tree; the passes are those of nodes in the order of `nodes`.
-  void add_level(const std::vector<AttentionNode>& level, std::vector<std::vector<Pass>>& passes);
+  /// Levels in the order of the tree, with `nodes_of` each; the passes are those of nodes in the order of
+  /// `nodes`.
+  void add_level(const std::vector<AttentionNode>& level, const std::vector<size_t>& own,
+                 std::vector<std::vector<Pass>>& passes);
   [[nodiscard]] const Plan& so_far() { return plan_.so_far(); }
   [[nodiscard]] Plan take() { return plan_.take(); }
 

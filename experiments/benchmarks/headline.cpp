@@ -79,11 +79,11 @@ Lines hyper_full() {
 
 /// Bytes that a call of `hyper` moves for a token, of which part, and the least that any call must move.
 Lines hyper_bytes() {
-  set_thread_count(2);
   const OneHead head(kLong, kDim, false);
   const Backend& hyper = *find_backend("hyper");
-  const ForwardState state = hyper.forward(head.problem, headline_context(hyper));
-  const ForwardTraffic traffic = count_forward_traffic(head.problem, *state.planned.plan);
+  const Call call = headline_context(hyper);
+  const PlannedCall planned = hyper.method().plan(*hyper.bind(head.problem, call.parameters), call);
+  const ForwardTraffic traffic = count_forward_traffic(head.problem, *planned.plan);
   const auto per_token = [](int64_t bytes) {
     return Measured{static_cast<double>(bytes) / static_cast<double>(kLong), 0, 1};
   };

@@ -87,11 +87,9 @@ void ForwardWorker::run(const ForwardRun& run, const SharedTables& shared, const
   ahead_.begin(run.problem, run.layout, shared.lists, next);
   const PairKernels* pairs = run.layout.pairs;
   if (pairs != nullptr) pairs->begin();
-  const bool one_group = job.group_end - job.group_begin == 1;
   for (int64_t g = job.group_begin; g < job.group_end; ++g) {
     const QueryGroup& group = job.pass->groups[static_cast<size_t>(g)];
-    const int64_t begin = one_group ? job.begin : group.begin;
-    const int64_t end = one_group ? job.end : group.end;
+    const auto [begin, end] = job.positions_of(group);
     run_rows(run, shared, job, group, {job.pass, begin, end - begin});
   }
   if (pairs != nullptr) pairs->end();
@@ -215,9 +213,7 @@ void ForwardWorker::visit_list(const ForwardRun& run, const PackedList* packed, 
                                const Rows& rows) {
   const Pass& pass = *rows.pass;
   const KeyList& list = pass.lists[static_cast<size_t>(visit.list)];
-  const int64_t begin = pass.triangular ? std::max(visit.begin, pass.first_visible(rows.begin)) : visit.begin;
-  const int64_t end =
-      pass.triangular ? std::min(visit.end, pass.last_visible(rows.begin + rows.count - 1)) : visit.end;
+  const auto [begin, end] = visible_ranks(pass, visit, rows.begin, rows.begin + rows.count);
   const int64_t first = packed != nullptr ? begin / kKeyTile * kKeyTile : begin;
   for (int64_t rank = first; rank < end; rank += kKeyTile) {
     KeyTile tile;

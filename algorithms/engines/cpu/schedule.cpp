@@ -46,21 +46,6 @@ void add_split_group(const Pass& pass, int64_t pass_index, int64_t group_index, 
   if (pass.triangular) std::reverse(jobs.begin() + first, jobs.end());
 }
 
-/// The segments of each list that rows of the pass visit, increasing.
-std::vector<std::vector<int32_t>> visited_segments(const Pass& pass) {
-  std::vector<std::vector<int32_t>> visited(pass.lists.size());
-  for (const QueryGroup& group : pass.groups)
-    for_each_row_visit(pass, group, [&](const RowVisit& visit) {
-      if (visit.first_entry < visit.last_entry)
-        visited[static_cast<size_t>(visit.list)].push_back(visit.segment);
-    });
-  for (std::vector<int32_t>& segments : visited) {
-    std::sort(segments.begin(), segments.end());
-    segments.erase(std::unique(segments.begin(), segments.end()), segments.end());
-  }
-  return visited;
-}
-
 bool has_row_visits(const Phase& phase) {
   return std::any_of(phase.passes.begin(), phase.passes.end(),
                      [](const Pass& pass) { return !pass.row_visits.empty(); });
@@ -79,6 +64,20 @@ std::vector<int64_t> wanted_keys(const Pass& pass, int64_t tile_rows) {
 }
 
 }  // namespace
+
+std::vector<std::vector<int32_t>> visited_segments(const Pass& pass) {
+  std::vector<std::vector<int32_t>> visited(pass.lists.size());
+  for (const QueryGroup& group : pass.groups)
+    for_each_row_visit(pass, group, [&](const RowVisit& visit) {
+      if (visit.first_entry < visit.last_entry)
+        visited[static_cast<size_t>(visit.list)].push_back(visit.segment);
+    });
+  for (std::vector<int32_t>& segments : visited) {
+    std::sort(segments.begin(), segments.end());
+    segments.erase(std::unique(segments.begin(), segments.end()), segments.end());
+  }
+  return visited;
+}
 
 int64_t query_tile_rows(const Phase& phase, const TileLayout& layout) {
   const bool visits = has_row_visits(phase);

@@ -32,6 +32,11 @@ struct QueryJob {
   int64_t begin = 0;  ///< positions, used when it is one group
   int64_t end = 0;
   int64_t entry_table = -1;  ///< place of the tile in EntryRanges; negative: the whole group
+
+  /// Those of the positions of one of its groups that it has.
+  [[nodiscard]] std::pair<int64_t, int64_t> positions_of(const QueryGroup& group) const {
+    return group_end - group_begin == 1 ? std::pair(begin, end) : std::pair(group.begin, group.end);
+  }
 };
 
 /// All jobs of a phase; expensive ones (the last rows of a triangle) come first.
@@ -94,6 +99,9 @@ class SharedLists {
   std::vector<PackedList> packed_;
   std::vector<PackedSegments> segments_;
 };
+
+/// The segments of each list that rows of the pass visit, increasing.
+[[nodiscard]] std::vector<std::vector<int32_t>> visited_segments(const Pass& pass);
 
 /// Whether the phase's groups hold every query row of every head.
 [[nodiscard]] bool covers_all_rows(const Phase& phase, const AttentionProblem& problem);

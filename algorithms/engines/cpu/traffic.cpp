@@ -58,13 +58,18 @@ class Counter {
 
   void count_lists(const Pass& pass, int64_t pass_index, const SharedLists& lists) {
     count_planning(pass.queries);
+    const std::vector<std::vector<int32_t>> visited = visited_segments(pass);
     for (size_t l = 0; l < pass.lists.size(); ++l) {
       const KeyList& list = pass.lists[l];
       if (list.stage == Stage::block && !list.synthetic) count_planning(list.order);
       if (const PackedList* packed = lists.find(pass_index, static_cast<int64_t>(l)))
         traffic_.packing += list.order.count * row_bytes(problem_) +
                             order_bytes(list.order, list.order.count) + packed->tile_count() * tile_bytes();
-      if (lists.find_segments(pass_index, static_cast<int64_t>(l)) != nullptr) count_segments(pass, l);
+      for (const int32_t segment : visited[l]) {
+        const SegmentRange range = segment_of(list, segment);
+        const int64_t keys = range.end - range.begin;
+        traffic_.packing += keys * row_bytes(problem_) + order_bytes(list.order, keys) + segment_bytes();
+      }
     }
   }
 
@@ -75,33 +80,21 @@ class Counter {
     traffic_.sort += order.count * (2 * kCode + kRowNumber);
   }
 
-  void count_segments(const Pass& pass, size_t list) {
-    std::vector<bool> counted(pass.lists[list].segments->size());
-    for (const RowVisit& visit : pass.row_visits) {
-      if (visit.list != static_cast<int32_t>(list) || visit.first_entry == visit.last_entry) continue;
-      if (counted[static_cast<size_t>(visit.segment)]) continue;
-      counted[static_cast<size_t>(visit.segment)] = true;
-      const SegmentRange range = segment_of(pass.lists[list], visit.segment);
-      const int64_t keys = range.end - range.begin;
-      traffic_.packing +=
-          keys * row_bytes(problem_) + order_bytes(pass.lists[list].order, keys) + segment_bytes();
-    }
-  }
-
   void count_job(const QueryJob& job, const SharedLists& lists, const EntryRanges& entries,
                  int64_t result_bytes) {
     const Pass& pass = *job.pass;
-    const bool one_group = job.group_end - job.group_begin == 1;
     for (int64_t g = job.group_begin; g < job.group_end; ++g) {
       const QueryGroup& group = pass.groups[static_cast<size_t>(g)];
-      const ChunkOfRows rows{one_group ? job.begin : group.begin, one_group ? job.end : group.end};
-      const int64_t count = rows.end - rows.begin;
+      const auto [begin, end] = job.positions_of(group);
+      const int64_t count = end - begin;
       traffic_.queries += count * problem_.head_dim() * kFloat;
       traffic_.orders += 2 * order_bytes(pass.queries, count);  // to load rows and to store them
       traffic_.results += count * result_bytes;
-      for_each_visit(pass, group, [&](const Visit& visit) {
-        count_visit(pass, lists.find(job.pass_index, visit.list), visit, rows);
-      });
+      for (int64_t v = group.first_visit; v < group.last_visit; ++v) {
+        const Visit& visit = pass.visits[static_cast<size_t>(v)];
+        count_visit(pass, lists.find(job.pass_index, visit.list), visit,
+                    visible_ranks(pass, visit, begin, end));
+      }
       for (int64_t v = group.first_row_visit; v < group.last_row_visit; ++v) {
         const auto [first, last] = entries.find(job, v);
         if (first == last) continue;
@@ -111,15 +104,9 @@ class Counter {
     }
   }
 
-  struct ChunkOfRows {
-    int64_t begin;
-    int64_t end;
-  };
-
-  void count_visit(const Pass& pass, const PackedList* packed, const Visit& visit, const ChunkOfRows& rows) {
-    const int64_t begin =
-        pass.triangular ? std::max(visit.begin, pass.first_visible(rows.begin)) : visit.begin;
-    const int64_t end = pass.triangular ? std::min(visit.end, pass.last_visible(rows.end - 1)) : visit.end;
+  void count_visit(const Pass& pass, const PackedList* packed, const Visit& visit,
+                   const SegmentRange& ranks) {
+    const auto [begin, end] = ranks;
     if (begin >= end) return;
     traffic_.orders += (visit.excluded_end - visit.excluded_begin) * kRowNumber;
     if (packed != nullptr) {
