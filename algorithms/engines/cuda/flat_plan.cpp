@@ -21,22 +21,17 @@ float base2(double natural) {
   return static_cast<float>(std::numbers::log2e * natural);
 }
 
-/// The row visits of a pass by tile, those that follow each other in one list side by side.
-struct PassPacks {
-  std::vector<FlatPack> packs;
-  std::vector<int64_t> end;  ///< of each tile's
-};
-
-/// Where a pass's own begin among those of all passes.
+/// What a pass has, and beside its FlatStart where its own begin among those of all passes.
 struct PassPlace {
   const Pass* pass = nullptr;
-  int32_t first_list = 0;
+  int64_t visits = 0;
+  int64_t tiles = 0;
+  /// The row visits by tile, those that follow each other in one list side by side.
+  std::vector<FlatPack> packs;
+  std::vector<int64_t> pack_end;  ///< of each tile's; empty: no row visits
   int64_t first_excluded = 0;
-  int64_t first_entry = 0;
-  int64_t first_visit = 0;
   int64_t first_tile = 0;
   int64_t first_pack = 0;
-  PassPacks own;
 };
 
 template <class T>
@@ -62,7 +57,7 @@ class Flattening {
     flat_.has_signed_weights = hyperattn::has_signed_weights(plan_);
     for (size_t p = first_phase_; p < plan_.phases.size(); ++p)
       for (const Pass& pass : plan_.phases[p].passes) add_pass(pass);
-    parallel_for(size_of(places_), [&](int64_t p, int) { count(places_[static_cast<size_t>(p)]); });
+    parallel_for(size_of(places_), [&](int64_t p, int) { count(p); });
     place();
     parallel_for(size_of(places_), [&](int64_t p, int) { write(static_cast<int32_t>(p)); });
     parallel_for(size_of(chunks_), [&](int64_t c, int) {
@@ -174,9 +169,8 @@ class Flattening {
   void add_pass(const Pass& pass) {
     PassPlace place;
     place.pass = &pass;
-    place.first_list = static_cast<int32_t>(flat_.lists.size());
     place.first_excluded = integers_of(pass.excluded);
-    place.first_entry = entry_count_;
+    flat_.starts.push_back({static_cast<int32_t>(flat_.lists.size()), 0, entry_count_});
     entry_count_ += size_of(pass.row_entries);
     FlatPass target;
     target.queries = order_of(pass.queries);
@@ -195,38 +189,30 @@ class Flattening {
     return (group.end - group.begin + tile_rows_ - 1) / tile_rows_;
   }
 
-  /// How many visits and tiles the pass has stands where they begin, until `place`.
-  void count(PassPlace& place) const {
-    const Pass& pass = *place.pass;
-    for (const QueryGroup& group : pass.groups) {
-      place.first_visit += group.last_visit - group.first_visit;
-      place.first_tile += tiles_of(group);
-      if (!pass.row_visits.empty()) add_packs(place, group);
+  void count(int64_t number) {
+    PassPlace& place = places_[static_cast<size_t>(number)];
+    for (const QueryGroup& group : place.pass->groups) {
+      place.visits += group.last_visit - group.first_visit;
+      place.tiles += tiles_of(group);
+      if (!place.pass->row_visits.empty()) add_packs(place, flat_.starts[static_cast<size_t>(number)], group);
     }
-    place.first_pack = size_of(place.own.packs);
   }
 
   void place() {
     int64_t visits = 0;
     int64_t tiles = 0;
     int64_t packs = 0;
-    auto next = places_.begin();
+    size_t next = 0;
     for (size_t p = first_phase_; p < plan_.phases.size(); ++p) {
-      const Phase& phase = plan_.phases[p];
       FlatPhase range;
       range.first_tile = tiles;
-      range.first_visit = visits;
-      range.first_pass = next - places_.begin();
-      if (next != places_.end()) {
-        range.first_list = next->first_list;
-        range.first_entry = next->first_entry;
-      }
-      for (const Pass& pass : phase.passes) {
+      range.first_pass = static_cast<int64_t>(next);
+      for (const Pass& pass : plan_.phases[p].passes) {
         range.has_query_terms = range.has_query_terms || pass.moments || pass.linear_values;
-        const auto put = [](int64_t& count, int64_t& all) { all += std::exchange(count, all); };
-        put(next->first_visit, visits);
-        put(next->first_tile, tiles);
-        put(next->first_pack, packs);
+        PassPlace& place = places_[next];
+        flat_.starts[next].visit = std::exchange(visits, visits + place.visits);
+        place.first_tile = std::exchange(tiles, tiles + place.tiles);
+        place.first_pack = std::exchange(packs, packs + size_of(place.packs));
         ++next;
       }
       range.last_tile = tiles;
@@ -241,16 +227,17 @@ class Flattening {
 
   void write(int32_t number) {
     const PassPlace& place = places_[static_cast<size_t>(number)];
+    const FlatStart& start = flat_.starts[static_cast<size_t>(number)];
     const Pass& pass = *place.pass;
-    int64_t entry = place.first_entry;
+    int64_t entry = start.entry;
     for (const RowEntry& own : pass.row_entries) flat_.entries[entry++] = {own.position, own.skip};
-    std::copy(place.own.packs.begin(), place.own.packs.end(), flat_.packs.data() + place.first_pack);
-    int64_t visit = place.first_visit;
+    std::copy(place.packs.begin(), place.packs.end(), flat_.packs.data() + place.first_pack);
+    int64_t visit = start.visit;
     int64_t tile = place.first_tile;
     for (const QueryGroup& group : pass.groups) {
       const int64_t first_visit = visit;
       for_each_visit(pass, group, [&](const Visit& own) {
-        flat_.visits[visit++] = {place.first_list + own.list, static_cast<int32_t>(own.begin),
+        flat_.visits[visit++] = {start.list + own.list, static_cast<int32_t>(own.begin),
                                  static_cast<int32_t>(own.end), place.first_excluded + own.excluded_begin,
                                  place.first_excluded + own.excluded_end};
       });
@@ -270,19 +257,18 @@ class Flattening {
   static int64_t first_pack(const PassPlace& place, int64_t tile) {
     const int64_t own = tile - place.first_tile;
     return place.first_pack +
-           (own == 0 || place.own.end.empty() ? 0 : place.own.end[static_cast<size_t>(own - 1)]);
+           (own == 0 || place.pack_end.empty() ? 0 : place.pack_end[static_cast<size_t>(own - 1)]);
   }
 
-  void add_packs(PassPlace& place, const QueryGroup& group) const {
-    for (const std::vector<FlatPack>& own : packs_of(place, group)) {
-      append(own, place.own.packs);
-      place.own.end.push_back(size_of(place.own.packs));
+  void add_packs(PassPlace& place, const FlatStart& start, const QueryGroup& group) const {
+    for (const std::vector<FlatPack>& own : packs_of(*place.pass, start, group)) {
+      append(own, place.packs);
+      place.pack_end.push_back(size_of(place.packs));
     }
   }
 
-  [[nodiscard]] std::vector<std::vector<FlatPack>> packs_of(const PassPlace& place,
+  [[nodiscard]] std::vector<std::vector<FlatPack>> packs_of(const Pass& pass, const FlatStart& start,
                                                             const QueryGroup& group) const {
-    const Pass& pass = *place.pass;
     const auto tiles = static_cast<size_t>(tiles_of(group));
     std::vector<std::vector<FlatPack>> packs(tiles);
     std::vector<int> filled(tiles, 0);
@@ -296,15 +282,15 @@ class Flattening {
           ++last;
         auto& own = packs[static_cast<size_t>(tile)];
         int& used = filled[static_cast<size_t>(tile)];
-        if (own.empty() || used == kPackSegments || own.back().list != place.first_list + visit.list) {
+        if (own.empty() || used == kPackSegments || own.back().list != start.list + visit.list) {
           own.emplace_back();
-          own.back().list = place.first_list + visit.list;
+          own.back().list = start.list + visit.list;
           used = 0;
         }
         own.back().begin[used] = static_cast<int32_t>(ranks.begin);
         own.back().end[used] = static_cast<int32_t>(ranks.end);
-        own.back().first_entry[used] = place.first_entry + e;
-        own.back().last_entry[used] = place.first_entry + last;
+        own.back().first_entry[used] = start.entry + e;
+        own.back().last_entry[used] = start.entry + last;
         ++used;
         e = last;
       }
@@ -342,7 +328,7 @@ struct KeyBlock {
 
 /// The jobs of a block that have slots: `jobs` times as many slots as it has ranks.
 struct SlotBlock {
-  KeyBlock block;
+  const KeyBlock* block = nullptr;
   int64_t first_slot = 0;
   int64_t jobs = 0;
 };
@@ -356,20 +342,17 @@ struct RowParts {
   float share = 1;
 };
 
-/// Where a pass begins among all that the flat plan has.
-struct PassStart {
-  const Pass* pass = nullptr;
-  int32_t number = 0;
-  int32_t first_list = 0;
-  int64_t first_visit = 0;
-  int64_t first_entry = 0;
-};
-
 /// Blocks of ranks of the lists of one pass, with what visits them. Items and slots are numbered from 0.
 class PassInversion {
  public:
-  PassInversion(const PassStart& start, const FlatPlan& flat, int64_t first_round, int64_t job_ranks)
-      : start_(start), pass_(*start.pass), flat_(flat), job_ranks_(job_ranks) {
+  /// Of the flat plan's pass `number`.
+  PassInversion(const Pass& pass, int64_t number, const FlatPlan& flat, int64_t first_round,
+                int64_t job_ranks)
+      : pass_(pass),
+        number_(static_cast<int32_t>(number)),
+        start_(flat.starts[static_cast<size_t>(number)]),
+        flat_(flat),
+        job_ranks_(job_ranks) {
     collect_blocks(first_round);
     for_each_item([&](size_t block, const KeyItem& item) {
       ++blocks_[block].items;
@@ -405,7 +388,7 @@ class PassInversion {
   void append_parts(int64_t key_count, int64_t first_slot, std::vector<RowParts>& parts) const {
     const int64_t base = pass_.key_head * key_count;
     for (const SlotBlock& own : slot_blocks_) {
-      const KeyBlock& block = own.block;
+      const KeyBlock& block = *own.block;
       const SyntheticKeys* synthetic = block.list->synthetic.get();
       for (int64_t i = 0; i < block.count; ++i) {
         const int64_t row = block.list->order[block.rank + i];
@@ -430,7 +413,7 @@ class PassInversion {
 
  private:
   void collect_blocks(int64_t round) {
-    int32_t flat_list = start_.first_list;
+    int32_t flat_list = start_.list;
     for (const KeyList& list : pass_.lists) {
       const bool distinct = !list.synthetic && !list.order.rows;
       first_block_.push_back(blocks_.size());
@@ -446,7 +429,7 @@ class PassInversion {
   /// body(block, item) for every block that an item visits.
   template <class Body>
   void for_each_item(const Body& body) const {
-    int64_t next_visit = start_.first_visit;
+    int64_t next_visit = start_.visit;
     const auto add = [&](int32_t list, const KeyItem& item) {
       const size_t first = first_block_[static_cast<size_t>(list)];
       for (int64_t b = item.first_rank / job_ranks_; b * job_ranks_ < item.last_rank; ++b)
@@ -462,7 +445,7 @@ class PassInversion {
       for_each_row_visit(pass_, group, [&](const RowVisit& visit) {
         const SegmentRange ranks = segment_of(pass_.lists[static_cast<size_t>(visit.list)], visit.segment);
         if (visit.first_entry < visit.last_entry)
-          add(visit.list, {start_.first_entry + visit.first_entry, start_.first_entry + visit.last_entry,
+          add(visit.list, {start_.entry + visit.first_entry, start_.entry + visit.last_entry,
                            static_cast<int32_t>(ranks.begin), static_cast<int32_t>(ranks.end), 0, 0, 1});
       });
     }
@@ -484,14 +467,13 @@ class PassInversion {
 
   [[nodiscard]] KeyJob job_of(const KeyBlock& block, int64_t first_item, int64_t last_item,
                               int64_t slot) const {
-    return {start_.number, block.flat_list, block.rank, block.count, first_item, last_item, slot};
+    return {number_, block.flat_list, block.rank, block.count, first_item, last_item, slot};
   }
 
   /// Slots for one more job of the block; its jobs come one after the other.
   int64_t take_slots(const KeyBlock& block) {
-    const bool is_same = !slot_blocks_.empty() && slot_blocks_.back().block.flat_list == block.flat_list &&
-                         slot_blocks_.back().block.rank == block.rank;
-    if (!is_same) slot_blocks_.push_back({block, slots, 0});
+    if (slot_blocks_.empty() || slot_blocks_.back().block != &block)
+      slot_blocks_.push_back({&block, slots, 0});
     ++slot_blocks_.back().jobs;
     return std::exchange(slots, slots + block.count);
   }
@@ -516,8 +498,9 @@ class PassInversion {
     }
   }
 
-  PassStart start_;
   const Pass& pass_;
+  int32_t number_;
+  FlatStart start_;
   const FlatPlan& flat_;
   int64_t job_ranks_;
   std::vector<KeyBlock> blocks_;
@@ -556,19 +539,19 @@ class Inversion {
             int64_t job_ranks)
       : problem_(problem),
         phase_(plan.phases[static_cast<size_t>(phase)]),
+        first_pass_(flat.phases[static_cast<size_t>(phase)].first_pass),
         flat_(flat),
-        job_ranks_(job_ranks) {
-    find_starts(flat.phases[static_cast<size_t>(phase)]);
-  }
+        job_ranks_(job_ranks),
+        passes_(phase_.passes.size()) {}
 
   KeyWork run() {
     int64_t most_lists = 0;
     for (const Pass& pass : phase_.passes) most_lists = std::max(most_lists, size_of(pass.lists));
     const int64_t heads_per_key_head = problem_.heads() / problem_.key_heads();
-    passes_.resize(starts_.size());
     for_each_pass_of_phase([&](size_t p) {
-      passes_[p] = std::make_unique<PassInversion>(
-          starts_[p], flat_, phase_.passes[p].head % heads_per_key_head * most_lists, job_ranks_);
+      const Pass& pass = phase_.passes[p];
+      passes_[p] = std::make_unique<PassInversion>(pass, first_pass_ + static_cast<int64_t>(p), flat_,
+                                                   pass.head % heads_per_key_head * most_lists, job_ranks_);
     });
     const int64_t most = longest_job();
     for_each_pass_of_phase([&](size_t p) { passes_[p]->collect_jobs(most); });
@@ -580,20 +563,7 @@ class Inversion {
  private:
   template <class Body>
   void for_each_pass_of_phase(const Body& body) const {
-    parallel_for(size_of(starts_), [&](int64_t p, int) { body(static_cast<size_t>(p)); });
-  }
-
-  void find_starts(const FlatPhase& phase) {
-    PassStart start{nullptr, static_cast<int32_t>(phase.first_pass), static_cast<int32_t>(phase.first_list),
-                    phase.first_visit, phase.first_entry};
-    for (const Pass& pass : phase_.passes) {
-      start.pass = &pass;
-      starts_.push_back(start);
-      ++start.number;
-      start.first_list += static_cast<int32_t>(pass.lists.size());
-      start.first_entry += size_of(pass.row_entries);
-      for (const QueryGroup& group : pass.groups) start.first_visit += group.last_visit - group.first_visit;
-    }
+    parallel_for(size_of(passes_), [&](int64_t p, int) { body(static_cast<size_t>(p)); });
   }
 
   /// Most rows of a job: enough jobs for a whole card, none shorter than is worth its scratch rows.
@@ -689,9 +659,9 @@ class Inversion {
 
   const AttentionProblem& problem_;
   const Phase& phase_;
+  int64_t first_pass_;
   const FlatPlan& flat_;
   int64_t job_ranks_;
-  std::vector<PassStart> starts_;
   std::vector<std::unique_ptr<PassInversion>> passes_;
   std::vector<int64_t> first_item_;  // of every pass
   std::vector<int64_t> first_slot_;

@@ -12,20 +12,25 @@
 
 namespace hyperattn::cuda {
 
-/// The tiles of one phase, and where its passes, lists, visits and entries begin.
+/// The tiles of one phase, and its first pass.
 struct FlatPhase {
   int64_t first_tile = 0;
   int64_t last_tile = 0;
   int64_t first_pass = 0;
-  int64_t first_list = 0;
-  int64_t first_visit = 0;
-  int64_t first_entry = 0;
   bool has_query_terms = false;
+};
+
+/// Where the lists, visits and entries of a pass begin.
+struct FlatStart {
+  int32_t list = 0;
+  int64_t visit = 0;
+  int64_t entry = 0;
 };
 
 struct FlatPlan {
   std::vector<FlatPhase> phases;
   std::vector<FlatPass> passes;
+  std::vector<FlatStart> starts;  ///< of the passes
   std::vector<FlatList> lists;
   Buffer<FlatVisit> visits;
   Buffer<FlatPack> packs;

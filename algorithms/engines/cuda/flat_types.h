@@ -96,9 +96,9 @@ struct KeyItem {
   int32_t entries = 0;
 };
 
-/// Ranks [rank, rank + count), at most kTileRows (or kWideTileRows), of a list, with some of the items that visit them. Its
-/// gradients are rows [slot, slot + count) of a scratch matrix; with slot kNone they are added to the
-/// gradients of the keys themselves.
+/// Ranks [rank, rank + count), at most kTileRows (or kWideTileRows), of a list, with some of the items that
+/// visit them. Its gradients are rows [slot, slot + count) of a scratch matrix; with slot kNone they are
+/// added to the gradients of the keys themselves.
 struct KeyJob {
   int32_t pass = 0;
   int32_t list = 0;

@@ -1,5 +1,5 @@
 // The forward pass of one phase on Hopper's matrix units, for rows of 64 columns in 16 bits and key lists
-// that the rows of a tile share: eight warps for 128 query rows, and one that gathers (hopper_pipe.cuh).
+// that the rows of a tile share: eight warps for 128 query rows, and two that gather (hopper_pipe.cuh).
 #pragma once
 
 #include "algorithms/engines/cuda/forward.cuh"
