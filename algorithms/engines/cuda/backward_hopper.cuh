@@ -314,13 +314,6 @@ __device__ __forceinline__ void finish_gradient(void* rows, Precision type, int 
   store_row(rows, type, row, width, sum, h, 1, there);
 }
 
-__device__ __forceinline__ void clear_products(float (&x)[8][4]) {
-#pragma unroll
-  for (int c = 0; c < 8; ++c)
-#pragma unroll
-    for (int e = 0; e < 4; ++e) x[c][e] = 0;
-}
-
 template <class T>
 __device__ __forceinline__ void multiply_query_gradient(const QueryGradientArguments& arguments,
                                                         HopperPipe<QueryGradientShape>& pipe) {

@@ -84,10 +84,7 @@ __device__ __forceinline__ void begin_run(const ForwardArguments& arguments, con
     run.part[h] = 0;
     run.sum[h] = 0;
   }
-#pragma unroll
-  for (int c = 0; c < 8; ++c)
-#pragma unroll
-    for (int e = 0; e < 4; ++e) run.out[c][e] = 0;
+  clear_products(run.out);
   if (arguments.finish.lse != nullptr) return;
   const RowState& state = arguments.state;
   const int t = static_cast<int>(threadIdx.x) % 4;

@@ -577,6 +577,13 @@ __device__ __forceinline__ void score_chunk(float (&x)[8][4], const float* chunk
   }
 }
 
+__device__ __forceinline__ void clear_products(float (&x)[8][4]) {
+#pragma unroll
+  for (int c = 0; c < 8; ++c)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) x[c][e] = 0;
+}
+
 /// A 64 × 64 piece in registers, rounded, as the left side of products.
 template <class T>
 __device__ __forceinline__ void pack_weights(uint32_t (&weights)[4][4], const float (&x)[8][4]) {
