@@ -50,6 +50,9 @@ class BoundProblem {
   /// While a method plans: the phases that `plan` has so far are final, and an engine may begin with them.
   virtual void phases_are_made(const Plan& /*plan*/) const {}
 
+  /// Whether the plan that is made next may leave groups to the engine (SampledBlocks of plan.h).
+  [[nodiscard]] virtual bool takes_sampled_blocks() const { return false; }
+
   /// Names of the primitives below that run where the engine computes; the others run on the host.
   [[nodiscard]] virtual std::vector<std::string> device_primitives() const { return {}; }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <stdexcept>
 
+#include "algorithms/plan_builder.h"
 #include "algorithms/plan_walk.h"
 
 namespace hyperattn {
@@ -239,6 +240,10 @@ class Owners {
     verdict_.require(owner < 0 || (again && owner == pass), what);
     owner = pass;
   }
+  [[nodiscard]] bool is_claimed(int64_t head, int64_t row) const {
+    const auto owners = by_head_.find(head);
+    return owners != by_head_.end() && owners->second[static_cast<size_t>(row)] >= 0;
+  }
 
  private:
   int64_t rows_;
@@ -265,6 +270,21 @@ void check_disjoint(const AttentionProblem& problem, const Phase& phase, size_t 
   }
 }
 
+/// Rows that a last pass has stand in no later phase.
+void check_last(const AttentionProblem& problem, const Plan& plan, Verdict& verdict) {
+  Owners finished(problem.query_count(), verdict);
+  for (size_t phase = 0; phase < plan.phases.size(); ++phase)
+    for (size_t p = 0; p < plan.phases[phase].passes.size(); ++p) {
+      const Pass& pass = plan.phases[phase].passes[p];
+      verdict.place(pass_place(phase, p));
+      for (int64_t i = 0; i < pass.queries.count; ++i) {
+        verdict.require(!finished.is_claimed(pass.head, pass.queries[i]),
+                        "a row of it stands in a last pass of an earlier phase");
+        if (pass.is_last) finished.claim(pass.head, pass.queries[i], 0, true, {});
+      }
+    }
+}
+
 bool& checked_flag() {
   static bool checked = [] {
 #ifndef NDEBUG
@@ -279,6 +299,7 @@ bool& checked_flag() {
 }  // namespace
 
 std::string check_plan(const AttentionProblem& problem, const Plan& plan) {
+  if (has_sampled_blocks(plan)) return check_plan(problem, with_groups(plan));
   Verdict verdict;
   for (size_t phase = 0; phase < plan.phases.size(); ++phase) {
     const std::vector<Pass>& passes = plan.phases[phase].passes;
@@ -289,6 +310,7 @@ std::string check_plan(const AttentionProblem& problem, const Plan& plan) {
     if (verdict.broken()) return verdict.text();
     check_disjoint(problem, plan.phases[phase], phase, verdict);
   }
+  check_last(problem, plan, verdict);
   if (has_signed_weights(plan)) {
     verdict.place("");
     verdict.require(!has_query_terms(plan), "a plan with signed weights has no moments and no linear values");

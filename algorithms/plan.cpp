@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "algorithms/plan_walk.h"
+#include "algorithms/primitives/sort_lsh.h"
 #include "core/parallel.h"
 
 namespace hyperattn {
@@ -51,6 +52,16 @@ int64_t count_group(const Pass& pass, const QueryGroup& group) {
   return entries;
 }
 
+// Of all blocks, with the exclusions.
+int64_t block_entries(const Pass& pass) {
+  const int64_t sampled = pass.lists[1].order.count;
+  int64_t entries = 0;
+  for (const RankBlock& block :
+       aligned_blocks(pass.queries.count, pass.lists[0].order.count, pass.blocks->block_size))
+    entries += (block.query_end - block.query_begin) * (block.key_end - block.key_begin + sampled);
+  return entries;
+}
+
 /// Σ count(pass, group).
 template <class Count>
 int64_t sum_over_groups(const Plan& plan, const Count& count) {
@@ -82,8 +93,18 @@ Pass& Pass::operator=(const Pass&) = default;
 Pass& Pass::operator=(Pass&&) noexcept = default;
 Pass::~Pass() = default;
 
+bool has_sampled_blocks(const Plan& plan) {
+  bool found = false;
+  for_each_pass(plan, [&](const Pass& pass) { found = found || pass.blocks; });
+  return found;
+}
+
 int64_t count_entries(const Plan& plan) {
-  return sum_over_groups(plan, count_group);
+  int64_t entries = sum_over_groups(plan, count_group);
+  for_each_pass(plan, [&](const Pass& pass) {
+    if (pass.blocks) entries += block_entries(pass);
+  });
+  return entries;
 }
 
 int64_t entries_of_scores(const AttentionProblem& problem, int64_t scores) {

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "algorithms/problem.h"
@@ -19,13 +20,13 @@
 
 namespace hyperattn {
 
-/// Distinct row numbers in the memory of a device.
-class RemoteRows {
+/// Numbers of rows, or ranks, in the memory of a device.
+class RemoteNumbers {
  public:
-  RemoteRows() = default;
-  virtual ~RemoteRows() = default;
-  RemoteRows(const RemoteRows&) = delete;
-  RemoteRows& operator=(const RemoteRows&) = delete;
+  RemoteNumbers() = default;
+  virtual ~RemoteNumbers() = default;
+  RemoteNumbers(const RemoteNumbers&) = delete;
+  RemoteNumbers& operator=(const RemoteNumbers&) = delete;
 
   [[nodiscard]] virtual int64_t count() const = 0;
   /// Their address there, which the host cannot read.
@@ -34,13 +35,13 @@ class RemoteRows {
   [[nodiscard]] virtual const std::vector<int32_t>& on_host() const = 0;
 };
 
-/// A list of row numbers: a permutation or selection held in memory, of the host or of a device, or the run
-/// first, first+1, …
+/// A list of row numbers, distinct where they lie on a device: a permutation or selection held in memory, of
+/// the host or of a device, or the run first, first+1, …
 struct RowOrder {
   std::shared_ptr<const std::vector<int32_t>> rows = nullptr;
   int64_t first = 0;
   int64_t count = 0;
-  std::shared_ptr<const RemoteRows> remote = nullptr;
+  std::shared_ptr<const RemoteNumbers> remote = nullptr;
 
   [[nodiscard]] bool is_run() const { return !rows && !remote; }
   /// The list in the host's memory; null: a run.
@@ -56,7 +57,7 @@ struct RowOrder {
     const auto count = static_cast<int64_t>(rows.size());
     return {std::make_shared<const std::vector<int32_t>>(std::move(rows)), 0, count, nullptr};
   }
-  static RowOrder on_device(std::shared_ptr<const RemoteRows> rows) {
+  static RowOrder on_device(std::shared_ptr<const RemoteNumbers> rows) {
     const int64_t count = rows->count();
     return {nullptr, 0, count, std::move(rows)};
   }
@@ -182,6 +183,17 @@ struct QueryGroup {
   int64_t last_row_visit = 0;
 };
 
+/// In place of a pass's groups: blocks of sorted rows with one sample for all of them (paper, Algorithm 1 and
+/// section 4), where only a device knows which sampled keys lie in which block. The pass has two lists: the
+/// sorted keys, and the sampled ones in the order of their ranks among these. Each of the `aligned_blocks`
+/// (primitives/sort_lsh.h) of queries and sorted keys is a group that visits its keys, and then those sampled
+/// ones that are not among them. `with_groups` (plan_builder.h) lists them.
+struct SampledBlocks {
+  int64_t block_size = 0;
+  std::shared_ptr<const RemoteNumbers> sample_ranks;  ///< increasing, repeats allowed
+  bool counts_twice = false;                          ///< a block visits all sampled keys
+};
+
 /// One head, or one node of the causal recursion in it. Groups are disjoint and in increasing order of
 /// positions.
 struct Pass {
@@ -193,6 +205,7 @@ struct Pass {
   std::vector<QueryGroup> groups;
   std::vector<Visit> visits;
   std::vector<int32_t> excluded;
+  std::optional<SampledBlocks> blocks = std::nullopt;  ///< in place of groups, visits and exclusions
   std::vector<RowVisit> row_visits;  ///< in a group by list and segment, those of linear lists last
   std::vector<RowEntry> row_entries;
   std::shared_ptr<const KeyMoments> moments = nullptr;          ///< null where no group has moment_keys
@@ -202,6 +215,8 @@ struct Pass {
   bool triangular = false;
   int64_t diagonal = 0;
   int64_t window = 0;
+  /// No later phase has any of its rows: an engine may finish them with it.
+  bool is_last = false;
 
   // As for KeyList.
   Pass();
@@ -245,15 +260,19 @@ struct Plan {
 /// gradient, and is counted (Diagnostics::guarded_rows).
 constexpr double kGuardShare = 1e-6;
 
-/// Score entries that the plan computes (exclusions, skips and what lies beyond a diagonal not counted). A
+/// Whether groups are left to a device; only an engine that takes them is given such plans.
+[[nodiscard]] bool has_sampled_blocks(const Plan& plan);
+
+/// Score entries that the plan computes (exclusions, skips and what lies beyond a diagonal not counted; those
+/// of sampled blocks, which only a device knows, are). A
 /// row's moments count as d entries, its linear values as half as many, whose FLOPs they cost where d_v = d.
 [[nodiscard]] int64_t count_entries(const Plan& plan);
 
 /// Scores without a value product, counted by their share of a whole entry's 2·(d + d_v) FLOPs.
 [[nodiscard]] int64_t entries_of_scores(const AttentionProblem& problem, int64_t scores);
 
-/// Entries that groups leave out by name, over all their rows: with sampled keys, those that the row's mask
-/// already holds.
+/// Entries that listed groups leave out by name, over all their rows: with sampled keys, those that the row's
+/// mask already holds.
 [[nodiscard]] int64_t count_excluded(const Plan& plan);
 
 /// Whether any row has moments or linear values: they have no gradient.

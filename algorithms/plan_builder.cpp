@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
+
+#include "algorithms/primitives/sort_lsh.h"
+#include "core/parallel.h"
 
 namespace hyperattn {
 
@@ -123,6 +127,12 @@ PassBuilder& PassBuilder::visit_moments(int64_t keys) {
   return *this;
 }
 
+PassBuilder& PassBuilder::sampled_blocks(SampledBlocks blocks) {
+  assert(pass_.lists.size() == 2 && pass_.groups.empty());
+  pass_.blocks = std::move(blocks);
+  return *this;
+}
+
 PassBuilder& PassBuilder::everything_sees_all(int32_t list) {
   return group(0, pass_.queries.count).visit_all(list);
 }
@@ -156,7 +166,7 @@ PlanBuilder& PlanBuilder::phase(int level) {
 
 PlanBuilder& PlanBuilder::add(Pass pass) {
   if (plan_.phases.empty()) phase();
-  if (!pass.groups.empty()) plan_.phases.back().passes.push_back(std::move(pass));
+  if (!pass.groups.empty() || pass.blocks) plan_.phases.back().passes.push_back(std::move(pass));
   return *this;
 }
 
@@ -191,6 +201,48 @@ Pass leaf_pass(const AttentionProblem& problem, int64_t head, const CausalLeaf& 
   return pass
       .everything_sees_all(pass.add_keys(RowOrder::run(leaf.begin, leaf.end - leaf.begin), Stage::exact))
       .take();
+}
+
+namespace {
+
+// What a block leaves out is a run of places in the sample, whose ranks increase.
+Pass with_listed_blocks(Pass pass) {
+  const SampledBlocks blocks = *std::exchange(pass.blocks, std::nullopt);
+  const std::vector<int32_t>& ranks = blocks.sample_ranks->on_host();
+  const auto place_of = [&](int64_t rank) {
+    return std::lower_bound(ranks.begin(), ranks.end(), rank) - ranks.begin();
+  };
+  const auto all = aligned_blocks(pass.queries.count, pass.lists[0].order.count, blocks.block_size);
+  RowOrder& sample = pass.lists[1].order;
+  sample = RowOrder::list(*sample.listed());
+  PassBuilder builder(std::move(pass));
+  builder.reserve_groups(all.size(), 2);
+  std::vector<int32_t> left_out;
+  for (const RankBlock& block : all) {
+    left_out.clear();
+    if (!blocks.counts_twice)
+      for (int64_t place = place_of(block.key_begin); place < place_of(block.key_end); ++place)
+        left_out.push_back(static_cast<int32_t>(place));
+    builder.group(block.query_begin, block.query_end)
+        .visit(0, block.key_begin, block.key_end)
+        .visit_all_except(1, left_out);
+  }
+  return builder.take();
+}
+
+}  // namespace
+
+Plan with_groups(const Plan& plan) {
+  Plan listed = plan;
+  std::vector<Pass*> passes;
+  for (Phase& phase : listed.phases)
+    for (Pass& pass : phase.passes)
+      if (pass.blocks) passes.push_back(&pass);
+  parallel_for(static_cast<int64_t>(passes.size()), [&](int64_t p, int) {
+    Pass& pass = *passes[static_cast<size_t>(p)];
+    pass = with_listed_blocks(std::move(pass));
+  });
+  return listed;
 }
 
 Plan exact_plan(const AttentionProblem& problem) {

@@ -24,6 +24,8 @@ class PassBuilder {
  public:
   /// A pass of one head over the given rows; `node` is what Pass::node says.
   PassBuilder(const AttentionProblem& problem, int64_t head, int64_t node, RowOrder queries);
+  /// Goes on with a pass.
+  explicit PassBuilder(Pass pass) : pass_(std::move(pass)) {}
 
   /// Adds a list and returns its number. `add_keys`: rows of K with weight 1.
   int32_t add_keys(RowOrder rows, Stage stage);
@@ -52,6 +54,9 @@ class PassBuilder {
   PassBuilder& reserve_groups(size_t count, size_t visits_each);
   /// The open group attends to the pass's moments, which stand for `keys` keys.
   PassBuilder& visit_moments(int64_t keys);
+
+  /// The two lists that the pass has are visited by blocks that a device finds; there are no groups.
+  PassBuilder& sampled_blocks(SampledBlocks blocks);
 
   /// All positions, one group, one list, all ranks.
   PassBuilder& everything_sees_all(int32_t list);
@@ -88,6 +93,10 @@ class PlanBuilder {
 /// A causal leaf: the rows of its positions, each against the keys up to its own.
 [[nodiscard]] Pass leaf_pass(const AttentionProblem& problem, int64_t head, const CausalLeaf& leaf,
                              int64_t number);
+
+/// The same plan with the groups of its sampled blocks listed, which copies their ranks from the device.
+/// O(size of the plan), parallel over passes.
+[[nodiscard]] Plan with_groups(const Plan& plan);
 
 /// Exact attention: every row sees every key that the problem's causal mask and window leave it.
 [[nodiscard]] Plan exact_plan(const AttentionProblem& problem);

@@ -136,7 +136,7 @@ NodeMask sorted_mask(SortedRows queries, SortedRows keys, const std::vector<Rank
   mask.queries = order_of(queries);
   mask.keys = order_of(keys);
   mask.key_ranks = std::move(keys.ranks);
-  mask.asked_ranks = std::move(keys.asked_ranks);
+  mask.asked = std::move(keys.asked);
   mask.ranges.reserve(blocks.size());
   mask.groups.reserve(blocks.size());
   for (const RankBlock& block : blocks) {

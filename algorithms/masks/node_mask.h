@@ -32,7 +32,8 @@ struct NodeMask {
   RowOrder keys;                   ///< rank → key row of the problem; all keys of the node
   std::vector<int32_t> key_ranks;  ///< key row − node.key_begin → rank; empty: the same number
   /// In place of key_ranks where the keys were sorted on a device: the ranks of MaskRequest::asked_keys.
-  std::vector<int32_t> asked_ranks = {};
+  RemoteRanks asked = {};
+  int64_t block_size = 0;         ///< the groups are `aligned_blocks` of this size; 0: others
   std::vector<MaskGroup> groups;  ///< in order of positions; together they cover all positions
   std::vector<RankRange> ranges;
   /// Masks of the same node in other orders, without further ones of their own: a row holds the keys of all

@@ -188,6 +188,7 @@ class SortedTogether final : public MaskPlanner {
                               ? banded_blocks(node.query_count(), node.key_count(), options.block_size)
                               : aligned_blocks(node.query_count(), node.key_count(), options.block_size);
       NodeMask mask = sorted_mask(std::move(sorted[2 * i]), std::move(sorted[2 * i + 1]), blocks);
+      if (!options.banded) mask.block_size = options.block_size;
       if (round == 0)
         masks_[i] = std::move(mask);
       else

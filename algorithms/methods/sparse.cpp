@@ -366,8 +366,14 @@ PlanAssembly::PlanAssembly(const AttentionProblem& problem, const NodeTree& tree
   add_leaves();
   for (const std::vector<AttentionNode>& level : tree.sinks) {
     plan_.phase(0);
-    add_exact(level);
+    add_exact(level, true);
   }
+}
+
+bool PlanAssembly::is_last(int level, int64_t end) const {
+  return std::all_of(tree_.levels.begin(), tree_.levels.end(), [&](const std::vector<AttentionNode>& other) {
+    return other.front().level <= level || other.front().query_begin >= end;
+  });
 }
 
 void PlanAssembly::add_leaves() {
@@ -375,16 +381,22 @@ void PlanAssembly::add_leaves() {
   const auto count = static_cast<int64_t>(tree_.leaves.size());
   std::vector<Pass> leaves(static_cast<size_t>(problem_.heads() * count));
   parallel_for(problem_.heads() * count, [&](int64_t i, int) {
-    leaves[static_cast<size_t>(i)] =
-        leaf_pass(problem_, i / count, tree_.leaves[static_cast<size_t>(i % count)], i % count);
+    const CausalLeaf& leaf = tree_.leaves[static_cast<size_t>(i % count)];
+    Pass& pass = leaves[static_cast<size_t>(i)];
+    pass = leaf_pass(problem_, i / count, leaf, i % count);
+    pass.is_last = is_last(0, leaf.end - problem_.causal_offset());
   });
   for (Pass& pass : leaves) plan_.add(std::move(pass));
 }
 
-void PlanAssembly::add_exact(const std::vector<AttentionNode>& nodes) {
+void PlanAssembly::add_exact(const std::vector<AttentionNode>& nodes, bool are_sinks) {
   for (int64_t head = 0; head < problem_.heads(); ++head)
     for (const AttentionNode& node : nodes)
-      if (node.exact) plan_.add(exact_node_pass(problem_, head, node));
+      if (node.exact) {
+        Pass pass = exact_node_pass(problem_, head, node);
+        pass.is_last = !are_sinks && is_last(node.level, node.query_end);
+        plan_.add(std::move(pass));
+      }
 }
 
 std::vector<size_t> PlanAssembly::nodes_of(const std::vector<AttentionNode>& level) const {
@@ -397,9 +409,13 @@ std::vector<size_t> PlanAssembly::nodes_of(const std::vector<AttentionNode>& lev
 void PlanAssembly::add_level(const std::vector<AttentionNode>& level, const std::vector<size_t>& own,
                              std::vector<std::vector<Pass>>& passes) {
   size_t deepest = 0;
-  for (const size_t i : own) deepest = std::max(deepest, passes[i].size());
+  for (const size_t i : own) {
+    deepest = std::max(deepest, passes[i].size());
+    if (!passes[i].empty())
+      passes[i].back().is_last = is_last(nodes_[i].node.level, nodes_[i].node.query_end);
+  }
   plan_.phase(level.front().level);
-  add_exact(level);
+  add_exact(level, false);
   for (size_t step = 0; step < deepest; ++step) {
     if (step > 0) plan_.phase(level.front().level);
     for (const size_t i : own)

@@ -88,7 +88,10 @@ class PlanAssembly {
 
  private:
   void add_leaves();
-  void add_exact(const std::vector<AttentionNode>& nodes);
+  void add_exact(const std::vector<AttentionNode>& nodes, bool are_sinks);
+  /// Whether no level above this one has rows before `end`: of the rows of a node or leaf none or all are in
+  /// nodes of higher levels.
+  [[nodiscard]] bool is_last(int level, int64_t end) const;
 
   const AttentionProblem& problem_;
   const NodeTree& tree_;

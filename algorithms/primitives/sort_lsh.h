@@ -17,7 +17,7 @@
 
 namespace hyperattn {
 
-class RemoteRows;
+class RemoteNumbers;
 
 /// How sign patterns are ranked.
 enum class BucketOrder {
@@ -73,12 +73,20 @@ struct SortRequest {
   [[nodiscard]] bool wants_ranks() const { return want_ranks || asked_rows != nullptr; }
 };
 
+/// Asked rows, where the sort was on a device.
+struct RemoteRanks {
+  std::shared_ptr<const RemoteNumbers> ranks = nullptr;  ///< in the order of asking
+  /// In the order of ranks, and of asking for rows that were asked for twice.
+  std::shared_ptr<const RemoteNumbers> sorted_ranks = nullptr;
+  std::shared_ptr<const RemoteNumbers> sorted_rows = nullptr;  ///< first_row + row
+};
+
 struct SortedRows {
   std::vector<int32_t> order;  ///< rank → first_row + row
   std::vector<int32_t> ranks;  ///< row → rank; empty unless wanted
-  /// Where the sort was on a device: the order lies there, and only the ranks of the asked rows are here.
-  std::shared_ptr<const RemoteRows> remote = nullptr;
-  std::vector<int32_t> asked_ranks = {};
+  /// Where the sort was on a device the order lies there, and the ranks of the asked rows.
+  std::shared_ptr<const RemoteNumbers> remote = nullptr;
+  RemoteRanks asked = {};
 };
 
 struct SortSeconds {

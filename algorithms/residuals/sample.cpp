@@ -124,6 +124,25 @@ bool worth_fusing(const NodeMask& mask) {
          mask.queries.count >= kFusedGroupRows * static_cast<int64_t>(mask.groups.size());
 }
 
+/// Whether the engine that has sorted the keys can find the groups of a fused pass itself.
+bool leaves_blocks(const BoundProblem& bound, const NodeMask& mask, const ColumnSample& sample) {
+  return bound.takes_sampled_blocks() && mask.block_size > 0 && mask.asked.ranks && mask.queries.remote &&
+         mask.further.empty() && sample.log_weights.empty() && worth_fusing(mask);
+}
+
+/// The fused pass with its groups left to the engine.
+Pass blocks_pass(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask,
+                 const ColumnSample& sample, bool count_collisions) {
+  PassBuilder pass(problem, place.head, place.node.number, mask.queries);
+  pass.add_keys(mask.keys, Stage::block);
+  KeyList list;
+  list.order = RowOrder::on_device(mask.asked.sorted_rows);
+  list.uniform_log_weight = sample.uniform_log_weight;
+  list.stage = Stage::sample;
+  pass.add_list(std::move(list));
+  return pass.sampled_blocks({mask.block_size, mask.asked.sorted_ranks, count_collisions}).take();
+}
+
 /// The mask itself and the sample, of which each row leaves out what it holds in any mask of the union.
 Pass union_pass(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask,
                 const ColumnSample& sample, bool count_collisions, bool rows_apart) {
@@ -159,6 +178,8 @@ class SamplePlanner final : public ResidualPlanner {
       : request_(request), samples_(std::move(samples)), count_collisions_(count_collisions) {}
 
   [[nodiscard]] std::vector<Pass> passes(size_t i, const NodeMask& mask) const override {
+    if (leaves_blocks(request_.bound, mask, samples_[i]))
+      return {blocks_pass(request_.bound.shapes(), request_.nodes[i], mask, samples_[i], count_collisions_)};
     return sampled_passes(request_.bound.shapes(), request_.nodes[i], mask, samples_[i], count_collisions_,
                           rows_apart_in(mask, request_.rows_are_independent));
   }
@@ -208,7 +229,7 @@ RankedSample rank_sample(const ColumnSample& sample, const NodeMask& mask, const
   // By rank, then by place in the sample, as one number.
   std::vector<uint64_t> order(sample.rows.size());
   for (size_t i = 0; i < order.size(); ++i) {
-    const int64_t rank = mask.asked_ranks.empty() ? mask.rank_of(sample.rows[i]) : mask.asked_ranks[i];
+    const int64_t rank = mask.asked.ranks ? mask.asked.ranks->on_host()[i] : mask.rank_of(sample.rows[i]);
     order[i] = static_cast<uint64_t>(rank) << 32 | i;
   }
   std::sort(order.begin(), order.end());

@@ -43,7 +43,7 @@ std::unique_ptr<BoundProblem> bind_device_tensors(const AttentionProblem&, const
                                                   Precision) {
   fail_absent();
 }
-void expect_forward(const BoundProblem&) {
+void expect_forward(const BoundProblem&, const DeviceTensor&, const DeviceTensor&) {
   fail_absent();
 }
 DeviceForward forward_to_device(const BoundProblem&, const Plan&, const DeviceTensor&, const DeviceTensor&) {

@@ -121,7 +121,7 @@ class DeviceArray {
         stream_(data_ != nullptr ? Device::current().stream() : nullptr) {}
   /// A copy of host memory.
   DeviceArray(const T* source, int64_t size, const char* what) : DeviceArray(size, what) {
-    if (size > 0) detail::upload(data_, source, size * bytes_of_one());
+    upload(source, size);
   }
   DeviceArray(const std::vector<T>& source, const char* what)
       : DeviceArray(source.data(), static_cast<int64_t>(source.size()), what) {}
@@ -142,6 +142,10 @@ class DeviceArray {
 
   [[nodiscard]] T* data() const { return data_; }
   [[nodiscard]] int64_t size() const { return size_; }
+  /// Copies `count` elements of host memory to its beginning.
+  void upload(const T* source, int64_t count) const {
+    if (count > 0) detail::upload(data_, source, count * bytes_of_one());
+  }
   void clear() const {
     if (size_ > 0) detail::clear(data_, size_ * bytes_of_one());
   }

@@ -56,7 +56,7 @@ DeviceAttention::~DeviceAttention() = default;
 
 void DeviceAttention::forward(const DeviceTensor& out, const DeviceTensor& lse) {
   State& own = *state_;
-  cuda::expect_forward(*own.bound);
+  cuda::expect_forward(*own.bound, out, lse);
   own.planned = own.attention.backend().method().plan(*own.bound, own.attention.call());
   if (own.planned.denominators)
     fail_usage("estimator: theory computes denominators on the host and is not for tensors on a GPU");
@@ -64,6 +64,7 @@ void DeviceAttention::forward(const DeviceTensor& out, const DeviceTensor& lse) 
   if (own.result.infinite_rows > 0)
     fail_input("the result holds a NaN or infinity in " + std::to_string(own.result.infinite_rows) +
                " rows: q, k or v hold one, or scores beyond the range of the precision");
+  own.planned.notes.collisions += own.result.diagnostics.collisions;
   own.result.diagnostics.add_planning(own.planned.notes);
 }
 

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "algorithms/bound_problem.h"
 #include "algorithms/engines/cuda/device.h"
@@ -94,6 +95,13 @@ struct HostCopies {
   std::once_flag filled;
 };
 
+/// Where a forward call's results go: out, rows of d_v in some type, and lse.
+struct ForwardTarget {
+  void* out = nullptr;
+  Precision type = Precision::fp32;
+  float* lse = nullptr;
+};
+
 class ForwardRun;
 
 class DeviceProblem final : public BoundProblem {
@@ -142,12 +150,15 @@ class DeviceProblem final : public BoundProblem {
                                                         bool spreads) const override;
   [[nodiscard]] BeamChoice choose_segments(const BeamRequest& request) const override;
 
-  /// The plan that is made next is for a forward call to tensors on the card: in a causal problem, its phases
-  /// are begun as soon as they are made.
-  void expect_forward() const;
+  /// The plan that is made next is for a forward call to tensors on the card: it may leave groups to the
+  /// card, and in a causal problem its phases are begun as soon as they are made.
+  void expect_forward(const ForwardTarget& target) const;
+  [[nodiscard]] bool takes_sampled_blocks() const override { return expected_.has_value(); }
   void phases_are_made(const Plan& plan) const override;
   /// The run of those phases; null: none is begun.
   [[nodiscard]] std::shared_ptr<ForwardRun> take_begun() const;
+  /// What hashing took that nobody has waited for. Waits for the card.
+  [[nodiscard]] double take_hash_seconds() const;
 
   [[nodiscard]] Precision precision() const { return precision_; }
   [[nodiscard]] const DeviceInput& query() const { return query_; }
@@ -168,7 +179,8 @@ class DeviceProblem final : public BoundProblem {
   DeviceInput query_;
   DeviceInput key_;
   DeviceInput value_;
-  mutable bool expects_forward_ = false;
+  mutable std::optional<ForwardTarget> expected_;
+  mutable std::unique_ptr<DeviceTimer> hashing_;
   mutable std::shared_ptr<ForwardRun> begun_;
 };
 

@@ -1,5 +1,5 @@
-// The primitive sort_by_bucket on the card. The sorted order stays there; only the ranks that are asked for
-// come back.
+// The primitive sort_by_bucket on the card. The sorted order stays there, and the ranks that are asked for,
+// until the host wants to read them.
 #include <algorithm>
 #include <bit>
 #include <mutex>
@@ -36,7 +36,11 @@ struct SortLayout {
       if (is_new) functions.push_back(hash);
       if (is_new) direction_count += hash->packed().size();
       first_asked.push_back(asked_count);
-      asked_count += size_of_asked(request);
+      if (const int64_t own = size_of_asked(request); own > 0) {
+        asked_parts.push_back({asked_count, own, request.first_row});
+        most_asked = std::max(most_asked, own);
+        asked_count += own;
+      }
       parts.push_back({rows, request.rows.rows, query_row >= 0 ? query_row : key_row, place->second,
                        request.first_row, static_cast<int32_t>(blocks), query_row >= 0 ? 0 : 1});
       rows += request.rows.rows;
@@ -74,6 +78,8 @@ struct SortLayout {
   Buffer<float> directions;
   Buffer<AskedRow> asked;
   std::vector<int64_t> first_asked;  // of every request
+  std::vector<AskedPart> asked_parts;
+  int64_t most_asked = 0;
 };
 
 /// But for what lies on the card.
@@ -89,36 +95,36 @@ HashArguments hash_arguments(const AttentionProblem& shapes, const SortLayout& l
   return arguments;
 }
 
-/// The orders of all requests, one after the other.
-class SortedOrders {
+/// Numbers of all requests, one after the other.
+class AllNumbers {
  public:
-  SortedOrders(void* stream, int64_t rows) : stream_(stream), rows_(rows, "sorted rows") {}
+  AllNumbers(void* stream, int64_t count, const char* what) : stream_(stream), numbers_(count, what) {}
 
-  [[nodiscard]] const DeviceArray<int32_t>& rows() const { return rows_; }
+  [[nodiscard]] const DeviceArray<int32_t>& numbers() const { return numbers_; }
   [[nodiscard]] const std::vector<int32_t>& on_host() const {
     std::call_once(copied_, [&] {
       const StreamScope scope(stream_);
-      host_.resize(static_cast<size_t>(rows_.size()));
-      rows_.download(host_.data());
+      host_.resize(static_cast<size_t>(numbers_.size()));
+      numbers_.download(host_.data());
     });
     return host_;
   }
 
  private:
   void* stream_;
-  DeviceArray<int32_t> rows_;
+  DeviceArray<int32_t> numbers_;
   mutable std::once_flag copied_;
   mutable std::vector<int32_t> host_;
 };
 
 /// One request's part of them.
-class SortedOrder final : public RemoteRows {
+class PartOfNumbers final : public RemoteNumbers {
  public:
-  SortedOrder(std::shared_ptr<const SortedOrders> all, int64_t begin, int64_t count)
+  PartOfNumbers(std::shared_ptr<const AllNumbers> all, int64_t begin, int64_t count)
       : all_(std::move(all)), begin_(begin), count_(count) {}
 
   [[nodiscard]] int64_t count() const override { return count_; }
-  [[nodiscard]] const int32_t* on_device() const override { return all_->rows().data() + begin_; }
+  [[nodiscard]] const int32_t* on_device() const override { return all_->numbers().data() + begin_; }
   [[nodiscard]] const std::vector<int32_t>& on_host() const override {
     std::call_once(copied_, [&] {
       const auto first = all_->on_host().begin() + begin_;
@@ -128,11 +134,52 @@ class SortedOrder final : public RemoteRows {
   }
 
  private:
-  std::shared_ptr<const SortedOrders> all_;
+  std::shared_ptr<const AllNumbers> all_;
   int64_t begin_;
   int64_t count_;
   mutable std::once_flag copied_;
   mutable std::vector<int32_t> host_;
+};
+
+/// The ranks of all rows that were asked for.
+class AllAsked {
+ public:
+  AllAsked(void* stream, const SortLayout& layout)
+      : ranks_(std::make_shared<const AllNumbers>(stream, layout.asked.size(), kWhat)),
+        sorted_ranks_(std::make_shared<const AllNumbers>(stream, layout.asked.size(), kWhat)),
+        sorted_rows_(std::make_shared<const AllNumbers>(stream, layout.asked.size(), kWhat)) {}
+
+  /// From sorted pairs; the asked rows' parts are all those of the layout.
+  void find(const SortLayout& layout, RankArguments arguments, void* stream) const {
+    const DeviceArray<AskedRow> asked(layout.asked, kWhat);
+    const DeviceArray<AskedPart> parts(layout.asked_parts, kWhat);
+    arguments.asked = asked.data();
+    arguments.count = asked.size();
+    arguments.ranks = ranks_->numbers().data();
+    check(launch_ranks(arguments, stream), "looking up ranks");
+    AskedOrderArguments order;
+    order.parts = parts.data();
+    order.part_count = parts.size();
+    order.most = layout.most_asked;
+    order.asked = asked.data();
+    order.ranks = ranks_->numbers().data();
+    order.sorted_ranks = sorted_ranks_->numbers().data();
+    order.sorted_rows = sorted_rows_->numbers().data();
+    check(launch_asked_order(order, stream), "sorting ranks");
+  }
+
+  [[nodiscard]] RemoteRanks part(int64_t begin, int64_t count) const {
+    const auto of = [&](const std::shared_ptr<const AllNumbers>& all) {
+      return std::make_shared<const PartOfNumbers>(all, begin, count);
+    };
+    return {of(ranks_), of(sorted_ranks_), of(sorted_rows_)};
+  }
+
+ private:
+  static constexpr const char* kWhat = "asked ranks";
+  std::shared_ptr<const AllNumbers> ranks_;
+  std::shared_ptr<const AllNumbers> sorted_ranks_;
+  std::shared_ptr<const AllNumbers> sorted_rows_;
 };
 
 std::vector<int32_t> ranks_of(const SortRequest& request, const std::vector<int32_t>& order) {
@@ -163,7 +210,7 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
   const DeviceArray<float> directions(layout.directions, "hash directions");
   const DeviceArray<uint32_t> keys(2 * layout.rows, "rows to sort");
   const DeviceArray<int32_t> values(layout.rows, "rows to sort");
-  const auto sorted = std::make_shared<const SortedOrders>(stream_, layout.rows);
+  const auto sorted = std::make_shared<const AllNumbers>(stream_, layout.rows, "sorted rows");
   arguments.parts = parts.data();
   arguments.directions = directions.data();
   arguments.keys = keys.data();
@@ -172,42 +219,44 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
   size_t scratch_bytes = 0;
   const auto sort = [&](void* scratch) {
     check(sort_pairs(scratch, scratch_bytes, keys.data(), keys.data() + layout.rows, values.data(),
-                     sorted->rows().data(), layout.rows, key_bits < 32 ? key_bits : 32, device.stream()),
+                     sorted->numbers().data(), layout.rows, key_bits < 32 ? key_bits : 32, device.stream()),
           "sorting");
   };
   sort(nullptr);
   const DeviceArray<unsigned char> scratch(static_cast<int64_t>(scratch_bytes), "room to sort in");
-  const DeviceArray<AskedRow> asked(layout.asked, "asked ranks");
-  const DeviceArray<int32_t> asked_ranks(asked.size(), "asked ranks");
-  DeviceTimer hashing(device);
-  hashing.start();
+  if (hashing_ == nullptr) hashing_ = std::make_unique<DeviceTimer>(device);
+  hashing_->start();
   check(launch_hash(precision_, arguments, device.stream()), "hashing");
-  hashing.stop();
+  hashing_->stop();
   sort(scratch.data());
-  check(launch_ranks({parts.data(), asked.data(), asked.size(), keys.data(), keys.data() + layout.rows,
-                      sorted->rows().data(), asked_ranks.data()},
-                     device.stream()),
-        "looking up ranks");
-  Buffer<int32_t> ranks(layout.asked.size());
-  asked_ranks.download(ranks.data());
+  const AllAsked asked(stream_, layout);
+  RankArguments ranks;
+  ranks.parts = parts.data();
+  ranks.keys = keys.data();
+  ranks.sorted_keys = keys.data() + layout.rows;
+  ranks.sorted_values = sorted->numbers().data();
+  asked.find(layout, ranks, device.stream());
   std::vector<SortedRows> results(requests.size());
   parallel_for(static_cast<int64_t>(requests.size()), [&](int64_t i, int) {
     const auto r = static_cast<size_t>(i);
     const SortPart& part = layout.parts[r];
-    const auto own = std::make_shared<const SortedOrder>(sorted, part.begin, part.count);
+    const auto own = std::make_shared<const PartOfNumbers>(sorted, part.begin, part.count);
     results[r].remote = own;
-    const int32_t* asked_of_it = ranks.data() + layout.first_asked[r];
     if (requests[r].want_ranks)
       results[r].ranks = ranks_of(requests[r], own->on_host());
-    else
-      results[r].asked_ranks.assign(asked_of_it, asked_of_it + SortLayout::size_of_asked(requests[r]));
+    else if (const int64_t count = SortLayout::size_of_asked(requests[r]); count > 0)
+      results[r].asked = asked.part(layout.first_asked[r], count);
   });
-  if (seconds != nullptr) {
-    const double hashed = hashing.seconds();
-    seconds->hash += hashed;
-    seconds->sort += std::max(watch.seconds() + laying_out - hashed, 0.0);
-  }
+  if (seconds == nullptr) return results;
+  const double hashed = expected_ ? 0 : take_hash_seconds();  // a forward call waits in any case
+  seconds->hash += hashed;
+  seconds->sort += std::max(watch.seconds() + laying_out - hashed, 0.0);
   return results;
+}
+
+double DeviceProblem::take_hash_seconds() const {
+  const std::unique_ptr<DeviceTimer> hashing = std::move(hashing_);
+  return hashing != nullptr ? hashing->seconds() : 0;
 }
 
 std::vector<uint32_t> DeviceProblem::bucket_codes(MatrixView<const float> rows,

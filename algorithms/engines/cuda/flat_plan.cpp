@@ -58,12 +58,16 @@ class Flattening {
     for (size_t p = first_phase_; p < plan_.phases.size(); ++p)
       for (const Pass& pass : plan_.phases[p].passes) add_pass(pass);
     parallel_for(size_of(places_), [&](int64_t p, int) { count(p); });
+    flat_.identity = integers_of(identity_);
     place();
     parallel_for(size_of(places_), [&](int64_t p, int) { write(static_cast<int32_t>(p)); });
     parallel_for(size_of(chunks_), [&](int64_t c, int) {
       const Chunk& chunk = chunks_[static_cast<size_t>(c)];
       std::copy(chunk.values->begin(), chunk.values->end(), flat_.integers.data() + chunk.offset);
     });
+    for (FlatPhase& phase : flat_.phases)
+      if (phase.first_tile < std::min(phase.last_tile, flat_.tiles.size()))
+        phase.tile_keys = keys_of_first(phase);
     return std::move(flat_);
   }
 
@@ -178,15 +182,46 @@ class Flattening {
     target.triangular = pass.triangular ? 1 : 0;
     target.diagonal = pass.diagonal;
     target.window = pass.window;
+    target.is_last = pass.is_last ? 1 : 0;
     if (pass.moments) target.moments = terms_of(*pass.moments);
     if (pass.linear_values) target.linear = terms_of(*pass.linear_values);
     flat_.passes.push_back(target);
     for (const KeyList& list : pass.lists) add_list(pass, list);
+    if (pass.blocks) add_blocks(pass);
+    const int64_t rows = pass.blocks ? pass.queries.count : rows_of(pass);
+    flat_.rows += rows;
+    flat_.last_rows += pass.is_last ? rows : 0;
     places_.push_back(std::move(place));
   }
 
+  static int64_t rows_of(const Pass& pass) {
+    int64_t rows = 0;
+    for (const QueryGroup& group : pass.groups) rows += group.end - group.begin;
+    return rows;
+  }
+
+  /// But for where its tiles and visits begin.
+  void add_blocks(const Pass& pass) {
+    FlatBlocks target;
+    target.pass = static_cast<int32_t>(flat_.passes.size()) - 1;
+    target.list = flat_.starts.back().list;
+    target.queries = pass.queries.count;
+    target.keys = pass.lists[0].order.count;
+    target.block_size = std::min(pass.blocks->block_size, target.keys);
+    target.block_count = divided(target.keys, target.block_size);
+    target.block_tiles = divided(divided(target.block_size * target.queries, target.keys), tile_rows_);
+    target.sample_ranks = pass.blocks->sample_ranks->on_device();
+    target.sample_count = pass.lists[1].order.count;
+    target.counts_twice = pass.blocks->counts_twice ? 1 : 0;
+    while (size_of(identity_) < target.sample_count)
+      identity_.push_back(static_cast<int32_t>(identity_.size()));
+    flat_.blocks.push_back(target);
+  }
+
+  static int64_t divided(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
   [[nodiscard]] int64_t tiles_of(const QueryGroup& group) const {
-    return (group.end - group.begin + tile_rows_ - 1) / tile_rows_;
+    return divided(group.end - group.begin, tile_rows_);
   }
 
   void count(int64_t number) {
@@ -223,6 +258,40 @@ class Flattening {
     flat_.packs = Buffer<FlatPack>(packs);
     flat_.entries = Buffer<FlatEntry>(entry_count_);
     flat_.integers = Buffer<int32_t>(integer_count_);
+    place_blocks();
+  }
+
+  /// After all that is listed, and each phase's after its listed groups.
+  void place_blocks() {
+    if (flat_.blocks.empty()) return;
+    std::vector<FlatPhase> phases;
+    auto next = flat_.blocks.begin();
+    for (size_t p = 0; p < flat_.phases.size(); ++p) {
+      const int64_t last_pass =
+          p + 1 < flat_.phases.size() ? flat_.phases[p + 1].first_pass : size_of(flat_.passes);
+      FlatPhase own;
+      own.first_pass = flat_.phases[p].first_pass;
+      own.first_tile = flat_.tiles.size() + flat_.block_tiles;
+      for (; next != flat_.blocks.end() && next->pass < last_pass; ++next) {
+        if (own.tile_keys == 0) own.tile_keys = next->block_size + next->sample_count;
+        next->first_tile = flat_.tiles.size() + flat_.block_tiles;
+        next->first_visit = flat_.visits.size() + flat_.block_visits;
+        flat_.block_tiles += next->block_count * next->block_tiles;
+        flat_.block_visits += 2 * next->block_count;
+      }
+      own.last_tile = flat_.tiles.size() + flat_.block_tiles;
+      if (flat_.phases[p].first_tile < flat_.phases[p].last_tile) phases.push_back(flat_.phases[p]);
+      if (own.first_tile < own.last_tile) phases.push_back(own);
+    }
+    flat_.phases = std::move(phases);
+  }
+
+  [[nodiscard]] int64_t keys_of_first(const FlatPhase& phase) const {
+    const FlatTile& tile = flat_.tiles[phase.first_tile];
+    int64_t keys = 0;
+    for (int64_t v = tile.first_visit; v < tile.last_visit; ++v)
+      keys += flat_.visits[v].end - flat_.visits[v].begin;
+    return keys;
   }
 
   void write(int32_t number) {
@@ -305,6 +374,7 @@ class Flattening {
   FlatPlan flat_;
   std::vector<PassPlace> places_;
   std::vector<Chunk> chunks_;
+  std::vector<int32_t> identity_;
   int64_t integer_count_ = 0;
   int64_t entry_count_ = 0;
   std::map<const void*, int64_t> orders_;

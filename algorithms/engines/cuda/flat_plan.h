@@ -12,11 +12,13 @@
 
 namespace hyperattn::cuda {
 
-/// The tiles of one phase, and its first pass.
+/// The tiles of one phase, and its first pass. A plan's phase with listed groups and sampled blocks becomes
+/// two.
 struct FlatPhase {
   int64_t first_tile = 0;
   int64_t last_tile = 0;
   int64_t first_pass = 0;
+  int64_t tile_keys = 0;  ///< that the first tile visits
   bool has_query_terms = false;
 };
 
@@ -36,8 +38,14 @@ struct FlatPlan {
   Buffer<FlatPack> packs;
   Buffer<FlatEntry> entries;
   Buffer<FlatTile> tiles;
-  Buffer<int32_t> integers;                     ///< orders of rows, and exclusions
-  std::vector<float> numbers;                   ///< weights, factors, moments
+  std::vector<FlatBlocks> blocks;  ///< whose tiles and visits follow these, and are not written
+  int64_t block_tiles = 0;
+  int64_t block_visits = 0;
+  int64_t rows = 0;            ///< of all passes
+  int64_t last_rows = 0;       ///< of the last ones
+  Buffer<int32_t> integers;    ///< orders of rows, and exclusions
+  int64_t identity = 0;        ///< where 0, 1, … lie among them, as many as blocks have sampled keys
+  std::vector<float> numbers;  ///< weights, factors, moments
   std::vector<const SyntheticKeys*> synthetic;  ///< in the order of their stacked rows
   int64_t synthetic_rows = 0;
   bool has_signed_weights = false;

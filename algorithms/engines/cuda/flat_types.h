@@ -46,6 +46,23 @@ struct FlatPass {
   int64_t moments = kNone;  ///< offset into the numbers: μ, v̄, Σ, C of KeyMoments
   int64_t linear = kNone;   ///< offset into the numbers: variance, C of LinearValues
   int32_t triangular = 0;
+  int32_t is_last = 0;  ///< nothing is added to its rows afterwards
+};
+
+/// SampledBlocks of a pass, with as many tiles for each block, of which some may have no rows.
+struct FlatBlocks {
+  int32_t pass = 0;
+  int32_t list = 0;  ///< of the sorted keys; the sample is the next one
+  int64_t queries = 0;
+  int64_t keys = 0;
+  int64_t block_size = 0;
+  int64_t block_count = 0;
+  int64_t block_tiles = 0;  ///< of each block
+  int64_t first_tile = 0;
+  int64_t first_visit = 0;
+  const int32_t* sample_ranks = nullptr;  ///< on the card, increasing
+  int64_t sample_count = 0;
+  int32_t counts_twice = 0;
 };
 
 /// Ranks [begin, end) of a list without those among the integers [excluded_begin, excluded_end).

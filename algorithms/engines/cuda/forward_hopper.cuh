@@ -85,7 +85,7 @@ __device__ __forceinline__ void begin_run(const ForwardArguments& arguments, con
     run.sum[h] = 0;
   }
   clear_products(run.out);
-  if (arguments.finish.lse != nullptr) return;
+  if (arguments.is_only) return;
   const RowState& state = arguments.state;
   const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
@@ -235,7 +235,7 @@ __device__ __forceinline__ void multiply_forward(const ForwardArguments& argumen
     }
     add_parts(run);
     const OwnRows own = own_rows(note.tile, note.pass, warp);
-    if (arguments.finish.lse != nullptr)
+    if (arguments.finishes(note.pass))
       finish_run(arguments.finish, pipe.query_row[side], own, run);
     else
       keep_run(arguments.state, pipe.query_row[side], own, run);

@@ -6,6 +6,7 @@
 
 #include "algorithms/engines/cuda/flat_types.h"
 #include "algorithms/engines/cuda/precision.h"
+#include "algorithms/primitives/everywhere.h"
 
 namespace hyperattn::cuda {
 
@@ -48,8 +49,12 @@ struct RowState {
   float* out = nullptr;        ///< numerators, rows of `value_dim` (padded); null where no values are wanted
 };
 
+/// What `FinishArguments::inverse` has for a row that is not finished.
+constexpr float kUnfinished = -1;
+
 /// Counts of a forward call.
 struct ForwardCounts {
+  unsigned long long excluded = 0;  ///< entries that sampled blocks leave out
   unsigned long long capped = 0;
   unsigned long long guarded = 0;
   unsigned long long infinite = 0;  ///< rows with a NaN or infinity in out or lse
@@ -65,7 +70,7 @@ struct FinishArguments {
   float* lse = nullptr;  ///< natural
   void* out = nullptr;   ///< rows of value_dim
   Precision out_type = Precision::fp32;
-  float* inverse = nullptr;  ///< 1/denominator, 0 for a row without; null: not wanted
+  float* inverse = nullptr;  ///< 1/denominator, 0 for a row without
   ForwardCounts* counts = nullptr;
 };
 
@@ -80,8 +85,14 @@ struct ForwardArguments {
   ForwardCounts* counts = nullptr;
   int64_t first_tile = 0;
   int64_t tile_count = 0;
-  /// Where these tiles are all that there is: what becomes of their rows in the end (`lse` null: not yet).
+  /// What becomes of the rows of last passes, or of all where these tiles are all that there is (`lse` null:
+  /// they are kept).
   FinishArguments finish;
+  bool is_only = false;  ///< these tiles are all that there is: rows have no state yet
+
+  [[nodiscard]] HYPERATTN_EVERYWHERE bool finishes(const FlatPass& pass) const {
+    return finish.lse != nullptr && (is_only || pass.is_last != 0);
+  }
 };
 
 /// What the backward pass knows of every row: e = 2^(x − maximum)·inverse, ⟨g, out⟩.
@@ -181,7 +192,8 @@ struct QueryTermArguments {
 };
 [[nodiscard]] LaunchError launch_query_terms(const QueryTermArguments& arguments, void* stream);
 
-/// Divides by the denominators. A row without keys, and a guarded row, has sum 0 and lse −∞ afterwards.
+/// Divides rows that are not finished by their denominators. A row without keys, and a guarded row, has sum 0
+/// and lse −∞ afterwards.
 [[nodiscard]] LaunchError launch_finish(const FinishArguments& arguments, void* stream);
 
 struct ClipArguments {

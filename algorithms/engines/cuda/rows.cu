@@ -216,7 +216,7 @@ __global__ void query_term_kernel(QueryTermArguments arguments) {
 __global__ void finish_kernel(FinishArguments arguments) {
   const int64_t row = thread_index() / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  if (row >= arguments.rows) return;
+  if (row >= arguments.rows || arguments.inverse[row] != kUnfinished) return;
   const double sum = arguments.state.sum[row];
   const double absolute = arguments.state.absolute != nullptr ? arguments.state.absolute[row] : 0;
   const float maximum = arguments.state.maximum[row];

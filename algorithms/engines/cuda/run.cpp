@@ -11,8 +11,10 @@
 #include "algorithms/check_plan.h"
 #include "algorithms/engines/cuda/device.h"
 #include "algorithms/engines/cuda/device_problem.h"
+#include "algorithms/engines/cuda/flat_blocks.h"
 #include "algorithms/engines/cuda/flat_plan.h"
 #include "algorithms/engines/cuda/kernels.h"
+#include "algorithms/plan_builder.h"
 #include "core/error.h"
 #include "core/timing.h"
 
@@ -41,17 +43,23 @@ struct DeviceCall {
 /// A plan and its synthetic keys on the card.
 class DevicePlan {
  public:
-  DevicePlan(const AttentionProblem& problem, const FlatPlan& flat, Precision precision)
-      : tiles_(flat.tiles, "tiles of the plan"),
+  /// `excluded`: what blocks leave out is added to it; null: not wanted.
+  DevicePlan(const AttentionProblem& problem, const FlatPlan& flat, Precision precision, int64_t tile_rows,
+             unsigned long long* excluded)
+      : tiles_(flat.tiles.size() + flat.block_tiles, "tiles of the plan"),
         passes_(flat.passes, "passes of the plan"),
         lists_(flat.lists, "lists of the plan"),
-        visits_(flat.visits, "visits of the plan"),
+        visits_(flat.visits.size() + flat.block_visits, "visits of the plan"),
         packs_(flat.packs, "row visits of the plan"),
         entries_(flat.entries, "row visits of the plan"),
         integers_(flat.integers, "orders of the plan"),
         numbers_(flat.numbers, "weights of the plan"),
         synthetic_key_(stacked(flat, problem.head_dim(), precision, &SyntheticKeys::key)),
-        synthetic_value_(stacked(flat, problem.value_dim(), precision, &SyntheticKeys::value)) {}
+        synthetic_value_(stacked(flat, problem.value_dim(), precision, &SyntheticKeys::value)) {
+    tiles_.upload(flat.tiles.data(), flat.tiles.size());
+    visits_.upload(flat.visits.data(), flat.visits.size());
+    write_blocks(flat, tile_rows, excluded);
+  }
 
   [[nodiscard]] PlanArrays arrays() const {
     return {tiles_.data(), passes_.data(),  lists_.data(),    visits_.data(),
@@ -61,6 +69,19 @@ class DevicePlan {
   [[nodiscard]] const void* synthetic_value() const { return synthetic_value_.data(); }
 
  private:
+  void write_blocks(const FlatPlan& flat, int64_t tile_rows, unsigned long long* excluded) const {
+    if (flat.blocks.empty()) return;
+    const DeviceArray<FlatBlocks> blocks(flat.blocks, "blocks of the plan");
+    BlockArguments arguments;
+    arguments.blocks = blocks.data();
+    arguments.count = blocks.size();
+    for (const FlatBlocks& own : flat.blocks)
+      arguments.most_tiles = std::max(arguments.most_tiles, own.block_count * own.block_tiles);
+    arguments.target = {tiles_.data(), visits_.data(), flat.identity, static_cast<int32_t>(tile_rows)};
+    arguments.excluded = excluded;
+    check(launch_blocks(arguments, Device::current().stream()), "laying out blocks");
+  }
+
   static DeviceRows stacked(const FlatPlan& flat, int64_t width, Precision precision,
                             Tensor<float> SyntheticKeys::*rows) {
     std::vector<float> all;
@@ -106,19 +127,23 @@ void require_room(Precision precision, int64_t head_dim, int64_t value_dim) {
     fail_usage("engine 'cuda' " + wrong);
 }
 
-/// The state of every row between phases.
+/// The state of every row between phases, and in the end.
 struct DeviceState {
   DeviceState(const AttentionProblem& problem, const FlatPlan& flat, bool values, bool is_finished_at_once)
       : rows(problem.heads() * problem.query_count()),
         maximum(rows, "maxima of rows"),
         sum(rows, "sums of rows"),
+        inverse(rows, "denominators of rows"),
         absolute(flat.has_signed_weights ? rows : 0, "sums of rows"),
         linear(has_query_terms(flat) ? rows : 0, "sums of rows"),
         out(values && !is_finished_at_once ? rows * padded_width(problem.value_dim()) : 0,
             "numerators of rows") {
-    check(launch_fill(maximum.data(), -std::numeric_limits<float>::infinity(), rows,
-                      Device::current().stream()),
-          "starting rows");
+    if (is_finished_at_once) return;
+    const auto fill = [&](const DeviceArray<float>& target, float value) {
+      check(launch_fill(target.data(), value, rows, Device::current().stream()), "starting rows");
+    };
+    fill(maximum, -std::numeric_limits<float>::infinity());
+    fill(inverse, kUnfinished);
     sum.clear();
     absolute.clear();
     linear.clear();
@@ -135,6 +160,7 @@ struct DeviceState {
   int64_t rows;
   DeviceArray<float> maximum;
   DeviceArray<double> sum;
+  DeviceArray<float> inverse;
   DeviceArray<double> absolute;
   DeviceArray<double> linear;
   DeviceArray<float> out;
@@ -164,10 +190,8 @@ void book(Diagnostics& diagnostics, Stage stage, double layout, double computing
 /// Whether the tiles of a plan are those of one phase and have all rows: then each is finished where it is
 /// computed.
 bool is_one_phase(const AttentionProblem& problem, const FlatPlan& flat) {
-  if (flat.phases.size() != 1 || flat.phases[0].has_query_terms) return false;
-  int64_t rows = 0;
-  for (const FlatTile& tile : flat.tiles) rows += tile.count;
-  return rows == problem.heads() * problem.query_count();
+  return flat.phases.size() == 1 && !flat.phases[0].has_query_terms &&
+         flat.rows == problem.heads() * problem.query_count();
 }
 
 bool fits_wide_tiles(const AttentionProblem& problem, const Plan& plan, Precision precision,
@@ -177,14 +201,21 @@ bool fits_wide_tiles(const AttentionProblem& problem, const Plan& plan, Precisio
 
 }  // namespace
 
+/// Denominators that are not those of the plan, on the card (null: there are none).
+struct RowDenominators {
+  const float* maximum;
+  const double* sum;
+};
+
 /// The state of a forward call's rows, and what was laid out for it: all phases of a plan, or some after the
 /// others while the rest is planned.
 class ForwardRun {
  public:
-  ForwardRun(const DeviceProblem& bound, Precision precision, bool values)
+  ForwardRun(const DeviceProblem& bound, Precision precision, bool values, const ForwardTarget& target)
       : bound_(bound),
         precision_(precision),
         values_(values),
+        target_(target),
         timer_(Device::current()),
         counts_(1, "counts") {
     counts_.clear();
@@ -192,28 +223,41 @@ class ForwardRun {
   }
 
   /// Lays out the phases of the plan that were not yet; `caps`: there are some; `own_denominators`: rows are
-  /// divided by what they added up.
+  /// divided by what they added up, and so may be finished where that is complete.
   void lay_out(const Plan& plan, bool caps, bool own_denominators) {
     const Stopwatch watch;
     const AttentionProblem& problem = bound_.shapes();
     const bool wide = values_ && !caps && fits_wide_tiles(problem, plan, precision_, phases_);
     pieces_.push_back(
         std::make_unique<Piece>(bound_, flatten(problem, plan, wide ? kWideTileRows : kTileRows, phases_),
-                                precision_, values_, wide));
+                                precision_, values_, wide, &counts_.data()->excluded));
     const FlatPlan& flat = pieces_.back()->flat;
     if (!state_) {
       finishes_at_once_ = own_denominators && is_whole_ && is_one_phase(problem, flat);
       state_ = std::make_unique<DeviceState>(problem, flat, values_, finishes_at_once_);
     }
+    pieces_.back()->finishes = own_denominators && !DeviceState::has_query_terms(flat);
+    if (pieces_.back()->finishes) unfinished_rows_ -= finishes_at_once_ ? flat.rows : flat.last_rows;
     phases_ = plan.phases.size();
     layout_seconds_ += watch.seconds();
   }
 
   /// Begins what was laid out last.
-  void begin(const float* caps, const FinishArguments& finish) {
+  void begin(const float* caps) {
     timer_.start();
     const Piece& piece = *pieces_.back();
-    for (const FlatPhase& phase : piece.flat.phases) run_phase(piece, phase, caps, finish);
+    for (const FlatPhase& phase : piece.flat.phases) run_phase(piece, phase, caps);
+    timer_.stop();
+  }
+
+  /// Divides the rows that no last pass has finished; `given`: by other denominators than their own.
+  void divide(const RowDenominators& given) {
+    if (unfinished_rows_ == 0) return;
+    timer_.start();
+    FinishArguments arguments = finish();
+    arguments.given_maximum = given.maximum;
+    arguments.given_sum = given.sum;
+    check(launch_finish(arguments, Device::current().stream()), "dividing by the denominators");
     timer_.stop();
   }
 
@@ -223,7 +267,7 @@ class ForwardRun {
     if (phases_ == plan.phases.size() || !is_plain(plan, phases_)) return;
     is_whole_ = false;
     lay_out(plan, false, true);
-    begin(nullptr, {});
+    begin(nullptr);
   }
 
   /// Whether a call with the whole plan can go on from here.
@@ -232,7 +276,6 @@ class ForwardRun {
            !has_query_terms(plan);
   }
 
-  [[nodiscard]] bool finishes_at_once() const { return finishes_at_once_; }
   [[nodiscard]] DeviceState& state() { return *state_; }
   [[nodiscard]] const DeviceArray<ForwardCounts>& counts() const { return counts_; }
   [[nodiscard]] DeviceTimer& timer() { return timer_; }
@@ -240,31 +283,39 @@ class ForwardRun {
 
  private:
   struct Piece {
-    Piece(const DeviceProblem& bound, FlatPlan laid_out, Precision precision, bool values, bool is_wide)
+    Piece(const DeviceProblem& bound, FlatPlan laid_out, Precision precision, bool values, bool is_wide,
+          unsigned long long* excluded)
         : flat(std::move(laid_out)),
-          plan(bound.shapes(), flat, precision),
+          plan(bound.shapes(), flat, precision, is_wide ? kWideTileRows : kTileRows, excluded),
           inputs(inputs_of(bound, plan, precision, values)),
           wide(is_wide) {}
     FlatPlan flat;
     DevicePlan plan;
     InputArrays inputs;
     bool wide;
+    bool finishes = false;  // the rows of its last passes
   };
 
-  /// By its first tile. A tile of `hyper` has 512 keys, a leaf's 2048: an H100 took 1.79 and 2.09 ms for one,
-  /// with what comes next read ahead and not, but 94 and 84 for tiles of 32768 keys.
-  static bool has_long_lists(const FlatPlan& flat, const FlatPhase& phase) {
-    constexpr int64_t kLong = 1024;
-    if (phase.first_tile == phase.last_tile) return false;
-    const FlatTile& tile = flat.tiles[phase.first_tile];
-    int64_t keys = 0;
-    for (int64_t v = tile.first_visit; v < tile.last_visit; ++v)
-      keys += flat.visits[v].end - flat.visits[v].begin;
-    return keys >= kLong;
+  /// From so many keys of a tile on: an H100 took 1.79 and 2.09 ms for tiles of `hyper`, of 512 keys, with
+  /// what comes next read ahead and not, but 94 and 84 for tiles of 32768 keys; a leaf's has 2048.
+  static constexpr int64_t kLongList = 1024;
+
+  [[nodiscard]] FinishArguments finish() const {
+    const AttentionProblem& problem = bound_.shapes();
+    FinishArguments finish;
+    finish.state = state_->arrays();
+    finish.rows = state_->rows;
+    finish.value_dim = static_cast<int32_t>(problem.value_dim());
+    finish.out_stride = static_cast<int32_t>(padded_width(problem.value_dim()));
+    finish.lse = target_.lse;
+    finish.out = target_.out;
+    finish.out_type = target_.type;
+    finish.inverse = state_->inverse.data();
+    finish.counts = counts_.data();
+    return finish;
   }
 
-  void run_phase(const Piece& piece, const FlatPhase& phase, const float* caps,
-                 const FinishArguments& finish) {
+  void run_phase(const Piece& piece, const FlatPhase& phase, const float* caps) {
     void* stream = Device::current().stream();
     ForwardArguments arguments;
     arguments.plan = piece.plan.arrays();
@@ -272,12 +323,13 @@ class ForwardRun {
     arguments.state = state_->arrays();
     arguments.values = values_;
     arguments.wide_tiles = piece.wide;
-    arguments.long_lists = has_long_lists(piece.flat, phase);
+    arguments.long_lists = phase.tile_keys >= kLongList;
     arguments.score_cap = caps;
     arguments.counts = counts_.data();
     arguments.first_tile = phase.first_tile;
     arguments.tile_count = phase.last_tile - phase.first_tile;
-    if (finishes_at_once_) arguments.finish = finish;
+    arguments.is_only = finishes_at_once_;
+    if (piece.finishes) arguments.finish = finish();
     check(launch_forward(precision_, arguments, stream), "attention");
     if (!phase.has_query_terms) return;
     const AttentionProblem& problem = bound_.shapes();
@@ -298,8 +350,10 @@ class ForwardRun {
   const DeviceProblem& bound_;
   Precision precision_;
   bool values_;
+  ForwardTarget target_;
   bool is_whole_ = true;
   bool finishes_at_once_ = false;
+  int64_t unfinished_rows_ = bound_.shapes().heads() * bound_.shapes().query_count();
   size_t phases_ = 0;  // laid out
   double layout_seconds_ = 0;
   DeviceTimer timer_;
@@ -308,21 +362,21 @@ class ForwardRun {
   const DeviceArray<ForwardCounts> counts_;
 };
 
-void DeviceProblem::expect_forward() const {
-  expects_forward_ = shapes().causal;
+void DeviceProblem::expect_forward(const ForwardTarget& target) const {
+  expected_ = target;
   begun_ = nullptr;  // of a plan that was not finished
 }
 
 void DeviceProblem::phases_are_made(const Plan& plan) const {
-  if (!expects_forward_) return;
+  if (!expected_ || !shapes().causal) return;
   const StreamScope scope(stream_);
   const std::lock_guard<std::mutex> lock(one_call());
-  if (begun_ == nullptr) begun_ = std::make_shared<ForwardRun>(*this, precision_, true);
+  if (begun_ == nullptr) begun_ = std::make_shared<ForwardRun>(*this, precision_, true, *expected_);
   begun_->begin_early(plan);
 }
 
 std::shared_ptr<ForwardRun> DeviceProblem::take_begun() const {
-  expects_forward_ = false;
+  expected_.reset();
   return std::exchange(begun_, nullptr);
 }
 
@@ -332,104 +386,57 @@ namespace {
 class ForwardCall {
  public:
   ForwardCall(const DeviceProblem& bound, const Plan& plan, const EngineOptions& options,
-              std::shared_ptr<ForwardRun> begun = nullptr)
+              const ForwardTarget& target, std::shared_ptr<ForwardRun> begun = nullptr)
       : problem_(bound.shapes()),
         bound_(bound),
         source_(plan),
         options_(options),
-        precision_(options.denominators != nullptr ? Precision::fp32 : bound.precision()),
+        target_(target),
         clips_(plan.clip_to_values && options.values),
-        device_(Device::current()),
         run_(begun != nullptr && begun->is_begin_of(plan)
                  ? std::move(begun)
-                 : std::make_shared<ForwardRun>(bound, precision_, options.values)) {
+                 : std::make_shared<ForwardRun>(
+                       bound, options.denominators != nullptr ? Precision::fp32 : bound.precision(),
+                       options.values, target)) {
     run_->lay_out(plan, options.score_cap != nullptr, options.denominators == nullptr);
   }
 
-  AttentionResult run() {
-    const TensorShape rows = with_dim(problem_.query.shape, 1);
-    const TensorShape shape = with_dim(problem_.query.shape, problem_.value_dim());
-    const DeviceArray<float> lse(run_->state().rows, "log-sum-exps");
-    const DeviceArray<float> out(options_.values ? shape.size() : 0, "outputs");
-    compute({out.data(), Precision::fp32, lse.data(), nullptr});
-    AttentionResult result;
-    result.diagnostics.entries = count_entries(source_);  // while the card computes
-    result.lse = Tensor<float>(rows);
-    result.sums = {Tensor<float>(rows), Tensor<double>(rows)};
-    lse.download(result.lse.data());
-    run_->state().maximum.download(result.sums.maximum.data());
-    run_->state().sum.download(result.sums.sum.data());
-    if (options_.values) {
-      result.out = Tensor<float>(shape);
-      out.download(result.out.data());
-    }
-    if (clips_) {
-      result.clipped = Tensor<uint8_t>(shape);
-      clipped_.download(result.clipped.data());
-    }
-    report(result.diagnostics);
-    return result;
-  }
-
-  DeviceForward run_to_device(const DeviceTensor& out, const DeviceTensor& lse) {
-    auto sums = std::make_shared<DeviceSums>();
-    sums->inverse = DeviceArray<float>(run_->state().rows, "denominators");
-    compute({out.data, out.type, static_cast<float*>(lse.data), sums->inverse.data()});
-    DeviceForward forward;
-    forward.diagnostics.entries = count_entries(source_);  // while the card computes
-    forward.infinite_rows = report(forward.diagnostics);
-    sums->maximum = std::move(run_->state().maximum);
-    sums->clipped = std::move(clipped_);
-    forward.sums = std::move(sums);
-    return forward;
-  }
-
- private:
-  struct Target {
-    void* out;
-    Precision type;
-    float* lse;
-    float* inverse;
-  };
-
-  void compute(const Target& target) {
-    const DeviceArray<float> caps =
-        options_.score_cap != nullptr
-            ? DeviceArray<float>(caps_in_base2(problem_, options_.score_cap), "caps of scores")
-            : DeviceArray<float>();
+  /// Returns while the card computes.
+  void begin() {
+    if (options_.score_cap != nullptr)
+      caps_ = DeviceArray<float>(caps_in_base2(problem_, options_.score_cap), "caps of scores");
+    run_->begin(caps_.data());
     DeviceArray<float> maximum;
     DeviceArray<double> sum;
-    FinishArguments finish = finish_of(target);
     if (options_.denominators != nullptr) {
       maximum = {options_.denominators->maximum.data(), run_->state().rows, "denominators"};
       sum = {options_.denominators->sum.data(), run_->state().rows, "denominators"};
-      finish.given_maximum = maximum.data();
-      finish.given_sum = sum.data();
     }
-    run_->begin(caps.data(), finish);
-    if (!run_->finishes_at_once()) {
-      run_->timer().start();
-      check(launch_finish(finish, device_.stream()), "dividing by the denominators");
-      run_->timer().stop();
-    }
-    if (clips_) clip(target);
+    run_->divide({maximum.data(), sum.data()});
+    if (clips_) clip();
+    entries_ = count_entries(source_);
   }
 
-  [[nodiscard]] FinishArguments finish_of(const Target& target) const {
-    FinishArguments finish;
-    finish.state = run_->state().arrays();
-    finish.rows = run_->state().rows;
-    finish.value_dim = static_cast<int32_t>(problem_.value_dim());
-    finish.out_stride = static_cast<int32_t>(padded_width(problem_.value_dim()));
-    finish.lse = target.lse;
-    finish.out = target.out;
-    finish.out_type = target.type;
-    finish.inverse = target.inverse;
-    finish.counts = run_->counts().data();
-    return finish;
+  [[nodiscard]] DeviceState& state() { return run_->state(); }
+  [[nodiscard]] DeviceArray<uint8_t>& clipped() { return clipped_; }
+
+  /// Waits for the card, and returns the rows with a NaN or infinity.
+  int64_t report(Diagnostics& diagnostics) {
+    ForwardCounts counts;
+    run_->counts().download(&counts);
+    if (options_.capped_entries != nullptr) *options_.capped_entries = static_cast<int64_t>(counts.capped);
+    diagnostics.entries = entries_ - static_cast<int64_t>(counts.excluded);
+    diagnostics.collisions = static_cast<int64_t>(counts.excluded);
+    diagnostics.guarded_rows = static_cast<int64_t>(counts.guarded);
+    const double hashing = bound_.take_hash_seconds();
+    if (hashing > 0) diagnostics.stage_seconds[stage_name(Stage::hash)] += hashing;
+    book(diagnostics, Stage::exact, run_->layout_seconds(), run_->timer().seconds(),
+         watch_.seconds() - hashing);
+    return static_cast<int64_t>(counts.infinite);
   }
 
-  void clip(const Target& target) {
+ private:
+  void clip() {
     clipped_ = DeviceArray<uint8_t>(run_->state().rows * problem_.value_dim(), "clipped elements");
     clipped_.clear();
     ClipArguments arguments;
@@ -443,22 +450,12 @@ class ForwardCall {
     arguments.causal = problem_.causal ? 1 : 0;
     arguments.window = problem_.window;
     arguments.sum = run_->state().sum.data();
-    arguments.out = target.out;
-    arguments.out_type = target.type;
+    arguments.out = target_.out;
+    arguments.out_type = target_.type;
     arguments.clipped = clipped_.data();
     run_->timer().start();
-    check(launch_clip(arguments, device_.stream()), "clipping");
+    check(launch_clip(arguments, Device::current().stream()), "clipping");
     run_->timer().stop();
-  }
-
-  /// Returns the rows with a NaN or infinity.
-  int64_t report(Diagnostics& diagnostics) {
-    ForwardCounts counts;
-    run_->counts().download(&counts);
-    if (options_.capped_entries != nullptr) *options_.capped_entries = static_cast<int64_t>(counts.capped);
-    diagnostics.guarded_rows = static_cast<int64_t>(counts.guarded);
-    book(diagnostics, Stage::exact, run_->layout_seconds(), run_->timer().seconds(), watch_.seconds());
-    return static_cast<int64_t>(counts.infinite);
   }
 
   const Stopwatch watch_;
@@ -466,12 +463,38 @@ class ForwardCall {
   const DeviceProblem& bound_;
   const Plan& source_;
   const EngineOptions& options_;
-  const Precision precision_;
+  const ForwardTarget target_;
   const bool clips_;
-  Device& device_;
   std::shared_ptr<ForwardRun> run_;
+  DeviceArray<float> caps_;
   DeviceArray<uint8_t> clipped_;
+  int64_t entries_ = 0;
 };
+
+AttentionResult forward_to_host(const DeviceProblem& bound, const Plan& plan, const EngineOptions& options) {
+  const TensorShape shape = with_dim(bound.shapes().query.shape, bound.shapes().value_dim());
+  const TensorShape rows = with_dim(shape, 1);
+  const DeviceArray<float> lse(rows.size(), "log-sum-exps");
+  const DeviceArray<float> out(options.values ? shape.size() : 0, "outputs");
+  ForwardCall call(bound, plan, options, {out.data(), Precision::fp32, lse.data()});
+  call.begin();
+  AttentionResult result;
+  result.lse = Tensor<float>(rows);
+  result.sums = {Tensor<float>(rows), Tensor<double>(rows)};
+  lse.download(result.lse.data());
+  call.state().maximum.download(result.sums.maximum.data());
+  call.state().sum.download(result.sums.sum.data());
+  if (options.values) {
+    result.out = Tensor<float>(shape);
+    out.download(result.out.data());
+  }
+  if (call.clipped().size() > 0) {
+    result.clipped = Tensor<uint8_t>(shape);
+    call.clipped().download(result.clipped.data());
+  }
+  call.report(result.diagnostics);
+  return result;
+}
 
 /// 2^(x − maximum)·inverse are the weights of a row.
 struct DeviceWeights {
@@ -648,14 +671,16 @@ class BackwardCall {
   BackwardCall(const DeviceProblem& bound, const Plan& plan, const DeviceGradients* target)
       : bound_(bound),
         problem_(bound.shapes()),
-        plan_(plan),
+        listed_(has_sampled_blocks(plan) ? std::make_unique<const Plan>(with_groups(plan)) : nullptr),
+        plan_(listed_ != nullptr ? *listed_ : plan),
         target_(target),
         device_(Device::current()),
         timer_(device_),
-        wide_tiles_(fits_wide_tiles(problem_, plan, bound.precision())),
-        flat_(flatten(problem_, plan, wide_tiles_ ? kWideTileRows : kTileRows)),
+        wide_tiles_(fits_wide_tiles(problem_, plan_, bound.precision())),
+        tile_rows_(wide_tiles_ ? kWideTileRows : kTileRows),
+        flat_(flatten(problem_, plan_, tile_rows_)),
         layout_(watch_.seconds()),
-        device_plan_(problem_, flat_, bound.precision()),
+        device_plan_(problem_, flat_, bound.precision(), tile_rows_, nullptr),
         inputs_(inputs_of(bound, device_plan_, bound.precision(), true)),
         finishes_queries_(target != nullptr && wide_tiles_ && is_one_phase(problem_, flat_)),
         dquery_(finishes_queries_ ? 0 : problem_.heads() * problem_.query_count() * inputs_.head_dim,
@@ -675,8 +700,7 @@ class BackwardCall {
             "the gradient of queries");
       timer_.stop();
       const Stopwatch inverting;
-      const KeyWork work =
-          invert(problem_, plan_, flat_, static_cast<int64_t>(p), wide_tiles_ ? kWideTileRows : kTileRows);
+      const KeyWork work = invert(problem_, plan_, flat_, static_cast<int64_t>(p), tile_rows_);
       layout_ += inverting.seconds();
       KeyGradientArguments arguments;
       arguments.plan = device_plan_.arrays();
@@ -738,11 +762,13 @@ class BackwardCall {
   const Stopwatch watch_;
   const DeviceProblem& bound_;
   const AttentionProblem& problem_;
+  const std::unique_ptr<const Plan> listed_;  // null: the given plan's groups are listed
   const Plan& plan_;
   const DeviceGradients* target_;
   Device& device_;
   DeviceTimer timer_;
   const bool wide_tiles_;
+  const int64_t tile_rows_;
   const FlatPlan flat_;
   double layout_;
   const DevicePlan device_plan_;
@@ -751,6 +777,10 @@ class BackwardCall {
   const DeviceArray<float> dquery_;
   KeyGradients keys_;
 };
+
+ForwardTarget target_of(const DeviceTensor& out, const DeviceTensor& lse) {
+  return {out.data, out.type, static_cast<float*>(lse.data)};
+}
 
 void require_gradient(const Plan& plan, const TensorShape& out, const TensorShape& dout) {
   if (!(dout == out))
@@ -782,20 +812,30 @@ std::unique_ptr<BoundProblem> bind_device_tensors(const AttentionProblem& proble
   return std::make_unique<DeviceProblem>(problem, inputs, engine, precision);
 }
 
-void expect_forward(const BoundProblem& bound) {
-  dynamic_cast<const DeviceProblem&>(bound).expect_forward();
+void expect_forward(const BoundProblem& bound, const DeviceTensor& out, const DeviceTensor& lse) {
+  dynamic_cast<const DeviceProblem&>(bound).expect_forward(target_of(out, lse));
 }
 
 AttentionResult forward_on_device(const BoundProblem& bound, const Plan& plan, const EngineOptions& options) {
   refuse_unsuited_options(plan, options);
   const DeviceCall call(bound, plan);
-  return ForwardCall(call.problem, plan, options).run();
+  return forward_to_host(call.problem, plan, options);
 }
 
 DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceTensor& out,
                                 const DeviceTensor& lse) {
   const DeviceCall call(bound, plan);
-  return ForwardCall(call.problem, plan, {}, call.problem.take_begun()).run_to_device(out, lse);
+  const EngineOptions options;
+  ForwardCall own(call.problem, plan, options, target_of(out, lse), call.problem.take_begun());
+  own.begin();
+  DeviceForward forward;
+  forward.infinite_rows = own.report(forward.diagnostics);
+  auto sums = std::make_shared<DeviceSums>();
+  sums->maximum = std::move(own.state().maximum);
+  sums->inverse = std::move(own.state().inverse);
+  sums->clipped = std::move(own.clipped());
+  forward.sums = std::move(sums);
+  return forward;
 }
 
 AttentionGradients backward_on_device(const BoundProblem& bound, const Plan& plan,
@@ -840,7 +880,7 @@ Tensor<float> transposed_on_device(const BoundProblem& bound, const Plan& plan, 
   require_room(Precision::fp32, problem.head_dim(), 1);
   Device& device = Device::current();
   const FlatPlan flat = flatten(problem, plan);
-  const DevicePlan device_plan(problem, flat, Precision::fp32);
+  const DevicePlan device_plan(problem, flat, Precision::fp32, kTileRows, nullptr);
   const DeviceWeights weights(denominators);
   const DeviceRows upstream = DeviceRows::rounded(
       Precision::fp32, rows.data, problem.heads() * problem.query_count(), rows.shape.dim, "rows");

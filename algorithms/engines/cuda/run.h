@@ -46,12 +46,12 @@ struct DeviceForward {
   Diagnostics diagnostics;
 };
 
-/// The plan that is made next for this problem is for the call below, which may be begun while it is made.
-void expect_forward(const BoundProblem& bound);
+/// The plan that is made next for this problem is for the call below, which may be begun while it is made:
+/// out (batch, heads, n_q, d_v) and lse (batch, heads, n_q, 1; fp32) are the caller's, in any type.
+void expect_forward(const BoundProblem& bound, const DeviceTensor& out, const DeviceTensor& lse);
 
-/// The same between tensors on the card: out (batch, heads, n_q, d_v) and lse (batch, heads, n_q, 1; fp32)
-/// are the caller's, in any type. Returns when the card is done. The theory's estimator, which has
-/// denominators of its own, has none of these.
+/// The same between tensors on the card, those that were expected. Returns when the card is done. The
+/// theory's estimator, which has denominators of its own, has none of these.
 [[nodiscard]] DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan,
                                               const DeviceTensor& out, const DeviceTensor& lse);
 

@@ -123,6 +123,29 @@ __global__ void rank_kernel(RankArguments a) {
   a.ranks[index] = static_cast<int32_t>(low - part.begin);
 }
 
+/// A thread a row that is asked for: its place is the number of those before it.
+__global__ void __launch_bounds__(kThreads) asked_order_kernel(AskedOrderArguments a) {
+  __shared__ int32_t others[kThreads];
+  const AskedPart part = a.parts[blockIdx.x];
+  const int64_t first = static_cast<int64_t>(blockIdx.y) * kThreads;
+  if (first >= part.count) return;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int64_t own = first + thread;
+  const int32_t rank = own < part.count ? a.ranks[part.begin + own] : 0;
+  int64_t place = 0;
+  for (int64_t begin = 0; begin < part.count; begin += kThreads) {
+    const int count = static_cast<int>(min(part.count - begin, int64_t{kThreads}));
+    __syncthreads();
+    if (thread < count) others[thread] = a.ranks[part.begin + begin + thread];
+    __syncthreads();
+    for (int i = 0; i < count; ++i)
+      place += others[i] < rank || (others[i] == rank && begin + i < own) ? 1 : 0;
+  }
+  if (own >= part.count) return;
+  a.sorted_ranks[part.begin + place] = rank;
+  a.sorted_rows[part.begin + place] = part.first_value + a.asked[part.begin + own].row;
+}
+
 template <class T>
 LaunchError hash_rows(const HashArguments& arguments, void* stream) {
   if (arguments.block_count == 0) return cudaSuccess;
@@ -155,6 +178,14 @@ LaunchError launch_ranks(const RankArguments& arguments, void* stream) {
   if (arguments.count == 0) return cudaSuccess;
   rank_kernel<<<static_cast<unsigned>((arguments.count + kThreads - 1) / kThreads), kThreads, 0,
                 static_cast<cudaStream_t>(stream)>>>(arguments);
+  return cudaGetLastError();
+}
+
+LaunchError launch_asked_order(const AskedOrderArguments& arguments, void* stream) {
+  if (arguments.part_count == 0) return cudaSuccess;
+  const dim3 grid(static_cast<unsigned>(arguments.part_count),
+                  static_cast<unsigned>((arguments.most + kThreads - 1) / kThreads));
+  asked_order_kernel<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(arguments);
   return cudaGetLastError();
 }
 

@@ -61,4 +61,23 @@ struct RankArguments {
 };
 [[nodiscard]] LaunchError launch_ranks(const RankArguments& arguments, void* stream);
 
+/// Rows [begin, begin + count) of all asked rows, which are of one part.
+struct AskedPart {
+  int64_t begin = 0;
+  int64_t count = 0;
+  int32_t first_value = 0;  ///< of its part
+};
+struct AskedOrderArguments {
+  const AskedPart* parts = nullptr;
+  int64_t part_count = 0;
+  int64_t most = 0;  ///< rows of a part
+  const AskedRow* asked = nullptr;
+  const int32_t* ranks = nullptr;
+  int32_t* sorted_ranks = nullptr;
+  int32_t* sorted_rows = nullptr;  ///< first_value + row
+};
+/// Asked rows of each part in the order of their ranks, and of asking. O(rows of the part) a row: the rows
+/// that are asked for are a sample.
+[[nodiscard]] LaunchError launch_asked_order(const AskedOrderArguments& arguments, void* stream);
+
 }  // namespace hyperattn::cuda

@@ -330,7 +330,7 @@ __device__ __forceinline__ void store_row_end(const FinishArguments& finish, int
   finish.lse[row] = lse;
   finish.state.maximum[row] = end.empty ? 0 : maximum;
   finish.state.sum[row] = end.empty ? 0 : sum;
-  if (finish.inverse != nullptr) finish.inverse[row] = end.empty ? 0.0F : static_cast<float>(1 / sum);
+  finish.inverse[row] = end.empty ? 0.0F : static_cast<float>(1 / sum);
   if (end.guarded) atomicAdd(&finish.counts->guarded, 1ULL);
   if (!end.empty && !(fabsf(lse) < -minus_infinity())) atomicAdd(&finish.counts->infinite, 1ULL);
 }
