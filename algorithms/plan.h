@@ -238,7 +238,7 @@ struct Pass {
 /// numerator, denominator), which makes the result independent of threads.
 struct Phase {
   std::vector<Pass> passes;
-  int level = 0;  ///< causal recursion: 0 for leaves, then 1, 2, … upwards (see nodes/causal.h)
+  int level = 0;  ///< causal recursion: 0 for leaves, 1, 2, … for nodes, upwards (see nodes/causal.h)
 };
 
 struct Plan {

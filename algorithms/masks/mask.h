@@ -38,11 +38,12 @@ struct MaskRequest {
   std::function<const std::vector<int32_t>*(size_t)> asked_keys = nullptr;
 };
 
-/// Makes the masks of the request's nodes. What is better done for all nodes at once is done when it is
-/// built.
+/// Makes the masks of the request's nodes.
 class MaskPlanner {
  public:
   virtual ~MaskPlanner() = default;
+  /// Before the masks of these nodes are taken, of each node once: what is better done for many at once.
+  virtual void prepare(const std::vector<size_t>& /*which*/) {}
   /// The mask of node i, once; different nodes in parallel. A node that is planned by itself is planned here,
   /// so that what its mask has read is still in cache for its residual.
   [[nodiscard]] virtual NodeMask take(size_t i) = 0;

@@ -96,10 +96,10 @@ void check_replay_directions(const AttentionProblem& problem, const Replay& repl
                std::to_string(given.cols) + " hash directions, but is " + std::to_string(bucket_count));
 }
 
-/// The hash functions of a call's nodes: one for each node, or a replay's for all of them.
+/// The hash functions of some of a call's nodes: one for each node, or a replay's for all of them.
 class NodeDirections {
  public:
-  NodeDirections(const MaskRequest& request, const Options& options) {
+  NodeDirections(const MaskRequest& request, const Options& options, const std::vector<size_t>& which) {
     if (options.buckets != Buckets::lsh) return;
     const AttentionProblem& problem = request.bound.shapes();
     if (const Replay* replay = request.call.replay; replay != nullptr) {
@@ -111,19 +111,19 @@ class NodeDirections {
       return;
     }
     rounds_ = static_cast<size_t>(options.rounds);
-    directions_.resize(request.nodes.size() * rounds_);
-    for_each_node(request.nodes, [&](size_t i) {
-      for (size_t round = 0; round < rounds_; ++round)
-        directions_[i * rounds_ + round] =
-            HashDirections(node_stream(request.call, Purpose::hash, request.nodes[i]), problem.head_dim(),
-                           hash_bits(options.bucket_count), static_cast<int64_t>(round));
+    directions_.resize(which.size() * rounds_);
+    parallel_for(static_cast<int64_t>(directions_.size()), [&](int64_t number, int) {
+      const auto d = static_cast<size_t>(number);
+      const HeadNode& node = request.nodes[which[d / rounds_]];
+      directions_[d] = HashDirections(node_stream(request.call, Purpose::hash, node), problem.head_dim(),
+                                      hash_bits(options.bucket_count), static_cast<int64_t>(d % rounds_));
     });
   }
 
-  /// Null where buckets are not hashed.
-  [[nodiscard]] const HashDirections* of(size_t i, int64_t round) const {
+  /// Of the node which[w]; null where buckets are not hashed.
+  [[nodiscard]] const HashDirections* of(size_t w, int64_t round) const {
     if (directions_.empty()) return nullptr;
-    return &directions_[directions_.size() == 1 ? 0 : i * rounds_ + static_cast<size_t>(round)];
+    return &directions_[directions_.size() == 1 ? 0 : w * rounds_ + static_cast<size_t>(round)];
   }
 
  private:
@@ -131,72 +131,80 @@ class NodeDirections {
   std::vector<HashDirections> directions_;
 };
 
-/// All hashing and sorting as one parallel job, so that small nodes don't starve threads.
+/// All hashing and sorting of the prepared nodes as one parallel job, so that small nodes don't starve
+/// threads.
 class SortedTogether final : public MaskPlanner {
  public:
-  SortedTogether(const MaskRequest& request, const Options& options) : masks_(request.nodes.size()) {
+  SortedTogether(const MaskRequest& request, const Options& options)
+      : request_(request), options_(options), masks_(request.nodes.size()) {}
+
+  void prepare(const std::vector<size_t>& which) override {
     SortSeconds spent;
     Stopwatch watch;
-    const NodeDirections directions(request, options);
+    const NodeDirections directions(request_, options_, which);
     std::vector<RandomStream> buckets;
-    for (const HeadNode& node : request.nodes)
-      buckets.push_back(node_stream(request.call, Purpose::bucket, node));
+    for (const size_t i : which)
+      buckets.push_back(node_stream(request_.call, Purpose::bucket, request_.nodes[i]));
     spent.hash += watch.seconds();
-    for (int64_t round = 0; round < options.rounds; ++round)
-      sort_round(request, options, round, requests_of(request, options, directions, buckets, round), spent);
-    if (request.seconds == nullptr) return;
-    request.seconds->hash += spent.hash;
-    request.seconds->sort += spent.sort;
+    for (int64_t round = 0; round < options_.rounds; ++round)
+      sort_round(which, round, requests_of(which, directions, buckets, round), spent);
+    if (request_.seconds == nullptr) return;
+    request_.seconds->hash += spent.hash;
+    request_.seconds->sort += spent.sort;
   }
 
   [[nodiscard]] NodeMask take(size_t i) override { return std::move(masks_[i]); }
 
  private:
-  static std::vector<SortRequest> requests_of(const MaskRequest& request, const Options& options,
-                                              const NodeDirections& directions,
-                                              const std::vector<RandomStream>& buckets, int64_t round) {
-    const AttentionProblem& problem = request.bound.shapes();
-    std::vector<SortRequest> requests(2 * request.nodes.size());
-    for (size_t i = 0; i < request.nodes.size(); ++i) {
-      const auto& [head, node] = request.nodes[i];
-      SortRequest& query = requests[2 * i];
-      SortRequest& key = requests[2 * i + 1];
+  [[nodiscard]] std::vector<SortRequest> requests_of(const std::vector<size_t>& which,
+                                                     const NodeDirections& directions,
+                                                     const std::vector<RandomStream>& buckets,
+                                                     int64_t round) const {
+    const AttentionProblem& problem = request_.bound.shapes();
+    std::vector<SortRequest> requests(2 * which.size());
+    for (size_t w = 0; w < which.size(); ++w) {
+      const auto& [head, node] = request_.nodes[which[w]];
+      SortRequest& query = requests[2 * w];
+      SortRequest& key = requests[2 * w + 1];
       query.rows = rows_between(problem.query.matrix(head), node.query_begin, node.query_end);
       query.first_row = static_cast<int32_t>(node.query_begin);
       key.rows = rows_between(problem.keys_of(head), node.key_begin, node.key_end);
       key.first_row = static_cast<int32_t>(node.key_begin);
       query.random_offset = static_cast<uint64_t>(round) * kRoundBuckets;
       key.random_offset = query.random_offset + kKeyBuckets;
-      key.want_ranks = request.want_ranks || options.rounds > 1;
-      if (request.asked_keys) key.asked_rows = request.asked_keys(i);
+      key.want_ranks = request_.want_ranks || options_.rounds > 1;
+      if (request_.asked_keys) key.asked_rows = request_.asked_keys(which[w]);
       for (SortRequest* one : {&query, &key}) {
-        one->random_buckets = &buckets[i];
-        if (options.buckets == Buckets::lsh) one->directions = directions.of(i, round);
+        one->random_buckets = &buckets[w];
+        if (options_.buckets == Buckets::lsh) one->directions = directions.of(w, round);
       }
     }
     return requests;
   }
 
-  void sort_round(const MaskRequest& request, const Options& options, int64_t round,
-                  const std::vector<SortRequest>& sorts, SortSeconds& spent) {
+  void sort_round(const std::vector<size_t>& which, int64_t round, const std::vector<SortRequest>& sorts,
+                  SortSeconds& spent) {
     std::vector<SortedRows> sorted =
-        request.bound.sort_by_bucket(sorts, options.bucket_count, options.bucket_order, &spent);
+        request_.bound.sort_by_bucket(sorts, options_.bucket_count, options_.bucket_order, &spent);
     const Stopwatch watch;
-    for_each_node(request.nodes, [&](size_t i) {
-      const AttentionNode& node = request.nodes[i].node;
-      const auto blocks = options.banded
-                              ? banded_blocks(node.query_count(), node.key_count(), options.block_size)
-                              : aligned_blocks(node.query_count(), node.key_count(), options.block_size);
-      NodeMask mask = sorted_mask(std::move(sorted[2 * i]), std::move(sorted[2 * i + 1]), blocks);
-      if (!options.banded) mask.block_size = options.block_size;
+    parallel_for(static_cast<int64_t>(which.size()), [&](int64_t number, int) {
+      const auto w = static_cast<size_t>(number);
+      const AttentionNode& node = request_.nodes[which[w]].node;
+      const auto blocks = options_.banded
+                              ? banded_blocks(node.query_count(), node.key_count(), options_.block_size)
+                              : aligned_blocks(node.query_count(), node.key_count(), options_.block_size);
+      NodeMask mask = sorted_mask(std::move(sorted[2 * w]), std::move(sorted[2 * w + 1]), blocks);
+      if (!options_.banded) mask.block_size = options_.block_size;
       if (round == 0)
-        masks_[i] = std::move(mask);
+        masks_[which[w]] = std::move(mask);
       else
-        masks_[i].further.push_back(std::move(mask));
+        masks_[which[w]].further.push_back(std::move(mask));
     });
     spent.sort += watch.seconds();
   }
 
+  MaskRequest request_;
+  Options options_;
   std::vector<NodeMask> masks_;
 };
 
@@ -204,7 +212,7 @@ class SortedTogether final : public MaskPlanner {
 class CodedNodes final : public MaskPlanner {
  public:
   CodedNodes(const MaskRequest& request, const Options& options)
-      : request_(request), options_(options), directions_(request, options) {}
+      : request_(request), options_(options), directions_(request, options, all_nodes(request.nodes)) {}
 
   [[nodiscard]] NodeMask take(size_t i) override {
     NodeMask mask = mask_of(i, 0);

@@ -300,6 +300,7 @@ std::shared_ptr<const NodeMasks> plan_node_masks(const BoundProblem& bound, cons
   const std::vector<HeadNode>& own_nodes = kept ? kept->nodes() : nodes;
   const auto planner = choice.mask->plan(
       {own, call, own_nodes, choice.residual->needs_ranks() || choice.window > 0, seconds, nullptr});
+  planner->prepare(all_nodes(nodes));
   const Stopwatch watch;
   std::vector<NodeMask> masks(nodes.size());
   for_each_node(nodes, [&](size_t i) {
@@ -315,7 +316,6 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   NodeTree tree = node_tree(bound.shapes(), call.parameters);
   std::vector<HeadNode> nodes = approximated_nodes(tree, bound.shapes().heads());
   PlanAssembly assembly(bound.shapes(), tree, nodes);
-  bound.phases_are_made(assembly.so_far());
   PlanningSeconds seconds;
   Stopwatch watch;
   const std::optional<KeptKeys> kept = kept_keys(bound, call, nodes);
@@ -329,9 +329,13 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   std::vector<std::vector<Pass>> passes(nodes.size());
   std::vector<PlanningSeconds> spent(nodes.size());
   double wall = 0;
-  for (const std::vector<AttentionNode>& level : tree.levels) {
+  for (auto level = tree.levels.rbegin(); level != tree.levels.rend(); ++level) {
+    const std::vector<size_t> level_nodes = assembly.nodes_of(*level);
     watch.restart();
-    const std::vector<size_t> level_nodes = assembly.nodes_of(level);
+    residual_planner->prepare(level_nodes);
+    seconds.draw += watch.seconds();
+    mask_planner->prepare(level_nodes);
+    watch.restart();
     for_each_node(nodes, level_nodes, [&](size_t i) {
       Stopwatch part;
       masks[i] = take_mask(*mask_planner, own.shapes(), own_nodes, i, choice.window);
@@ -344,7 +348,7 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
       }
       spent[i].draw = part.seconds();
     });
-    assembly.add_level(level, level_nodes, passes);
+    assembly.add_level(*level, level_nodes, passes);
     wall += watch.seconds();
     bound.phases_are_made(assembly.so_far());
   }
@@ -363,40 +367,10 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
 PlanAssembly::PlanAssembly(const AttentionProblem& problem, const NodeTree& tree,
                            const std::vector<HeadNode>& nodes)
     : problem_(problem), tree_(tree), nodes_(nodes) {
-  add_leaves();
   for (const std::vector<AttentionNode>& level : tree.sinks) {
     plan_.phase(0);
-    add_exact(level, true);
+    add_exact(level, false);
   }
-}
-
-bool PlanAssembly::is_last(int level, int64_t end) const {
-  return std::all_of(tree_.levels.begin(), tree_.levels.end(), [&](const std::vector<AttentionNode>& other) {
-    return other.front().level <= level || other.front().query_begin >= end;
-  });
-}
-
-void PlanAssembly::add_leaves() {
-  plan_.phase(0);
-  const auto count = static_cast<int64_t>(tree_.leaves.size());
-  std::vector<Pass> leaves(static_cast<size_t>(problem_.heads() * count));
-  parallel_for(problem_.heads() * count, [&](int64_t i, int) {
-    const CausalLeaf& leaf = tree_.leaves[static_cast<size_t>(i % count)];
-    Pass& pass = leaves[static_cast<size_t>(i)];
-    pass = leaf_pass(problem_, i / count, leaf, i % count);
-    pass.is_last = is_last(0, leaf.end - problem_.causal_offset());
-  });
-  for (Pass& pass : leaves) plan_.add(std::move(pass));
-}
-
-void PlanAssembly::add_exact(const std::vector<AttentionNode>& nodes, bool are_sinks) {
-  for (int64_t head = 0; head < problem_.heads(); ++head)
-    for (const AttentionNode& node : nodes)
-      if (node.exact) {
-        Pass pass = exact_node_pass(problem_, head, node);
-        pass.is_last = !are_sinks && is_last(node.level, node.query_end);
-        plan_.add(std::move(pass));
-      }
 }
 
 std::vector<size_t> PlanAssembly::nodes_of(const std::vector<AttentionNode>& level) const {
@@ -408,14 +382,14 @@ std::vector<size_t> PlanAssembly::nodes_of(const std::vector<AttentionNode>& lev
 
 void PlanAssembly::add_level(const std::vector<AttentionNode>& level, const std::vector<size_t>& own,
                              std::vector<std::vector<Pass>>& passes) {
+  const bool are_last = tree_.leaves.empty();
   size_t deepest = 0;
   for (const size_t i : own) {
     deepest = std::max(deepest, passes[i].size());
-    if (!passes[i].empty())
-      passes[i].back().is_last = is_last(nodes_[i].node.level, nodes_[i].node.query_end);
+    if (!passes[i].empty()) passes[i].back().is_last = are_last;
   }
   plan_.phase(level.front().level);
-  add_exact(level, false);
+  add_exact(level, are_last);
   for (size_t step = 0; step < deepest; ++step) {
     if (step > 0) plan_.phase(level.front().level);
     for (const size_t i : own)
@@ -423,11 +397,38 @@ void PlanAssembly::add_level(const std::vector<AttentionNode>& level, const std:
   }
 }
 
+Plan PlanAssembly::take() {
+  add_leaves();
+  return plan_.take();
+}
+
+void PlanAssembly::add_exact(const std::vector<AttentionNode>& nodes, bool are_last) {
+  for (int64_t head = 0; head < problem_.heads(); ++head)
+    for (const AttentionNode& node : nodes)
+      if (node.exact) {
+        Pass pass = exact_node_pass(problem_, head, node);
+        pass.is_last = are_last;
+        plan_.add(std::move(pass));
+      }
+}
+
+void PlanAssembly::add_leaves() {
+  plan_.phase(0);
+  const auto count = static_cast<int64_t>(tree_.leaves.size());
+  std::vector<Pass> leaves(static_cast<size_t>(problem_.heads() * count));
+  parallel_for(problem_.heads() * count, [&](int64_t i, int) {
+    Pass& pass = leaves[static_cast<size_t>(i)];
+    pass = leaf_pass(problem_, i / count, tree_.leaves[static_cast<size_t>(i % count)], i % count);
+    pass.is_last = true;
+  });
+  for (Pass& pass : leaves) plan_.add(std::move(pass));
+}
+
 Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes,
                    std::vector<std::vector<Pass>> passes) {
   PlanAssembly assembly(problem, tree, nodes);
-  for (const std::vector<AttentionNode>& level : tree.levels)
-    assembly.add_level(level, assembly.nodes_of(level), passes);
+  for (auto level = tree.levels.rbegin(); level != tree.levels.rend(); ++level)
+    assembly.add_level(*level, assembly.nodes_of(*level), passes);
   return assembly.take();
 }
 

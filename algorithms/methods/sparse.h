@@ -71,27 +71,28 @@ class NodeMasks final : public PlannedMasks {
 /// Leaves, sinks and small nodes exactly, every other node by its mask and its residual.
 [[nodiscard]] PlannedCall plan_sparse(const BoundProblem& bound, const Call& call);
 
-/// Puts a plan together level by level: first leaves and sinks, then exact nodes and the passes of
-/// approximated nodes, each node's in phases of their own. What it needs must outlive it.
+/// Puts a plan together: first sinks, then level by level from the root down exact nodes and the passes of
+/// approximated nodes, each node's in phases of their own, and leaves last. So the few nodes that have most
+/// rows are planned first, and an engine that begins early has work; and leaves, in which every row stands
+/// once, are where all rows end. What it needs must outlive it.
 class PlanAssembly {
  public:
   PlanAssembly(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes);
 
   /// The numbers of the approximated nodes of a level.
   [[nodiscard]] std::vector<size_t> nodes_of(const std::vector<AttentionNode>& level) const;
-  /// Levels in the order of the tree, with `nodes_of` each; the passes are those of nodes in the order of
-  /// `nodes`.
+  /// Levels from the last of the tree to the first, with `nodes_of` each; the passes are those of nodes in
+  /// the order of `nodes`.
   void add_level(const std::vector<AttentionNode>& level, const std::vector<size_t>& own,
                  std::vector<std::vector<Pass>>& passes);
   [[nodiscard]] const Plan& so_far() { return plan_.so_far(); }
-  [[nodiscard]] Plan take() { return plan_.take(); }
+  /// With the leaves.
+  [[nodiscard]] Plan take();
 
  private:
+  /// `are_last`: no later phase has rows of these nodes.
+  void add_exact(const std::vector<AttentionNode>& nodes, bool are_last);
   void add_leaves();
-  void add_exact(const std::vector<AttentionNode>& nodes, bool are_sinks);
-  /// Whether no level above this one has rows before `end`: of the rows of a node or leaf none or all are in
-  /// nodes of higher levels.
-  [[nodiscard]] bool is_last(int level, int64_t end) const;
 
   const AttentionProblem& problem_;
   const NodeTree& tree_;

@@ -35,12 +35,16 @@ void for_each_node(const std::vector<HeadNode>& nodes, const std::vector<size_t>
                [&](int64_t i, int) { body(small[static_cast<size_t>(i)]); });
 }
 
+[[nodiscard]] inline std::vector<size_t> all_nodes(const std::vector<HeadNode>& nodes) {
+  std::vector<size_t> all(nodes.size());
+  std::iota(all.begin(), all.end(), size_t{0});
+  return all;
+}
+
 /// For every node.
 template <class Body>
 void for_each_node(const std::vector<HeadNode>& nodes, const Body& body) {
-  std::vector<size_t> all(nodes.size());
-  std::iota(all.begin(), all.end(), size_t{0});
-  for_each_node(nodes, all, body);
+  for_each_node(nodes, all_nodes(nodes), body);
 }
 
 }  // namespace hyperattn

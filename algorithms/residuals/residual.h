@@ -29,6 +29,8 @@ struct ResidualRequest {
 class ResidualPlanner {
  public:
   virtual ~ResidualPlanner() = default;
+  /// Before anything else is asked of these nodes, of each once: what is better done for many at once.
+  virtual void prepare(const std::vector<size_t>& /*which*/) {}
   /// The passes of node i: the mask's entries with weight 1, and what stands for all other keys. Each pass is
   /// in a phase of its own, in this order. Different nodes in parallel.
   [[nodiscard]] virtual std::vector<Pass> passes(size_t i, const NodeMask& mask) const = 0;

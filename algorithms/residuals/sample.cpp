@@ -174,8 +174,15 @@ Pass union_pass(const AttentionProblem& problem, const HeadNode& place, const No
 
 class SamplePlanner final : public ResidualPlanner {
  public:
-  SamplePlanner(const ResidualRequest& request, std::vector<ColumnSample> samples, bool count_collisions)
-      : request_(request), samples_(std::move(samples)), count_collisions_(count_collisions) {}
+  SamplePlanner(const ResidualRequest& request, Sampling sampling, bool count_collisions)
+      : request_(request),
+        draw_(request_, sampling),
+        samples_(request.nodes.size()),
+        count_collisions_(count_collisions) {}
+
+  void prepare(const std::vector<size_t>& which) override {
+    for_each_node(request_.nodes, which, [&](size_t i) { samples_[i] = draw_.of(i); });
+  }
 
   [[nodiscard]] std::vector<Pass> passes(size_t i, const NodeMask& mask) const override {
     if (leaves_blocks(request_.bound, mask, samples_[i]))
@@ -187,6 +194,7 @@ class SamplePlanner final : public ResidualPlanner {
 
  private:
   ResidualRequest request_;
+  Draw draw_;
   std::vector<ColumnSample> samples_;
   bool count_collisions_;
 };
@@ -215,11 +223,9 @@ class SampleResidual final : public DescribedResidual {
   [[nodiscard]] bool rows_may_differ() const override { return true; }
 
   [[nodiscard]] std::unique_ptr<ResidualPlanner> plan(const ResidualRequest& request) const override {
-    const Draw draw(request, sampling_kind(request.call.parameters.text("sampling")));
-    std::vector<ColumnSample> samples(request.nodes.size());
-    for_each_node(request.nodes, [&](size_t i) { samples[i] = draw.of(i); });
-    const bool count_collisions = request.call.parameters.text("collisions") == "count";
-    return std::make_unique<SamplePlanner>(request, std::move(samples), count_collisions);
+    const Parameters& parameters = request.call.parameters;
+    return std::make_unique<SamplePlanner>(request, sampling_kind(parameters.text("sampling")),
+                                           parameters.text("collisions") == "count");
   }
 };
 

@@ -28,13 +28,15 @@ struct RunningRows {
   float out[C][4];
 };
 
+/// `has_state`: false where these are the only tiles.
 template <int C>
 __device__ __forceinline__ void load_state(const RowState& state, const int64_t* query_row,
-                                           const OwnRows& own, int stride, RunningRows<C>& run) {
+                                           const OwnRows& own, bool has_state, int stride,
+                                           RunningRows<C>& run) {
   const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const bool mine = own.there[h];
+    const bool mine = own.there[h] && has_state;
     const int64_t row = mine ? query_row[own.row[h]] : 0;
     run.maximum[h] = mine ? state.maximum[row] : minus_infinity();
     run.sum[h] = mine && t == 0 ? state.sum[row] : 0;
@@ -189,7 +191,7 @@ __global__ void __launch_bounds__(kThreads, blocks_at_once<T>(8 * C))
   gather_rows(queries, query_stride, static_cast<const T*>(inputs.query), d, shared.query_row, kTileRows, d);
   const OwnRows own = own_rows(tile, pass);
   RunningRows<C> run;
-  load_state(arguments.state, shared.query_row, own, d_v, run);
+  load_state(arguments.state, shared.query_row, own, !arguments.is_only, d_v, run);
   float cap[2];
 #pragma unroll
   for (int h = 0; h < 2; ++h)

@@ -693,7 +693,8 @@ class BackwardCall {
   void run(const DeviceUpstream& upstream, const float* maximum, const float* inverse) {
     const BackwardRows rows{upstream.rows(), inputs_.value_dim, maximum, inverse, upstream.delta()};
     const Precision precision = bound_.precision();
-    for (size_t p = 0; p < flat_.phases.size(); ++p) {
+    // From the last phase on: leaves, which have all keys, come first then, and write what the others add to.
+    for (size_t p = flat_.phases.size(); p-- > 0;) {
       const FlatPhase& phase = flat_.phases[p];
       timer_.start();
       check(launch_query_gradient(precision, query_arguments(rows, phase), device_.stream()),

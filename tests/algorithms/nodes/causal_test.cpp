@@ -126,7 +126,8 @@ TEST_CASE("in a causal plan every phase is one level, and rows see the sample of
         expected.block(node.query_begin, node.key_begin, node.query_count(), node.key_count()).setOnes();
   CHECK((dense_weights(plan, 1, 200, 200) - expected).cwiseAbs().maxCoeff() < 1e-5);
   REQUIRE(plan.phases.size() == tree.levels.size() + 1);
-  for (size_t i = 0; i < plan.phases.size(); ++i) CHECK(plan.phases[i].level == static_cast<int>(i));
+  for (size_t i = 0; i < plan.phases.size(); ++i)  // from the root down
+    CHECK(plan.phases[i].level == static_cast<int>(tree.levels.size() - i));
 }
 
 TEST_CASE("a sample larger than a node's keys is clamped: the node is exact") {

@@ -236,7 +236,7 @@ TEST_CASE("a causal coreset has R_Q from the queries of its key rows") {
   const AttentionProblem& p = random.problem;
   const ForwardState state = run_backend("coreset", p, coreset(6, {{"min_seq_len", int64_t{32}}}));
   // One node: rows 32 to 63 against keys 0 to 31; two leaves.
-  const Pass& pass = state.planned.plan->phases.at(1).passes.at(0);
+  const Pass& pass = state.planned.plan->phases.at(0).passes.at(0);
   const Rows pivots = pivot_rows(pass.lists.at(0), p.keys_of(0));
   const Matrix weights = plain_weights(p, 0, run_of(0, 32), pivots, largest_norm(p.query.matrix(0), 0, 32));
   double worst = 0;
