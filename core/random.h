@@ -43,8 +43,12 @@ class RandomStream {
   [[nodiscard]] double uniform(uint64_t index) const;
   /// Standard normal (Box-Muller on one 128-bit block).
   [[nodiscard]] double normal(uint64_t index) const;
+  /// normal(first), normal(first + 1), … in less time.
+  void normals(uint64_t first, int64_t count, double* target) const;
   /// Uniform integer in [0, bound), without modulo bias beyond 2^-64 · bound.
   [[nodiscard]] uint64_t below(uint64_t index, uint64_t bound) const;
+  /// below(first, first + 1), below(first + 1, first + 2), … in less time; first + count is at most 2^31.
+  void below_last(uint64_t first, int64_t count, int32_t* target) const;
 
  private:
   uint32_t key_[2];
@@ -52,7 +56,7 @@ class RandomStream {
 };
 
 /// `count` distinct integers of [0, population) in increasing order, each subset equally likely (Floyd's
-/// algorithm; O(count log count)). Requires 0 <= count <= population.
+/// algorithm; O(count + population/64)). Requires 0 <= count <= population.
 [[nodiscard]] std::vector<int32_t> sample_without_replacement(const RandomStream& stream, int64_t population,
                                                               int64_t count);
 

@@ -6,18 +6,12 @@
 #include <cassert>
 #include <utility>
 
+#include "core/cloned.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/timing.h"
 
-// The hash is a small matrix product in plain loops; the compiler makes a copy for each instruction set. This
-// file is compiled with -ffp-contract=off, so no copy fuses multiply and add and all of them give the same
-// bits.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define HYPERATTN_CLONED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define HYPERATTN_CLONED
-#endif
+// The hash is a small matrix product in plain loops. This file is compiled with -ffp-contract=off.
 
 namespace hyperattn {
 namespace {
@@ -248,10 +242,13 @@ HashDirections::HashDirections(const RandomStream& stream, int64_t head_dim, int
   const int64_t first = round * kMaxHashBits;
   const int64_t groups = divide_up(bits, kLanes);
   packed_ = Buffer<float>(groups * head_dim * kLanes, 0.0F);
-  for (int64_t t = 0; t < bits; ++t)
+  std::vector<double> direction(static_cast<size_t>(head_dim));
+  for (int64_t t = 0; t < bits; ++t) {
+    stream.normals(static_cast<uint64_t>((first + t) * head_dim), head_dim, direction.data());
     for (int64_t c = 0; c < head_dim; ++c)
       packed_[(t / kLanes * head_dim + c) * kLanes + t % kLanes] =
-          static_cast<float>(stream.normal(static_cast<uint64_t>((first + t) * head_dim + c)));
+          static_cast<float>(direction[static_cast<size_t>(c)]);
+  }
 }
 
 HashDirections::HashDirections(DenseMatrix<double> directions)

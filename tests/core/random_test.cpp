@@ -127,6 +127,25 @@ TEST_CASE("a stream's numbers are those that a separate program computed", "[ran
   }
 }
 
+TEST_CASE("numbers that are drawn together are those that are drawn one by one", "[random]") {
+  const RandomStream stream(11, Purpose::hash, 1, 2, 3);
+  for (const uint64_t first : {uint64_t{0}, uint64_t{5}, (uint64_t{1} << 32) - 7})
+    for (const int64_t count : {0, 1, 15, 16, 17, 50}) {
+      std::vector<double> normals(static_cast<size_t>(count));
+      stream.normals(first, count, normals.data());
+      for (int64_t i = 0; i < count; ++i) {
+        CAPTURE(first, count, i);
+        CHECK(normals[static_cast<size_t>(i)] == stream.normal(first + static_cast<uint64_t>(i)));
+      }
+    }
+  std::vector<int32_t> integers(50);
+  stream.below_last((uint64_t{1} << 31) - 50, 50, integers.data());
+  for (uint64_t i = 0; i < 50; ++i) {
+    const uint64_t index = (uint64_t{1} << 31) - 50 + i;
+    CHECK(static_cast<uint64_t>(integers[i]) == stream.below(index, index + 1));
+  }
+}
+
 TEST_CASE("purposes keep their numbers, which are part of every stream's key", "[random]") {
   const std::vector<Purpose> in_order = {
       Purpose::query,          Purpose::key,         Purpose::value,
