@@ -280,6 +280,17 @@ void copy_in_parallel(void* target, const void* source, int64_t bytes) {
   });
 }
 
+void copy_to_card(void* target, const void* source, int64_t bytes) {
+  check(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream()),
+        "copying to the GPU");
+}
+
+void copy_staged(void* target, const StagingBlock& block, int64_t bytes) {
+  copy_to_card(target, block.memory, bytes);
+  check(cudaEventRecord(block.copied, stream()), "recording an event");
+  StagingBlocks::all().give_back(block);
+}
+
 }  // namespace
 
 void* allocate(int64_t bytes, const char* what) {
@@ -309,16 +320,24 @@ void release(void* pointer, void* stream) noexcept {
 }
 
 void upload(void* target, const void* source, int64_t bytes) {
-  const auto copy = [&](const void* from) {
-    check(cudaMemcpyAsync(target, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream()),
-          "copying to the GPU");
-  };
-  if (bytes > kMostStaged) return copy(source);
-  StagingBlock block = StagingBlocks::all().take(bytes);
+  if (bytes > kMostStaged) return copy_to_card(target, source, bytes);
+  const StagingBlock block = StagingBlocks::all().take(bytes);
   copy_in_parallel(block.memory, source, bytes);
-  copy(block.memory);
-  check(cudaEventRecord(block.copied, stream()), "recording an event");
-  StagingBlocks::all().give_back(block);
+  copy_staged(target, block, bytes);
+}
+
+void upload(void* target, const std::vector<Piece>& pieces) {
+  if (pieces.empty()) return;
+  const int64_t bytes = pieces.back().offset + pieces.back().bytes;
+  if (bytes > kMostStaged) {
+    for (const Piece& piece : pieces)
+      upload(static_cast<char*>(target) + piece.offset, piece.source, piece.bytes);
+    return;
+  }
+  StagingBlock block = StagingBlocks::all().take(bytes);
+  for (const Piece& piece : pieces)
+    copy_in_parallel(static_cast<char*>(block.memory) + piece.offset, piece.source, piece.bytes);
+  copy_staged(target, block, bytes);
 }
 
 void download(void* target, const void* source, int64_t bytes) {

@@ -107,6 +107,15 @@ void release(void* pointer, void* stream) noexcept;
 void upload(void* target, const void* source, int64_t bytes);
 void download(void* target, const void* source, int64_t bytes);
 void clear(void* target, int64_t bytes);
+
+/// Host memory, and where it goes in memory of the card.
+struct Piece {
+  const void* source;
+  int64_t bytes;
+  int64_t offset;
+};
+/// All of them in one copy, which also writes what lies between them.
+void upload(void* target, const std::vector<Piece>& pieces);
 }  // namespace detail
 
 /// Memory of the card, in the order of the stream that it was taken on. Throws Error(environment) that names
@@ -161,6 +170,38 @@ class DeviceArray {
   T* data_ = nullptr;
   int64_t size_ = 0;
   void* stream_ = nullptr;
+};
+
+/// Several arrays of host memory that are copied to the card at once: `add` each, then `upload`, then take
+/// their addresses.
+class DeviceBundle {
+ public:
+  /// Where `room` elements begin, of which `given` are copied.
+  template <class T>
+  int64_t add(const T* source, int64_t given, int64_t room) {
+    constexpr int64_t kAlignment = 256;
+    const int64_t offset = (bytes_ + kAlignment - 1) / kAlignment * kAlignment;
+    bytes_ = offset + room * static_cast<int64_t>(sizeof(T));
+    if (given > 0) pieces_.push_back({source, given * static_cast<int64_t>(sizeof(T)), offset});
+    return offset;
+  }
+  template <class Array>
+  int64_t add(const Array& source) {
+    return add(source.data(), static_cast<int64_t>(source.size()), static_cast<int64_t>(source.size()));
+  }
+  void upload(const char* what) {
+    memory_ = DeviceArray<unsigned char>(bytes_, what);
+    detail::upload(memory_.data(), pieces_);
+  }
+  template <class T>
+  [[nodiscard]] T* at(int64_t offset) const {
+    return reinterpret_cast<T*>(memory_.data() + offset);
+  }
+
+ private:
+  std::vector<detail::Piece> pieces_;
+  int64_t bytes_ = 0;
+  DeviceArray<unsigned char> memory_;
 };
 
 }  // namespace hyperattn::cuda

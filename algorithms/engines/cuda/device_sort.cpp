@@ -82,6 +82,22 @@ struct SortLayout {
   int64_t most_asked = 0;
 };
 
+/// Its parts and directions on the card.
+class UploadedLayout {
+ public:
+  explicit UploadedLayout(const SortLayout& layout)
+      : parts_(bundle_.add(layout.parts)), directions_(bundle_.add(layout.directions)) {
+    bundle_.upload("rows to hash");
+  }
+  [[nodiscard]] const SortPart* parts() const { return bundle_.at<SortPart>(parts_); }
+  [[nodiscard]] const float* directions() const { return bundle_.at<float>(directions_); }
+
+ private:
+  DeviceBundle bundle_;
+  int64_t parts_;
+  int64_t directions_;
+};
+
 /// But for what lies on the card.
 HashArguments hash_arguments(const AttentionProblem& shapes, const SortLayout& layout, int bits,
                              BucketOrder order) {
@@ -151,17 +167,19 @@ class AllAsked {
 
   /// From sorted pairs; the asked rows' parts are all those of the layout.
   void find(const SortLayout& layout, RankArguments arguments, void* stream) const {
-    const DeviceArray<AskedRow> asked(layout.asked, kWhat);
-    const DeviceArray<AskedPart> parts(layout.asked_parts, kWhat);
-    arguments.asked = asked.data();
-    arguments.count = asked.size();
+    DeviceBundle bundle;
+    const int64_t asked = bundle.add(layout.asked);
+    const int64_t parts = bundle.add(layout.asked_parts);
+    bundle.upload(kWhat);
+    arguments.asked = bundle.at<AskedRow>(asked);
+    arguments.count = layout.asked.size();
     arguments.ranks = ranks_->numbers().data();
     check(launch_ranks(arguments, stream), "looking up ranks");
     AskedOrderArguments order;
-    order.parts = parts.data();
-    order.part_count = parts.size();
+    order.parts = bundle.at<AskedPart>(parts);
+    order.part_count = static_cast<int64_t>(layout.asked_parts.size());
     order.most = layout.most_asked;
-    order.asked = asked.data();
+    order.asked = arguments.asked;
     order.ranks = ranks_->numbers().data();
     order.sorted_ranks = sorted_ranks_->numbers().data();
     order.sorted_rows = sorted_rows_->numbers().data();
@@ -206,13 +224,12 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
   arguments.key = layout.reads(1) ? key_.rounded() : nullptr;
   watch.restart();
   Device& device = Device::current();
-  const DeviceArray<SortPart> parts(layout.parts, "rows to sort");
-  const DeviceArray<float> directions(layout.directions, "hash directions");
+  const UploadedLayout uploaded(layout);
   const DeviceArray<uint32_t> keys(2 * layout.rows, "rows to sort");
   const DeviceArray<int32_t> values(layout.rows, "rows to sort");
   const auto sorted = std::make_shared<const AllNumbers>(stream_, layout.rows, "sorted rows");
-  arguments.parts = parts.data();
-  arguments.directions = directions.data();
+  arguments.parts = uploaded.parts();
+  arguments.directions = uploaded.directions();
   arguments.keys = keys.data();
   arguments.values = values.data();
   const int key_bits = bits + std::bit_width(layout.parts.size());
@@ -231,7 +248,7 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
   sort(scratch.data());
   const AllAsked asked(stream_, layout);
   RankArguments ranks;
-  ranks.parts = parts.data();
+  ranks.parts = uploaded.parts();
   ranks.keys = keys.data();
   ranks.sorted_keys = keys.data() + layout.rows;
   ranks.sorted_values = sorted->numbers().data();
@@ -267,15 +284,14 @@ std::vector<uint32_t> DeviceProblem::bucket_codes(MatrixView<const float> rows,
   const StreamScope scope(stream_);
   const std::lock_guard<std::mutex> lock(one_call());
   Device& device = Device::current();
-  const DeviceArray<SortPart> parts(layout.parts, "rows to hash");
-  const DeviceArray<float> packed(layout.directions, "hash directions");
+  const UploadedLayout uploaded(layout);
   const DeviceArray<uint32_t> codes(layout.rows, "rows to hash");
   const DeviceArray<int32_t> values(layout.rows, "rows to hash");
   HashArguments arguments = hash_arguments(shapes(), layout, directions.bits(), order);
   arguments.query = layout.reads(0) ? query_.rounded() : nullptr;
   arguments.key = layout.reads(1) ? key_.rounded() : nullptr;
-  arguments.parts = parts.data();
-  arguments.directions = packed.data();
+  arguments.parts = uploaded.parts();
+  arguments.directions = uploaded.directions();
   arguments.keys = codes.data();
   arguments.values = values.data();
   check(launch_hash(precision_, arguments, device.stream()), "hashing");

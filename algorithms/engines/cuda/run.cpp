@@ -46,38 +46,46 @@ class DevicePlan {
   /// `excluded`: what blocks leave out is added to it; null: not wanted.
   DevicePlan(const AttentionProblem& problem, const FlatPlan& flat, Precision precision, int64_t tile_rows,
              unsigned long long* excluded)
-      : tiles_(flat.tiles.size() + flat.block_tiles, "tiles of the plan"),
-        passes_(flat.passes, "passes of the plan"),
-        lists_(flat.lists, "lists of the plan"),
-        visits_(flat.visits.size() + flat.block_visits, "visits of the plan"),
-        packs_(flat.packs, "row visits of the plan"),
-        entries_(flat.entries, "row visits of the plan"),
-        integers_(flat.integers, "orders of the plan"),
-        numbers_(flat.numbers, "weights of the plan"),
-        synthetic_key_(stacked(flat, problem.head_dim(), precision, &SyntheticKeys::key)),
+      : synthetic_key_(stacked(flat, problem.head_dim(), precision, &SyntheticKeys::key)),
         synthetic_value_(stacked(flat, problem.value_dim(), precision, &SyntheticKeys::value)) {
-    tiles_.upload(flat.tiles.data(), flat.tiles.size());
-    visits_.upload(flat.visits.data(), flat.visits.size());
-    write_blocks(flat, tile_rows, excluded);
+    const int64_t passes = bundle_.add(flat.passes);
+    const int64_t lists = bundle_.add(flat.lists);
+    const int64_t packs = bundle_.add(flat.packs);
+    const int64_t entries = bundle_.add(flat.entries);
+    const int64_t integers = bundle_.add(flat.integers);
+    const int64_t numbers = bundle_.add(flat.numbers);
+    const int64_t blocks = bundle_.add(flat.blocks);
+    const int64_t tiles =
+        bundle_.add(flat.tiles.data(), flat.tiles.size(), flat.tiles.size() + flat.block_tiles);
+    const int64_t visits =
+        bundle_.add(flat.visits.data(), flat.visits.size(), flat.visits.size() + flat.block_visits);
+    bundle_.upload("the plan");
+    tiles_ = bundle_.at<FlatTile>(tiles);
+    visits_ = bundle_.at<FlatVisit>(visits);
+    arrays_ = {tiles_,
+               bundle_.at<FlatPass>(passes),
+               bundle_.at<FlatList>(lists),
+               visits_,
+               bundle_.at<FlatPack>(packs),
+               bundle_.at<FlatEntry>(entries),
+               bundle_.at<int32_t>(integers),
+               bundle_.at<float>(numbers)};
+    write_blocks(flat, bundle_.at<FlatBlocks>(blocks), tile_rows, excluded);
   }
 
-  [[nodiscard]] PlanArrays arrays() const {
-    return {tiles_.data(), passes_.data(),  lists_.data(),    visits_.data(),
-            packs_.data(), entries_.data(), integers_.data(), numbers_.data()};
-  }
+  [[nodiscard]] const PlanArrays& arrays() const { return arrays_; }
   [[nodiscard]] const void* synthetic_key() const { return synthetic_key_.data(); }
   [[nodiscard]] const void* synthetic_value() const { return synthetic_value_.data(); }
 
  private:
-  void write_blocks(const FlatPlan& flat, int64_t tile_rows, unsigned long long* excluded) const {
-    if (flat.blocks.empty()) return;
-    const DeviceArray<FlatBlocks> blocks(flat.blocks, "blocks of the plan");
+  void write_blocks(const FlatPlan& flat, const FlatBlocks* blocks, int64_t tile_rows,
+                    unsigned long long* excluded) const {
     BlockArguments arguments;
-    arguments.blocks = blocks.data();
-    arguments.count = blocks.size();
+    arguments.blocks = blocks;
+    arguments.count = static_cast<int64_t>(flat.blocks.size());
     for (const FlatBlocks& own : flat.blocks)
       arguments.most_tiles = std::max(arguments.most_tiles, own.block_count * own.block_tiles);
-    arguments.target = {tiles_.data(), visits_.data(), flat.identity, static_cast<int32_t>(tile_rows)};
+    arguments.target = {tiles_, visits_, flat.identity, static_cast<int32_t>(tile_rows)};
     arguments.excluded = excluded;
     check(launch_blocks(arguments, Device::current().stream()), "laying out blocks");
   }
@@ -93,14 +101,10 @@ class DevicePlan {
     return DeviceRows::rounded(precision, all.data(), flat.synthetic_rows, width, "synthetic keys");
   }
 
-  DeviceArray<FlatTile> tiles_;
-  DeviceArray<FlatPass> passes_;
-  DeviceArray<FlatList> lists_;
-  DeviceArray<FlatVisit> visits_;
-  DeviceArray<FlatPack> packs_;
-  DeviceArray<FlatEntry> entries_;
-  DeviceArray<int32_t> integers_;
-  DeviceArray<float> numbers_;
+  DeviceBundle bundle_;
+  FlatTile* tiles_ = nullptr;
+  FlatVisit* visits_ = nullptr;
+  PlanArrays arrays_;
   DeviceRows synthetic_key_;
   DeviceRows synthetic_value_;
 };
