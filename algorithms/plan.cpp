@@ -66,7 +66,9 @@ int64_t block_entries(const Pass& pass) {
 template <class Count>
 int64_t sum_over_groups(const Plan& plan, const Count& count) {
   std::vector<const Pass*> passes;
-  for_each_pass(plan, [&](const Pass& pass) { passes.push_back(&pass); });
+  for_each_pass(plan, [&](const Pass& pass) {
+    if (!pass.groups.empty()) passes.push_back(&pass);
+  });
   std::atomic<int64_t> sum{0};
   parallel_for(static_cast<int64_t>(passes.size()), [&](int64_t p, int) {
     const Pass& pass = *passes[static_cast<size_t>(p)];

@@ -192,15 +192,16 @@ Pass exact_node_pass(const AttentionProblem& problem, int64_t head, const Attent
       .take();
 }
 
-Pass leaf_pass(const AttentionProblem& problem, int64_t head, const CausalLeaf& leaf, int64_t number) {
+Pass leaves_pass(const AttentionProblem& problem, int64_t head, const std::vector<CausalLeaf>& leaves) {
   const int64_t offset = problem.causal_offset();
-  const int64_t first_row = std::max<int64_t>(leaf.begin - offset, 0);
-  const int64_t last_row = std::max(leaf.end - offset, first_row);
-  PassBuilder pass(problem, head, number, RowOrder::run(first_row, last_row - first_row));
-  pass.triangular(first_row + offset - leaf.begin);
-  return pass
-      .everything_sees_all(pass.add_keys(RowOrder::run(leaf.begin, leaf.end - leaf.begin), Stage::exact))
-      .take();
+  PassBuilder pass(problem, head, 0, RowOrder::run(0, problem.query_count()));
+  pass.triangular(offset);
+  pass.reserve_groups(leaves.size(), 1);
+  const int32_t keys = pass.add_keys(RowOrder::run(0, problem.key_count()), Stage::exact);
+  for (const CausalLeaf& leaf : leaves)
+    pass.group(std::max<int64_t>(leaf.begin - offset, 0), std::max<int64_t>(leaf.end - offset, 0))
+        .visit(keys, leaf.begin, leaf.end);
+  return pass.take();
 }
 
 namespace {

@@ -90,9 +90,9 @@ class PlanBuilder {
 /// All entries of a node with weight 1.
 [[nodiscard]] Pass exact_node_pass(const AttentionProblem& problem, int64_t head, const AttentionNode& node);
 
-/// A causal leaf: the rows of its positions, each against the keys up to its own.
-[[nodiscard]] Pass leaf_pass(const AttentionProblem& problem, int64_t head, const CausalLeaf& leaf,
-                             int64_t number);
+/// Causal leaves of one head: the rows of each one's positions, against the keys of the leaf up to their own.
+[[nodiscard]] Pass leaves_pass(const AttentionProblem& problem, int64_t head,
+                               const std::vector<CausalLeaf>& leaves);
 
 /// The same plan with the groups of its sampled blocks listed, which copies their ranks from the device.
 /// O(size of the plan), parallel over passes.

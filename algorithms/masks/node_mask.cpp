@@ -123,20 +123,7 @@ bool is_scattered(const NodeMask& mask) {
   return ranges > static_cast<int64_t>(mask.groups.size()) && keys < kScatteredRange * ranges;
 }
 
-}  // namespace
-
-NodeMask empty_mask(const AttentionNode& node) {
-  NodeMask mask = in_row_order(node);
-  mask.groups.push_back({0, node.query_count(), 0, 0});
-  return mask;
-}
-
-NodeMask sorted_mask(SortedRows queries, SortedRows keys, const std::vector<RankBlock>& blocks) {
-  NodeMask mask;
-  mask.queries = order_of(queries);
-  mask.keys = order_of(keys);
-  mask.key_ranks = std::move(keys.ranks);
-  mask.asked = std::move(keys.asked);
+void list_groups(const std::vector<RankBlock>& blocks, NodeMask& mask) {
   mask.ranges.reserve(blocks.size());
   mask.groups.reserve(blocks.size());
   for (const RankBlock& block : blocks) {
@@ -147,6 +134,30 @@ NodeMask sorted_mask(SortedRows queries, SortedRows keys, const std::vector<Rank
     else
       mask.groups.push_back({block.query_begin, block.query_end, range, range + 1});
   }
+}
+
+}  // namespace
+
+NodeMask empty_mask(const AttentionNode& node) {
+  NodeMask mask = in_row_order(node);
+  mask.groups.push_back({0, node.query_count(), 0, 0});
+  return mask;
+}
+
+NodeMask with_listed_groups(const NodeMask& mask) {
+  NodeMask listed = mask;
+  if (mask.groups.empty() && mask.block_size > 0)
+    list_groups(aligned_blocks(mask.queries.count, mask.keys.count, mask.block_size), listed);
+  return listed;
+}
+
+NodeMask sorted_mask(SortedRows queries, SortedRows keys, const std::vector<RankBlock>& blocks) {
+  NodeMask mask;
+  mask.queries = order_of(queries);
+  mask.keys = order_of(keys);
+  mask.key_ranks = std::move(keys.ranks);
+  mask.asked = std::move(keys.asked);
+  list_groups(blocks, mask);
   return mask;
 }
 

@@ -33,8 +33,10 @@ struct NodeMask {
   std::vector<int32_t> key_ranks;  ///< key row − node.key_begin → rank; empty: the same number
   /// In place of key_ranks where the keys were sorted on a device: the ranks of MaskRequest::asked_keys.
   RemoteRanks asked = {};
-  int64_t block_size = 0;         ///< the groups are `aligned_blocks` of this size; 0: others
-  std::vector<MaskGroup> groups;  ///< in order of positions; together they cover all positions
+  int64_t block_size = 0;  ///< the groups are `aligned_blocks` of this size; 0: others
+  /// In order of positions; together they cover all positions. Empty where block_size says it all
+  /// (`with_listed_groups`).
+  std::vector<MaskGroup> groups;
   std::vector<RankRange> ranges;
   /// Masks of the same node in other orders, without further ones of their own: a row holds the keys of all
   /// of them, each once (mask_union.h).
@@ -47,6 +49,9 @@ struct NodeMask {
 
 /// Nothing is computed exactly: one group without ranges.
 [[nodiscard]] NodeMask empty_mask(const AttentionNode& node);
+
+/// The mask with its groups, and their ranges, where aligned blocks were not listed.
+[[nodiscard]] NodeMask with_listed_groups(const NodeMask& mask);
 
 /// Blocks of sorted rows; `queries` and `keys` hold row numbers of the problem, `keys` with ranks.
 [[nodiscard]] NodeMask sorted_mask(SortedRows queries, SortedRows keys, const std::vector<RankBlock>& blocks);

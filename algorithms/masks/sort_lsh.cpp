@@ -189,11 +189,8 @@ class SortedTogether final : public MaskPlanner {
     const Stopwatch watch;
     parallel_for(static_cast<int64_t>(which.size()), [&](int64_t number, int) {
       const auto w = static_cast<size_t>(number);
-      const AttentionNode& node = request_.nodes[which[w]].node;
-      const auto blocks = options_.banded
-                              ? banded_blocks(node.query_count(), node.key_count(), options_.block_size)
-                              : aligned_blocks(node.query_count(), node.key_count(), options_.block_size);
-      NodeMask mask = sorted_mask(std::move(sorted[2 * w]), std::move(sorted[2 * w + 1]), blocks);
+      NodeMask mask = sorted_mask(std::move(sorted[2 * w]), std::move(sorted[2 * w + 1]),
+                                  listed_blocks(request_.nodes[which[w]].node));
       if (!options_.banded) mask.block_size = options_.block_size;
       if (round == 0)
         masks_[which[w]] = std::move(mask);
@@ -201,6 +198,13 @@ class SortedTogether final : public MaskPlanner {
         masks_[which[w]].further.push_back(std::move(mask));
     });
     spent.sort += watch.seconds();
+  }
+
+  /// None where the engine finds them itself.
+  [[nodiscard]] std::vector<RankBlock> listed_blocks(const AttentionNode& node) const {
+    if (options_.banded) return banded_blocks(node.query_count(), node.key_count(), options_.block_size);
+    if (request_.asked_keys && options_.rounds == 1 && request_.bound.takes_sampled_blocks()) return {};
+    return aligned_blocks(node.query_count(), node.key_count(), options_.block_size);
   }
 
   MaskRequest request_;

@@ -260,8 +260,9 @@ std::string check_sparse(const AttentionProblem& shapes, const Parameters& param
 Plan NodeMasks::masked(const AttentionProblem& problem) const {
   std::vector<std::vector<Pass>> passes(nodes().size());
   for (size_t i = 0; i < passes.size(); ++i) {
-    passes[i] = further_passes(problem, nodes()[i], masks_[i], false);
-    passes[i].insert(passes[i].begin(), mask_pass(problem, nodes()[i], masks_[i]));
+    const NodeMask mask = with_listed_groups(masks_[i]);
+    passes[i] = further_passes(problem, nodes()[i], mask, false);
+    passes[i].insert(passes[i].begin(), mask_pass(problem, nodes()[i], mask));
   }
   return assemble_plan(problem, tree(), nodes(), std::move(passes));
 }
@@ -269,7 +270,7 @@ Plan NodeMasks::masked(const AttentionProblem& problem) const {
 Plan NodeMasks::unmasked(const AttentionProblem& problem) const {
   std::map<int, std::vector<Pass>> levels;
   for (size_t i = 0; i < nodes().size(); ++i) {
-    const NodeMask& mask = masks_[i];
+    const NodeMask mask = with_listed_groups(masks_[i]);
     if (!mask.further.empty()) {
       levels[nodes()[i].node.level].push_back(unmasked_by_rows(problem, nodes()[i], mask));
       continue;
@@ -413,15 +414,13 @@ void PlanAssembly::add_exact(const std::vector<AttentionNode>& nodes, bool are_l
 }
 
 void PlanAssembly::add_leaves() {
+  if (tree_.leaves.empty()) return;
   plan_.phase(0);
-  const auto count = static_cast<int64_t>(tree_.leaves.size());
-  std::vector<Pass> leaves(static_cast<size_t>(problem_.heads() * count));
-  parallel_for(problem_.heads() * count, [&](int64_t i, int) {
-    Pass& pass = leaves[static_cast<size_t>(i)];
-    pass = leaf_pass(problem_, i / count, tree_.leaves[static_cast<size_t>(i % count)], i % count);
+  for (int64_t head = 0; head < problem_.heads(); ++head) {
+    Pass pass = leaves_pass(problem_, head, tree_.leaves);
     pass.is_last = true;
-  });
-  for (Pass& pass : leaves) plan_.add(std::move(pass));
+    plan_.add(std::move(pass));
+  }
 }
 
 Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes,

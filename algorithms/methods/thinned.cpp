@@ -160,9 +160,7 @@ class ThinnedMethod final : public DescribedMethod {
     PlanBuilder plan;
     plan.phase(0);
     for (int64_t head = 0; problem.causal && head < problem.heads(); ++head)
-      for (size_t i = 0; i < blocks.size(); ++i)
-        if (blocks[i].end > problem.causal_offset())
-          plan.add(leaf_pass(problem, head, blocks[i], static_cast<int64_t>(i)));
+      plan.add(leaves_pass(problem, head, blocks));
     std::vector<Pass> passes(static_cast<size_t>(problem.heads()));
     parallel_for(problem.heads(), [&](int64_t head, int) {
       passes[static_cast<size_t>(head)] = cache_pass(problem, head, blocks, call);

@@ -31,7 +31,8 @@ class ResidualPlanner {
   virtual ~ResidualPlanner() = default;
   /// Before anything else is asked of these nodes, of each once: what is better done for many at once.
   virtual void prepare(const std::vector<size_t>& /*which*/) {}
-  /// The passes of node i: the mask's entries with weight 1, and what stands for all other keys. Each pass is
+  /// The passes of node i, whose groups may be those of aligned blocks that are not listed if it says which
+  /// keys it asks for: the mask's entries with weight 1, and what stands for all other keys. Each pass is
   /// in a phase of its own, in this order. Different nodes in parallel.
   [[nodiscard]] virtual std::vector<Pass> passes(size_t i, const NodeMask& mask) const = 0;
   /// Where it reads the ranks of few keys of node i (NodeMask): these keys, counted from the node's first.

@@ -126,8 +126,9 @@ bool worth_fusing(const NodeMask& mask) {
 
 /// Whether the engine that has sorted the keys can find the groups of a fused pass itself.
 bool leaves_blocks(const BoundProblem& bound, const NodeMask& mask, const ColumnSample& sample) {
-  return bound.takes_sampled_blocks() && mask.block_size > 0 && mask.asked.ranks && mask.queries.remote &&
-         mask.further.empty() && sample.log_weights.empty() && worth_fusing(mask);
+  const int64_t blocks = mask.block_size > 0 ? (mask.keys.count - 1) / mask.block_size + 1 : 0;
+  return bound.takes_sampled_blocks() && blocks > 0 && mask.asked.ranks && mask.queries.remote &&
+         mask.further.empty() && sample.log_weights.empty() && mask.queries.count >= kFusedGroupRows * blocks;
 }
 
 /// The fused pass with its groups left to the engine.
@@ -187,8 +188,8 @@ class SamplePlanner final : public ResidualPlanner {
   [[nodiscard]] std::vector<Pass> passes(size_t i, const NodeMask& mask) const override {
     if (leaves_blocks(request_.bound, mask, samples_[i]))
       return {blocks_pass(request_.bound.shapes(), request_.nodes[i], mask, samples_[i], count_collisions_)};
-    return sampled_passes(request_.bound.shapes(), request_.nodes[i], mask, samples_[i], count_collisions_,
-                          rows_apart_in(mask, request_.rows_are_independent));
+    return sampled_passes(request_.bound.shapes(), request_.nodes[i], with_listed_groups(mask), samples_[i],
+                          count_collisions_, rows_apart_in(mask, request_.rows_are_independent));
   }
   [[nodiscard]] const std::vector<int32_t>* asked_keys(size_t i) const override { return &samples_[i].rows; }
 

@@ -2,8 +2,8 @@
 // until the host wants to read them.
 #include <algorithm>
 #include <bit>
+#include <deque>
 #include <mutex>
-#include <unordered_map>
 #include <vector>
 
 #include "algorithms/engines/cuda/device_problem.h"
@@ -15,12 +15,17 @@
 namespace hyperattn::cuda {
 namespace {
 
+/// A hash function, and where its directions begin among all: requests of one function stand side by side.
+struct HashFunction {
+  const HashDirections* hash;
+  int64_t first;
+};
+
 /// What is sorted, laid out for the card; `possible` is false where the host has to do it.
 struct SortLayout {
   SortLayout(const AttentionProblem& problem, const std::vector<SortRequest>& requests, int bits) {
     possible = bits > 0 && static_cast<uint64_t>(requests.size()) <= uint64_t{1} << (32 - bits);
-    std::unordered_map<const HashDirections*, int64_t> known;
-    std::vector<const HashDirections*> functions;
+    std::vector<HashFunction> functions;
     int64_t direction_count = 0;
     int64_t asked_count = 0;
     parts.reserve(requests.size());
@@ -32,24 +37,25 @@ struct SortLayout {
       possible = possible && hash != nullptr && !hash->packed().empty() && hash->bits() == bits &&
                  (query_row >= 0 || key_row >= 0);
       if (!possible) return;
-      const auto [place, is_new] = known.try_emplace(hash, direction_count);
-      if (is_new) functions.push_back(hash);
-      if (is_new) direction_count += hash->packed().size();
+      if (functions.empty() || functions.back().hash != hash) {
+        functions.push_back({hash, direction_count});
+        direction_count += hash->packed().size();
+      }
       first_asked.push_back(asked_count);
       if (const int64_t own = size_of_asked(request); own > 0) {
         asked_parts.push_back({asked_count, own, request.first_row});
         most_asked = std::max(most_asked, own);
         asked_count += own;
       }
-      parts.push_back({rows, request.rows.rows, query_row >= 0 ? query_row : key_row, place->second,
+      parts.push_back({rows, request.rows.rows, query_row >= 0 ? query_row : key_row, functions.back().first,
                        request.first_row, static_cast<int32_t>(blocks), query_row >= 0 ? 0 : 1});
       rows += request.rows.rows;
       blocks += (request.rows.rows + kHashRows - 1) / kHashRows;
     }
     directions = Buffer<float>(direction_count);
     parallel_for(static_cast<int64_t>(functions.size()), [&](int64_t f, int) {
-      const HashDirections* hash = functions[static_cast<size_t>(f)];
-      std::copy(hash->packed().begin(), hash->packed().end(), directions.data() + known.at(hash));
+      const auto& [hash, first] = functions[static_cast<size_t>(f)];
+      std::copy(hash->packed().begin(), hash->packed().end(), directions.data() + first);
     });
     asked = Buffer<AskedRow>(asked_count);
     parallel_for(static_cast<int64_t>(requests.size()), [&](int64_t r, int) {
@@ -136,34 +142,59 @@ class AllNumbers {
 /// One request's part of them.
 class PartOfNumbers final : public RemoteNumbers {
  public:
-  PartOfNumbers(std::shared_ptr<const AllNumbers> all, int64_t begin, int64_t count)
-      : all_(std::move(all)), begin_(begin), count_(count) {}
+  PartOfNumbers(const AllNumbers& all, int64_t begin, int64_t count)
+      : all_(all), begin_(begin), count_(count) {}
 
   [[nodiscard]] int64_t count() const override { return count_; }
-  [[nodiscard]] const int32_t* on_device() const override { return all_->numbers().data() + begin_; }
+  [[nodiscard]] const int32_t* on_device() const override { return all_.numbers().data() + begin_; }
   [[nodiscard]] const std::vector<int32_t>& on_host() const override {
     std::call_once(copied_, [&] {
-      const auto first = all_->on_host().begin() + begin_;
+      const auto first = all_.on_host().begin() + begin_;
       host_.assign(first, first + count_);
     });
     return host_;
   }
 
  private:
-  std::shared_ptr<const AllNumbers> all_;
+  const AllNumbers& all_;
   int64_t begin_;
   int64_t count_;
   mutable std::once_flag copied_;
   mutable std::vector<int32_t> host_;
 };
 
+/// Numbers of all requests and each one's part, in one piece of memory that lives as long as any part does.
+class NumbersByPart {
+ public:
+  NumbersByPart(void* stream, int64_t count, const char* what)
+      : own_(std::make_shared<Own>(stream, count, what)) {}
+
+  [[nodiscard]] int32_t* data() const { return own_->all.numbers().data(); }
+  void add_part(int64_t begin, int64_t count) { own_->parts.emplace_back(own_->all, begin, count); }
+  [[nodiscard]] std::shared_ptr<const RemoteNumbers> part(size_t number) const {
+    return {own_, &own_->parts[number]};
+  }
+
+ private:
+  struct Own {
+    Own(void* stream, int64_t count, const char* what) : all(stream, count, what) {}
+    AllNumbers all;
+    std::deque<PartOfNumbers> parts;
+  };
+  std::shared_ptr<Own> own_;
+};
+
 /// The ranks of all rows that were asked for.
 class AllAsked {
  public:
   AllAsked(void* stream, const SortLayout& layout)
-      : ranks_(std::make_shared<const AllNumbers>(stream, layout.asked.size(), kWhat)),
-        sorted_ranks_(std::make_shared<const AllNumbers>(stream, layout.asked.size(), kWhat)),
-        sorted_rows_(std::make_shared<const AllNumbers>(stream, layout.asked.size(), kWhat)) {}
+      : ranks_(stream, layout.asked.size(), kWhat),
+        sorted_ranks_(stream, layout.asked.size(), kWhat),
+        sorted_rows_(stream, layout.asked.size(), kWhat) {
+    for (const AskedPart& part : layout.asked_parts)
+      for (NumbersByPart* numbers : {&ranks_, &sorted_ranks_, &sorted_rows_})
+        numbers->add_part(part.begin, part.count);
+  }
 
   /// From sorted pairs; the asked rows' parts are all those of the layout.
   void find(const SortLayout& layout, RankArguments arguments, void* stream) const {
@@ -173,31 +204,28 @@ class AllAsked {
     bundle.upload(kWhat);
     arguments.asked = bundle.at<AskedRow>(asked);
     arguments.count = layout.asked.size();
-    arguments.ranks = ranks_->numbers().data();
+    arguments.ranks = ranks_.data();
     check(launch_ranks(arguments, stream), "looking up ranks");
     AskedOrderArguments order;
     order.parts = bundle.at<AskedPart>(parts);
     order.part_count = static_cast<int64_t>(layout.asked_parts.size());
     order.most = layout.most_asked;
     order.asked = arguments.asked;
-    order.ranks = ranks_->numbers().data();
-    order.sorted_ranks = sorted_ranks_->numbers().data();
-    order.sorted_rows = sorted_rows_->numbers().data();
+    order.ranks = ranks_.data();
+    order.sorted_ranks = sorted_ranks_.data();
+    order.sorted_rows = sorted_rows_.data();
     check(launch_asked_order(order, stream), "sorting ranks");
   }
 
-  [[nodiscard]] RemoteRanks part(int64_t begin, int64_t count) const {
-    const auto of = [&](const std::shared_ptr<const AllNumbers>& all) {
-      return std::make_shared<const PartOfNumbers>(all, begin, count);
-    };
-    return {of(ranks_), of(sorted_ranks_), of(sorted_rows_)};
+  [[nodiscard]] RemoteRanks part(size_t number) const {
+    return {ranks_.part(number), sorted_ranks_.part(number), sorted_rows_.part(number)};
   }
 
  private:
   static constexpr const char* kWhat = "asked ranks";
-  std::shared_ptr<const AllNumbers> ranks_;
-  std::shared_ptr<const AllNumbers> sorted_ranks_;
-  std::shared_ptr<const AllNumbers> sorted_rows_;
+  NumbersByPart ranks_;
+  NumbersByPart sorted_ranks_;
+  NumbersByPart sorted_rows_;
 };
 
 std::vector<int32_t> ranks_of(const SortRequest& request, const std::vector<int32_t>& order) {
@@ -227,7 +255,8 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
   const UploadedLayout uploaded(layout);
   const DeviceArray<uint32_t> keys(2 * layout.rows, "rows to sort");
   const DeviceArray<int32_t> values(layout.rows, "rows to sort");
-  const auto sorted = std::make_shared<const AllNumbers>(stream_, layout.rows, "sorted rows");
+  NumbersByPart sorted(stream_, layout.rows, "sorted rows");
+  for (const SortPart& part : layout.parts) sorted.add_part(part.begin, part.count);
   arguments.parts = uploaded.parts();
   arguments.directions = uploaded.directions();
   arguments.keys = keys.data();
@@ -236,7 +265,7 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
   size_t scratch_bytes = 0;
   const auto sort = [&](void* scratch) {
     check(sort_pairs(scratch, scratch_bytes, keys.data(), keys.data() + layout.rows, values.data(),
-                     sorted->numbers().data(), layout.rows, key_bits < 32 ? key_bits : 32, device.stream()),
+                     sorted.data(), layout.rows, key_bits < 32 ? key_bits : 32, device.stream()),
           "sorting");
   };
   sort(nullptr);
@@ -251,18 +280,17 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
   ranks.parts = uploaded.parts();
   ranks.keys = keys.data();
   ranks.sorted_keys = keys.data() + layout.rows;
-  ranks.sorted_values = sorted->numbers().data();
+  ranks.sorted_values = sorted.data();
   asked.find(layout, ranks, device.stream());
   std::vector<SortedRows> results(requests.size());
+  size_t next_asked = 0;
+  for (size_t r = 0; r < requests.size(); ++r) {
+    results[r].remote = sorted.part(r);
+    if (SortLayout::size_of_asked(requests[r]) > 0) results[r].asked = asked.part(next_asked++);
+  }
   parallel_for(static_cast<int64_t>(requests.size()), [&](int64_t i, int) {
     const auto r = static_cast<size_t>(i);
-    const SortPart& part = layout.parts[r];
-    const auto own = std::make_shared<const PartOfNumbers>(sorted, part.begin, part.count);
-    results[r].remote = own;
-    if (requests[r].want_ranks)
-      results[r].ranks = ranks_of(requests[r], own->on_host());
-    else if (const int64_t count = SortLayout::size_of_asked(requests[r]); count > 0)
-      results[r].asked = asked.part(layout.first_asked[r], count);
+    if (requests[r].want_ranks) results[r].ranks = ranks_of(requests[r], results[r].remote->on_host());
   });
   if (seconds == nullptr) return results;
   const double hashed = expected_ ? 0 : take_hash_seconds();  // a forward call waits in any case
