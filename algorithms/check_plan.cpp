@@ -270,18 +270,20 @@ void check_disjoint(const AttentionProblem& problem, const Phase& phase, size_t 
   }
 }
 
-/// Rows that a last pass has stand in no later phase.
+/// Rows that a last group has stand in no later phase.
 void check_last(const AttentionProblem& problem, const Plan& plan, Verdict& verdict) {
   Owners finished(problem.query_count(), verdict);
   for (size_t phase = 0; phase < plan.phases.size(); ++phase)
     for (size_t p = 0; p < plan.phases[phase].passes.size(); ++p) {
       const Pass& pass = plan.phases[phase].passes[p];
       verdict.place(pass_place(phase, p));
-      for (int64_t i = 0; i < pass.queries.count; ++i) {
-        verdict.require(!finished.is_claimed(pass.head, pass.queries[i]),
-                        "a row of it stands in a last pass of an earlier phase");
-        if (pass.is_last) finished.claim(pass.head, pass.queries[i], 0, true, {});
-      }
+      for (const QueryGroup& group : pass.groups)
+        for (int64_t position = group.begin; position < group.end; ++position) {
+          const int64_t row = pass.queries[position];
+          verdict.require(!finished.is_claimed(pass.head, row),
+                          "a row of it stands in a last group of an earlier phase");
+          if (group.is_last) finished.claim(pass.head, row, 0, true, {});
+        }
     }
 }
 

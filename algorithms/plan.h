@@ -181,6 +181,7 @@ struct QueryGroup {
   int64_t moment_keys = 0;  ///< how many keys the pass's moments stand for
   int64_t first_row_visit = 0;
   int64_t last_row_visit = 0;
+  bool is_last = false;  ///< no later phase has its rows: an engine may finish them with it
 };
 
 /// In place of a pass's groups: blocks of sorted rows with one sample for all of them (paper, Algorithm 1 and
@@ -192,6 +193,7 @@ struct SampledBlocks {
   int64_t block_size = 0;
   std::shared_ptr<const RemoteNumbers> sample_ranks;  ///< increasing, repeats allowed
   bool counts_twice = false;                          ///< a block visits all sampled keys
+  bool are_last = false;                              ///< as of groups
 };
 
 /// One head, or one node of the causal recursion in it. Groups are disjoint and in increasing order of
@@ -215,8 +217,6 @@ struct Pass {
   bool triangular = false;
   int64_t diagonal = 0;
   int64_t window = 0;
-  /// No later phase has any of its rows: an engine may finish them with it.
-  bool is_last = false;
 
   // As for KeyList.
   Pass();

@@ -98,6 +98,12 @@ PassBuilder& PassBuilder::visit_segment(int32_t list, int32_t segment, const std
   return *this;
 }
 
+PassBuilder& PassBuilder::last() {
+  assert(open_);
+  pass_.groups.back().is_last = true;
+  return *this;
+}
+
 PassBuilder& PassBuilder::visit_rows(const RowVisits& visits) {
   assert(open_);
   const auto offset = static_cast<int64_t>(pass_.row_entries.size());
@@ -154,6 +160,11 @@ Pass PassBuilder::take() {
   return std::move(pass_);
 }
 
+void mark_last(Pass& pass) {
+  for (QueryGroup& group : pass.groups) group.is_last = true;
+  if (pass.blocks) pass.blocks->are_last = true;
+}
+
 void PlanBuilder::drop_empty_phase() {
   if (!plan_.phases.empty() && plan_.phases.back().passes.empty()) plan_.phases.pop_back();
 }
@@ -192,15 +203,18 @@ Pass exact_node_pass(const AttentionProblem& problem, int64_t head, const Attent
       .take();
 }
 
-Pass leaves_pass(const AttentionProblem& problem, int64_t head, const std::vector<CausalLeaf>& leaves) {
+Pass leaves_pass(const AttentionProblem& problem, int64_t head, const std::vector<CausalLeaf>& leaves,
+                 const std::function<bool(const CausalLeaf&)>& is_last) {
   const int64_t offset = problem.causal_offset();
   PassBuilder pass(problem, head, 0, RowOrder::run(0, problem.query_count()));
   pass.triangular(offset);
   pass.reserve_groups(leaves.size(), 1);
   const int32_t keys = pass.add_keys(RowOrder::run(0, problem.key_count()), Stage::exact);
-  for (const CausalLeaf& leaf : leaves)
+  for (const CausalLeaf& leaf : leaves) {
     pass.group(std::max<int64_t>(leaf.begin - offset, 0), std::max<int64_t>(leaf.end - offset, 0))
         .visit(keys, leaf.begin, leaf.end);
+    if (is_last(leaf)) pass.last();
+  }
   return pass.take();
 }
 
@@ -227,6 +241,7 @@ Pass with_listed_blocks(Pass pass) {
     builder.group(block.query_begin, block.query_end)
         .visit(0, block.key_begin, block.key_end)
         .visit_all_except(1, left_out);
+    if (blocks.are_last) builder.last();
   }
   return builder.take();
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -46,6 +47,8 @@ class PassBuilder {
   PassBuilder& visit_all_except(int32_t list, const std::vector<int32_t>& excluded);
   /// Single positions of the open group (increasing) attend to a segment of a list.
   PassBuilder& visit_segment(int32_t list, int32_t segment, const std::vector<RowEntry>& entries);
+  /// No later phase has the rows of the open group.
+  PassBuilder& last();
   /// All row visits of the open group.
   PassBuilder& visit_rows(const RowVisits& visits);
   /// Room for so many entries more.
@@ -70,6 +73,9 @@ class PassBuilder {
   bool open_ = false;
 };
 
+/// No later phase has any row of the pass.
+void mark_last(Pass& pass);
+
 /// Collects passes into phases. Passes without groups and phases without passes are left out.
 class PlanBuilder {
  public:
@@ -92,7 +98,8 @@ class PlanBuilder {
 
 /// Causal leaves of one head: the rows of each one's positions, against the keys of the leaf up to their own.
 [[nodiscard]] Pass leaves_pass(const AttentionProblem& problem, int64_t head,
-                               const std::vector<CausalLeaf>& leaves);
+                               const std::vector<CausalLeaf>& leaves,
+                               const std::function<bool(const CausalLeaf&)>& is_last);
 
 /// The same plan with the groups of its sampled blocks listed, which copies their ranks from the device.
 /// O(size of the plan), parallel over passes.

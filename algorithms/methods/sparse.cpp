@@ -331,6 +331,10 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   std::vector<PlanningSeconds> spent(nodes.size());
   double wall = 0;
   for (auto level = tree.levels.rbegin(); level != tree.levels.rend(); ++level) {
+    if (assembly.follows_leaves(*level)) {
+      assembly.add_leaves();
+      bound.phases_are_made(assembly.so_far());
+    }
     const std::vector<size_t> level_nodes = assembly.nodes_of(*level);
     watch.restart();
     residual_planner->prepare(level_nodes);
@@ -353,6 +357,7 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
     wall += watch.seconds();
     bound.phases_are_made(assembly.so_far());
   }
+  if (tree.levels.empty()) assembly.add_leaves();
   Plan plan = assembly.take();
   plan.clip_to_values = choice.residual->clips_to_values();
   PlannedCall planned;
@@ -383,11 +388,11 @@ std::vector<size_t> PlanAssembly::nodes_of(const std::vector<AttentionNode>& lev
 
 void PlanAssembly::add_level(const std::vector<AttentionNode>& level, const std::vector<size_t>& own,
                              std::vector<std::vector<Pass>>& passes) {
-  const bool are_last = tree_.leaves.empty();
+  const bool are_last = follows_leaves(level);
   size_t deepest = 0;
   for (const size_t i : own) {
     deepest = std::max(deepest, passes[i].size());
-    if (!passes[i].empty()) passes[i].back().is_last = are_last;
+    if (are_last && !passes[i].empty()) mark_last(passes[i].back());
   }
   plan_.phase(level.front().level);
   add_exact(level, are_last);
@@ -398,36 +403,41 @@ void PlanAssembly::add_level(const std::vector<AttentionNode>& level, const std:
   }
 }
 
-Plan PlanAssembly::take() {
-  add_leaves();
-  return plan_.take();
-}
-
 void PlanAssembly::add_exact(const std::vector<AttentionNode>& nodes, bool are_last) {
   for (int64_t head = 0; head < problem_.heads(); ++head)
     for (const AttentionNode& node : nodes)
       if (node.exact) {
         Pass pass = exact_node_pass(problem_, head, node);
-        pass.is_last = are_last;
+        if (are_last) mark_last(pass);
         plan_.add(std::move(pass));
       }
+}
+
+bool PlanAssembly::is_in_lowest_level(const CausalLeaf& leaf) const {
+  if (tree_.levels.empty()) return false;
+  const std::vector<AttentionNode>& lowest = tree_.levels.front();
+  const int64_t last_row = leaf.end - 1 - problem_.causal_offset();
+  const auto node = std::partition_point(
+      lowest.begin(), lowest.end(), [&](const AttentionNode& other) { return other.query_end <= last_row; });
+  return node != lowest.end() && node->query_begin <= last_row;
 }
 
 void PlanAssembly::add_leaves() {
   if (tree_.leaves.empty()) return;
   plan_.phase(0);
-  for (int64_t head = 0; head < problem_.heads(); ++head) {
-    Pass pass = leaves_pass(problem_, head, tree_.leaves);
-    pass.is_last = true;
-    plan_.add(std::move(pass));
-  }
+  for (int64_t head = 0; head < problem_.heads(); ++head)
+    plan_.add(leaves_pass(problem_, head, tree_.leaves,
+                          [&](const CausalLeaf& leaf) { return !is_in_lowest_level(leaf); }));
 }
 
 Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes,
                    std::vector<std::vector<Pass>> passes) {
   PlanAssembly assembly(problem, tree, nodes);
-  for (auto level = tree.levels.rbegin(); level != tree.levels.rend(); ++level)
+  for (auto level = tree.levels.rbegin(); level != tree.levels.rend(); ++level) {
+    if (assembly.follows_leaves(*level)) assembly.add_leaves();
     assembly.add_level(*level, assembly.nodes_of(*level), passes);
+  }
+  if (tree.levels.empty()) assembly.add_leaves();
   return assembly.take();
 }
 

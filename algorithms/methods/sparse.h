@@ -72,27 +72,32 @@ class NodeMasks final : public PlannedMasks {
 [[nodiscard]] PlannedCall plan_sparse(const BoundProblem& bound, const Call& call);
 
 /// Puts a plan together: first sinks, then level by level from the root down exact nodes and the passes of
-/// approximated nodes, each node's in phases of their own, and leaves last. So the few nodes that have most
-/// rows are planned first, and an engine that begins early has work; and leaves, in which every row stands
-/// once, are where all rows end. What it needs must outlive it.
+/// approximated nodes, each node's in phases of their own. An engine that begins early so has work while the
+/// many nodes of low levels are planned, most of all while those of the lowest are, which comes after the
+/// leaves. What it needs must outlive it.
 class PlanAssembly {
  public:
   PlanAssembly(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes);
 
   /// The numbers of the approximated nodes of a level.
   [[nodiscard]] std::vector<size_t> nodes_of(const std::vector<AttentionNode>& level) const;
+  /// Whether leaves come before this level: it is the lowest.
+  [[nodiscard]] bool follows_leaves(const std::vector<AttentionNode>& level) const {
+    return &level == &tree_.levels.front();
+  }
+  void add_leaves();
   /// Levels from the last of the tree to the first, with `nodes_of` each; the passes are those of nodes in
   /// the order of `nodes`.
   void add_level(const std::vector<AttentionNode>& level, const std::vector<size_t>& own,
                  std::vector<std::vector<Pass>>& passes);
   [[nodiscard]] const Plan& so_far() { return plan_.so_far(); }
-  /// With the leaves.
-  [[nodiscard]] Plan take();
+  [[nodiscard]] Plan take() { return plan_.take(); }
 
  private:
   /// `are_last`: no later phase has rows of these nodes.
   void add_exact(const std::vector<AttentionNode>& nodes, bool are_last);
-  void add_leaves();
+  /// Whether a node of the lowest level has the rows of a leaf: it has all of them or none.
+  [[nodiscard]] bool is_in_lowest_level(const CausalLeaf& leaf) const;
 
   const AttentionProblem& problem_;
   const NodeTree& tree_;

@@ -224,6 +224,11 @@ const std::vector<Breakage>& breakages() {
        [](Subject& s) { s.pass().linear_values = linear(2, 2); }},
       {"a triangular pass has no row visits",
        [](Subject& s) { s.plan.phases[0].passes[2].moments = moments(3, 2); }},
+      {"a row of it stands in a last group of an earlier phase",
+       [](Subject& s) {
+         s.plan.phases.push_back(s.plan.phases[0]);
+         s.pass().groups[1].is_last = true;
+       }},
       {"only a triangular pass has a diagonal", [](Subject& s) { s.pass().window = 1; }},
       {"a plan with signed weights has no moments",
        [](Subject& s) {

@@ -66,7 +66,11 @@ class RandomPlan {
       plan.phase(static_cast<int>(phase));
       for (int64_t head = 0; head < problem_.heads(); ++head) add_passes(head, plan);
     }
-    return plan.take();
+    Plan made = plan.take();
+    if (!made.phases.empty())
+      for (Pass& pass : made.phases.back().passes)
+        for (QueryGroup& group : pass.groups) group.is_last = dice_.chance(0.5);
+    return made;
   }
 
  private:

@@ -58,6 +58,7 @@ struct BlockTarget {
   tile.pass = a.pass;
   tile.begin = static_cast<int32_t>(query_begin + before);
   tile.count = static_cast<int32_t>(left < target.tile_rows ? left : target.tile_rows);
+  tile.is_last = a.are_last;
   tile.first_visit = first_visit;
   tile.last_visit = tile.count > 0 ? first_visit + 2 : first_visit;
   target.tiles[a.first_tile + number] = tile;

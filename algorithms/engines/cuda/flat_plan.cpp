@@ -26,6 +26,7 @@ struct PassPlace {
   const Pass* pass = nullptr;
   int64_t visits = 0;
   int64_t tiles = 0;
+  int64_t rows = 0;
   /// The row visits by tile, those that follow each other in one list side by side.
   std::vector<FlatPack> packs;
   std::vector<int64_t> pack_end;  ///< of each tile's; empty: no row visits
@@ -182,22 +183,25 @@ class Flattening {
     target.triangular = pass.triangular ? 1 : 0;
     target.diagonal = pass.diagonal;
     target.window = pass.window;
-    target.is_last = pass.is_last ? 1 : 0;
     if (pass.moments) target.moments = terms_of(*pass.moments);
     if (pass.linear_values) target.linear = terms_of(*pass.linear_values);
     flat_.passes.push_back(target);
     for (const KeyList& list : pass.lists) add_list(pass, list);
     if (pass.blocks) add_blocks(pass);
-    const int64_t rows = pass.blocks ? pass.queries.count : rows_of(pass);
-    flat_.rows += rows;
-    flat_.last_rows += pass.is_last ? rows : 0;
+    count_rows(pass, place);
+    flat_.rows += place.rows;
     places_.push_back(std::move(place));
   }
 
-  static int64_t rows_of(const Pass& pass) {
-    int64_t rows = 0;
-    for (const QueryGroup& group : pass.groups) rows += group.end - group.begin;
-    return rows;
+  void count_rows(const Pass& pass, PassPlace& place) {
+    if (pass.blocks) {
+      place.rows = pass.queries.count;
+      if (pass.blocks->are_last) flat_.last_rows += place.rows;
+    }
+    for (const QueryGroup& group : pass.groups) {
+      place.rows += group.end - group.begin;
+      if (group.is_last) flat_.last_rows += group.end - group.begin;
+    }
   }
 
   /// But for where its tiles and visits begin.
@@ -213,6 +217,7 @@ class Flattening {
     target.sample_ranks = pass.blocks->sample_ranks->on_device();
     target.sample_count = pass.lists[1].order.count;
     target.counts_twice = pass.blocks->counts_twice ? 1 : 0;
+    target.are_last = pass.blocks->are_last ? 1 : 0;
     while (size_of(identity_) < target.sample_count)
       identity_.push_back(static_cast<int32_t>(identity_.size()));
     flat_.blocks.push_back(target);
@@ -245,6 +250,7 @@ class Flattening {
       for (const Pass& pass : plan_.phases[p].passes) {
         range.has_query_terms = range.has_query_terms || pass.moments || pass.linear_values;
         PassPlace& place = places_[next];
+        range.rows += place.rows;
         flat_.starts[next].visit = std::exchange(visits, visits + place.visits);
         place.first_tile = std::exchange(tiles, tiles + place.tiles);
         place.first_pack = std::exchange(packs, packs + size_of(place.packs));
@@ -314,6 +320,7 @@ class Flattening {
         flat_.tiles[tile] = {number,
                              static_cast<int32_t>(begin),
                              static_cast<int32_t>(std::min(tile_rows_, group.end - begin)),
+                             group.is_last ? 1 : 0,
                              first_visit,
                              visit,
                              first_pack(place, tile),

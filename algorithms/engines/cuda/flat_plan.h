@@ -19,6 +19,7 @@ struct FlatPhase {
   int64_t last_tile = 0;
   int64_t first_pass = 0;
   int64_t tile_keys = 0;  ///< that the first tile visits
+  int64_t rows = 0;       ///< of its groups
   bool has_query_terms = false;
 };
 
@@ -41,8 +42,8 @@ struct FlatPlan {
   std::vector<FlatBlocks> blocks;  ///< whose tiles and visits follow these, and are not written
   int64_t block_tiles = 0;
   int64_t block_visits = 0;
-  int64_t rows = 0;            ///< of all passes
-  int64_t last_rows = 0;       ///< of the last ones
+  int64_t rows = 0;            ///< of all groups
+  int64_t last_rows = 0;       ///< that nothing is added to afterwards
   Buffer<int32_t> integers;    ///< orders of rows, and exclusions
   int64_t identity = 0;        ///< where 0, 1, … lie among them, as many as blocks have sampled keys
   std::vector<float> numbers;  ///< weights, factors, moments

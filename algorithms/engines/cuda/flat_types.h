@@ -46,7 +46,6 @@ struct FlatPass {
   int64_t moments = kNone;  ///< offset into the numbers: μ, v̄, Σ, C of KeyMoments
   int64_t linear = kNone;   ///< offset into the numbers: variance, C of LinearValues
   int32_t triangular = 0;
-  int32_t is_last = 0;  ///< nothing is added to its rows afterwards
 };
 
 /// SampledBlocks of a pass, with as many tiles for each block, of which some may have no rows.
@@ -63,6 +62,7 @@ struct FlatBlocks {
   const int32_t* sample_ranks = nullptr;  ///< on the card, increasing
   int64_t sample_count = 0;
   int32_t counts_twice = 0;
+  int32_t are_last = 0;
 };
 
 /// Ranks [begin, end) of a list without those among the integers [excluded_begin, excluded_end).
@@ -94,6 +94,7 @@ struct FlatTile {
   int32_t pass = 0;
   int32_t begin = 0;
   int32_t count = 0;
+  int32_t is_last = 0;  ///< nothing is added to its rows afterwards
   int64_t first_visit = 0;
   int64_t last_visit = 0;
   int64_t first_pack = 0;

@@ -219,7 +219,7 @@ __global__ void __launch_bounds__(kThreads, blocks_at_once<T>(8 * C))
     add_scores<T, K, C>(x, shared.chunk, traits, run);
     if (with_values) add_weights_times_rows<T, K / 8, C>(run.out, x, values, value_stride, d_v);
   }
-  if (arguments.finishes(pass))
+  if (arguments.finishes(tile))
     store_finished(arguments.finish, shared.query_row, own, run);
   else
     store_state(arguments.state, shared.query_row, own, d_v, run);

@@ -235,7 +235,7 @@ __device__ __forceinline__ void multiply_forward(const ForwardArguments& argumen
     }
     add_parts(run);
     const OwnRows own = own_rows(note.tile, note.pass, warp);
-    if (arguments.finishes(note.pass))
+    if (arguments.finishes(note.tile))
       finish_run(arguments.finish, pipe.query_row[side], own, run);
     else
       keep_run(arguments.state, pipe.query_row[side], own, run);

@@ -85,13 +85,13 @@ struct ForwardArguments {
   ForwardCounts* counts = nullptr;
   int64_t first_tile = 0;
   int64_t tile_count = 0;
-  /// What becomes of the rows of last passes, or of all where these tiles are all that there is (`lse` null:
+  /// What becomes of the rows of last tiles, or of all where these tiles are all that there is (`lse` null:
   /// they are kept).
   FinishArguments finish;
   bool is_only = false;  ///< these tiles are all that there is: rows have no state yet
 
-  [[nodiscard]] HYPERATTN_EVERYWHERE bool finishes(const FlatPass& pass) const {
-    return finish.lse != nullptr && (is_only || pass.is_last != 0);
+  [[nodiscard]] HYPERATTN_EVERYWHERE bool finishes(const FlatTile& tile) const {
+    return finish.lse != nullptr && (is_only || tile.is_last != 0);
   }
 };
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <numbers>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -697,8 +698,7 @@ class BackwardCall {
   void run(const DeviceUpstream& upstream, const float* maximum, const float* inverse) {
     const BackwardRows rows{upstream.rows(), inputs_.value_dim, maximum, inverse, upstream.delta()};
     const Precision precision = bound_.precision();
-    // From the last phase on: leaves, which have all keys, come first then, and write what the others add to.
-    for (size_t p = flat_.phases.size(); p-- > 0;) {
+    for (const size_t p : largest_first()) {
       const FlatPhase& phase = flat_.phases[p];
       timer_.start();
       check(launch_query_gradient(precision, query_arguments(rows, phase), device_.stream()),
@@ -739,6 +739,18 @@ class BackwardCall {
   }
 
  private:
+  /// Phases with the one that has most rows in front: leaves, which have all keys, write the gradients that
+  /// the others add to.
+  [[nodiscard]] std::vector<size_t> largest_first() const {
+    std::vector<size_t> order(flat_.phases.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    const auto largest = std::max_element(order.begin(), order.end(), [&](size_t a, size_t b) {
+      return flat_.phases[a].rows < flat_.phases[b].rows;
+    });
+    if (largest != order.end()) std::rotate(order.begin(), largest, largest + 1);
+    return order;
+  }
+
   [[nodiscard]] QueryGradientArguments query_arguments(const BackwardRows& rows,
                                                        const FlatPhase& phase) const {
     QueryGradientArguments arguments;

@@ -7,7 +7,11 @@
 #include <set>
 #include <tuple>
 
+#include "algorithms/check_plan.h"
+#include "algorithms/engines/cuda/flat_blocks.h"
+#include "algorithms/plan_builder.h"
 #include "algorithms/plan_walk.h"
+#include "tests/algorithms/plan_checks.h"
 #include "tests/algorithms/random_plans.h"
 #include "tests/algorithms/random_problem.h"
 
@@ -42,6 +46,7 @@ void add(SumsByPair& sums, const FlatEntrySeen& entry) {
 }
 
 int64_t at(const FlatPlan& flat, const FlatOrder& order, int64_t index) {
+  if (order.remote != nullptr) return order.remote[index];
   return order.rows == kNone ? order.first + index : flat.integers[order.rows + index];
 }
 double number(const FlatPlan& flat, int64_t offset, int64_t index, double otherwise) {
@@ -295,6 +300,131 @@ TEST_CASE("a block of keys that very many rows visit is cut into several jobs of
   }
   CHECK(rows_of_block == std::map<int32_t, int64_t>{{0, 9000}, {64, 9000}});
   CHECK(work.jobs.size() == 10);
+}
+
+/// Numbers of a card that is the host.
+class HostNumbers final : public RemoteNumbers {
+ public:
+  explicit HostNumbers(std::vector<int32_t> numbers) : numbers_(std::move(numbers)) {}
+  [[nodiscard]] int64_t count() const override { return static_cast<int64_t>(numbers_.size()); }
+  [[nodiscard]] const int32_t* on_device() const override { return numbers_.data(); }
+  [[nodiscard]] const std::vector<int32_t>& on_host() const override { return numbers_; }
+
+ private:
+  std::vector<int32_t> numbers_;
+};
+
+/// A problem whose engine finds blocks itself.
+class BlocksProblem final : public BoundProblem {
+ public:
+  using BoundProblem::BoundProblem;
+  [[nodiscard]] bool takes_sampled_blocks() const override { return true; }
+  [[nodiscard]] std::vector<SortedRows> sort_by_bucket(const std::vector<SortRequest>& requests,
+                                                       int64_t bucket_count, BucketOrder order,
+                                                       SortSeconds* seconds) const override {
+    std::vector<SortedRows> sorted = BoundProblem::sort_by_bucket(requests, bucket_count, order, seconds);
+    for (size_t r = 0; r < sorted.size(); ++r) {
+      if (requests[r].asked_rows != nullptr) sorted[r].asked = asked_of(requests[r], sorted[r]);
+      sorted[r] = {{}, {}, std::make_shared<const HostNumbers>(sorted[r].order), sorted[r].asked};
+    }
+    return sorted;
+  }
+
+ private:
+  static RemoteRanks asked_of(const SortRequest& request, const SortedRows& sorted) {
+    std::vector<int32_t> ranks;
+    for (const int32_t row : *request.asked_rows) ranks.push_back(sorted.ranks[static_cast<size_t>(row)]);
+    std::vector<int32_t> increasing = ranks;
+    std::sort(increasing.begin(), increasing.end());
+    std::vector<int32_t> rows;
+    for (const int32_t rank : increasing) rows.push_back(sorted.order[static_cast<size_t>(rank)]);
+    return {std::make_shared<const HostNumbers>(ranks), std::make_shared<const HostNumbers>(increasing),
+            std::make_shared<const HostNumbers>(rows)};
+  }
+};
+
+/// The flat plan with the tiles and visits of its blocks, as the card writes them; returns what they leave
+/// out.
+int64_t write_blocks(FlatPlan& flat, int64_t tile_rows) {
+  Buffer<FlatTile> tiles(flat.tiles.size() + flat.block_tiles);
+  Buffer<FlatVisit> visits(flat.visits.size() + flat.block_visits);
+  std::copy(flat.tiles.begin(), flat.tiles.end(), tiles.data());
+  std::copy(flat.visits.begin(), flat.visits.end(), visits.data());
+  const BlockTarget target{tiles.data(), visits.data(), flat.identity, static_cast<int32_t>(tile_rows)};
+  int64_t excluded = 0;
+  for (const FlatBlocks& own : flat.blocks)
+    for (int64_t number = 0; number < own.block_count * own.block_tiles; ++number)
+      excluded += write_block_tile(own, target, number);
+  flat.tiles = std::move(tiles);
+  flat.visits = std::move(visits);
+  return excluded;
+}
+
+void check_same_groups(const Plan& seen, const Plan& expected) {
+  REQUIRE(seen.phases.size() == expected.phases.size());
+  for (size_t phase = 0; phase < seen.phases.size(); ++phase) {
+    REQUIRE(seen.phases[phase].passes.size() == expected.phases[phase].passes.size());
+    for (size_t p = 0; p < seen.phases[phase].passes.size(); ++p) {
+      const Pass& a = seen.phases[phase].passes[p];
+      const Pass& b = expected.phases[phase].passes[p];
+      INFO("phase " << phase << ", pass " << p);
+      REQUIRE(a.groups.size() == b.groups.size());
+      for (size_t g = 0; g < a.groups.size(); ++g) {
+        CHECK(a.groups[g].begin == b.groups[g].begin);
+        CHECK(a.groups[g].end == b.groups[g].end);
+        CHECK(a.groups[g].is_last == b.groups[g].is_last);
+      }
+      CHECK(a.excluded == b.excluded);
+      CHECK(a.visits.size() == b.visits.size());
+    }
+  }
+}
+
+TEST_CASE("blocks that an engine finds itself are the groups that the host lists") {
+  int64_t with_blocks = 0;
+  for (const ProblemSize& size : {ProblemSize{400, 400, 5, 4, 1, 2}, ProblemSize{1001, 333, 5, 4, 1, 2},
+                                  ProblemSize{300, 511, 5, 4, 2, 2}, ProblemSize{400, 400, 5, 4, 1, 2, true},
+                                  ProblemSize{331, 500, 5, 4, 1, 1, true}})
+    for (const Settings& extra :
+         {Settings{}, Settings{{"sampling", std::string("uniform_iid")}},
+          Settings{{"collisions", std::string("count")}}, Settings{{"sampling", std::string("value_norm")}}})
+      for (const int64_t block : {64, 100, 1000}) {
+        const RandomProblem p(size);
+        Settings settings = {
+            {"min_seq_len", int64_t{128}}, {"block_size", block}, {"sample_size", int64_t{48}}};
+        settings.insert(settings.end(), extra.begin(), extra.end());
+        const Call call = call_for("hyper", settings);
+        INFO(to_string(size) << ", blocks of " << block << ", " << (extra.empty() ? "" : extra[0].first));
+        const BlocksProblem bound(p.problem, default_engine());
+        const PlannedCall left = backend_named("hyper").method().plan(bound, call);
+        const PlannedCall host = planned("hyper", p.problem, settings);
+        const Plan listed = with_groups(*left.plan);
+        check_same_groups(listed, *host.plan);
+        const DoubleResult seen = run_plan_in_double(p.problem, listed);
+        const DoubleResult expected = run_plan_in_double(p.problem, *host.plan);
+        CHECK(largest_difference(seen.out, expected.out) == 0);
+        CHECK(check_plan(p.problem, *left.plan) == "");
+        with_blocks += has_sampled_blocks(*left.plan) ? 1 : 0;
+        for (const int64_t tile_rows : {int64_t{kTileRows}, int64_t{kWideTileRows}}) {
+          FlatPlan flat = flatten(p.problem, *left.plan, tile_rows);
+          const int64_t excluded = write_blocks(flat, tile_rows);
+          FlatWalk walk(flat);
+          walk.walk_tiles();
+          check_equal(walk.sums, entries_of(p.problem, *host.plan, flat));
+          CHECK(count_entries(*left.plan) - excluded == count_entries(*host.plan));
+          CHECK(count_excluded(*left.plan) + excluded == count_excluded(*host.plan));
+          int64_t rows = 0;
+          int64_t last_rows = 0;
+          for (const FlatTile& tile : flat.tiles) {
+            rows += tile.count;
+            last_rows += tile.is_last != 0 ? tile.count : 0;
+          }
+          CHECK(flat.rows == rows);
+          CHECK(flat.last_rows == last_rows);
+          CHECK(last_rows == p.problem.heads() * p.problem.query_count());
+        }
+      }
+  CHECK(with_blocks > 20);
 }
 
 }  // namespace
