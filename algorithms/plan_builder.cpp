@@ -181,6 +181,13 @@ PlanBuilder& PlanBuilder::add(Pass pass) {
   return *this;
 }
 
+PlanBuilder& PlanBuilder::reserve_passes(size_t count) {
+  if (plan_.phases.empty()) phase();
+  std::vector<Pass>& passes = plan_.phases.back().passes;
+  passes.reserve(passes.size() + count);
+  return *this;
+}
+
 PlanBuilder& PlanBuilder::clip_to_values(bool clip) {
   plan_.clip_to_values = clip;
   return *this;

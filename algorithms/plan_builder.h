@@ -84,6 +84,8 @@ class PlanBuilder {
   /// The phases that are made; what follows begins with `phase`.
   [[nodiscard]] const Plan& so_far();
   PlanBuilder& add(Pass pass);
+  /// Room for so many passes more in the phase.
+  PlanBuilder& reserve_passes(size_t count);
   PlanBuilder& clip_to_values(bool clip = true);
   [[nodiscard]] Plan take();
 

@@ -398,6 +398,7 @@ void PlanAssembly::add_level(const std::vector<AttentionNode>& level, const std:
   add_exact(level, are_last);
   for (size_t step = 0; step < deepest; ++step) {
     if (step > 0) plan_.phase(level.front().level);
+    plan_.reserve_passes(own.size());
     for (const size_t i : own)
       if (step < passes[i].size()) plan_.add(std::move(passes[i][step]));
   }

@@ -56,6 +56,11 @@ class Flattening {
 
   FlatPlan run() {
     flat_.has_signed_weights = hyperattn::has_signed_weights(plan_);
+    size_t passes = 0;
+    for (size_t p = first_phase_; p < plan_.phases.size(); ++p) passes += plan_.phases[p].passes.size();
+    places_.reserve(passes);
+    flat_.passes.reserve(passes);
+    flat_.lists.reserve(2 * passes);
     for (size_t p = first_phase_; p < plan_.phases.size(); ++p)
       for (const Pass& pass : plan_.phases[p].passes) add_pass(pass);
     parallel_for(size_of(places_), [&](int64_t p, int) { count(p); });
@@ -250,7 +255,7 @@ class Flattening {
       for (const Pass& pass : plan_.phases[p].passes) {
         range.has_query_terms = range.has_query_terms || pass.moments || pass.linear_values;
         PassPlace& place = places_[next];
-        range.rows += place.rows;
+        if (!pass.blocks) range.rows += place.rows;
         flat_.starts[next].visit = std::exchange(visits, visits + place.visits);
         place.first_tile = std::exchange(tiles, tiles + place.tiles);
         place.first_pack = std::exchange(packs, packs + size_of(place.packs));
@@ -280,6 +285,7 @@ class Flattening {
       own.first_tile = flat_.tiles.size() + flat_.block_tiles;
       for (; next != flat_.blocks.end() && next->pass < last_pass; ++next) {
         if (own.tile_keys == 0) own.tile_keys = next->block_size + next->sample_count;
+        own.rows += next->queries;
         next->first_tile = flat_.tiles.size() + flat_.block_tiles;
         next->first_visit = flat_.visits.size() + flat_.block_visits;
         flat_.block_tiles += next->block_count * next->block_tiles;

@@ -17,6 +17,7 @@
 #include "algorithms/engines/cuda/kernels.h"
 #include "algorithms/plan_builder.h"
 #include "core/error.h"
+#include "core/parallel.h"
 #include "core/timing.h"
 
 namespace hyperattn::cuda {
@@ -669,53 +670,72 @@ class DeviceUpstream {
   const void* given_ = nullptr;
 };
 
-/// One backward call.
+/// Copies to the host what `with_groups` reads of a plan, as long as the stream has no work that the copies
+/// would wait for.
+void fetch_samples(const Plan& plan) {
+  std::vector<const Pass*> passes;
+  for (const Phase& phase : plan.phases)
+    for (const Pass& pass : phase.passes)
+      if (pass.blocks) passes.push_back(&pass);
+  parallel_for(static_cast<int64_t>(passes.size()), [&](int64_t p, int) {
+    const Pass& pass = *passes[static_cast<size_t>(p)];
+    static_cast<void>(pass.blocks->sample_ranks->on_host());
+    static_cast<void>(pass.lists[1].order.listed());
+  });
+}
+
+/// A plan's layout on the host and on the card.
+struct LaidOutPlan {
+  LaidOutPlan(const DeviceProblem& bound, const Plan& plan, int64_t tile_rows)
+      : flat(flatten(bound.shapes(), plan, tile_rows)),
+        on_card(bound.shapes(), flat, bound.precision(), tile_rows, nullptr),
+        inputs(inputs_of(bound, on_card, bound.precision(), true)) {}
+
+  FlatPlan flat;
+  DevicePlan on_card;
+  InputArrays inputs;
+};
+
+/// One backward call. The gradient of queries goes by the tiles of the forward pass; while the card computes
+/// it, the plan is turned round for that of keys and values.
 class BackwardCall {
  public:
   /// `target`: where the gradients go in the end; null: nowhere on the card.
   BackwardCall(const DeviceProblem& bound, const Plan& plan, const DeviceGradients* target)
       : bound_(bound),
         problem_(bound.shapes()),
-        listed_(has_sampled_blocks(plan) ? std::make_unique<const Plan>(with_groups(plan)) : nullptr),
-        plan_(listed_ != nullptr ? *listed_ : plan),
+        plan_(plan),
         target_(target),
         device_(Device::current()),
         timer_(device_),
-        wide_tiles_(fits_wide_tiles(problem_, plan_, bound.precision())),
+        wide_tiles_(fits_wide_tiles(problem_, plan, bound.precision())),
         tile_rows_(wide_tiles_ ? kWideTileRows : kTileRows),
-        flat_(flatten(problem_, plan_, tile_rows_)),
+        by_queries_(bound, plan, tile_rows_),
         layout_(watch_.seconds()),
-        device_plan_(problem_, flat_, bound.precision(), tile_rows_, nullptr),
-        inputs_(inputs_of(bound, device_plan_, bound.precision(), true)),
-        finishes_queries_(target != nullptr && wide_tiles_ && is_one_phase(problem_, flat_)),
-        dquery_(finishes_queries_ ? 0 : problem_.heads() * problem_.query_count() * inputs_.head_dim,
-                "gradients of queries"),
+        finishes_queries_(target != nullptr && wide_tiles_ && is_one_phase(problem_, by_queries_.flat)),
+        dquery_(
+            finishes_queries_ ? 0 : problem_.heads() * problem_.query_count() * by_queries_.inputs.head_dim,
+            "gradients of queries"),
         keys_(problem_, problem_.value_dim(), true) {
     require_room(bound.precision(), problem_.head_dim(), problem_.value_dim());
+    fetch_samples(plan);
     dquery_.clear();
   }
 
   void run(const DeviceUpstream& upstream, const float* maximum, const float* inverse) {
-    const BackwardRows rows{upstream.rows(), inputs_.value_dim, maximum, inverse, upstream.delta()};
-    const Precision precision = bound_.precision();
-    for (const size_t p : largest_first()) {
-      const FlatPhase& phase = flat_.phases[p];
-      timer_.start();
-      check(launch_query_gradient(precision, query_arguments(rows, phase), device_.stream()),
+    const BackwardRows rows{upstream.rows(), by_queries_.inputs.value_dim, maximum, inverse,
+                            upstream.delta()};
+    timer_.start();
+    for (const FlatPhase& phase : by_queries_.flat.phases)
+      check(launch_query_gradient(bound_.precision(), query_arguments(rows, phase), device_.stream()),
             "the gradient of queries");
-      timer_.stop();
-      const Stopwatch inverting;
-      const KeyWork work = invert(problem_, plan_, flat_, static_cast<int64_t>(p), tile_rows_);
-      layout_ += inverting.seconds();
-      KeyGradientArguments arguments;
-      arguments.plan = device_plan_.arrays();
-      arguments.inputs = inputs_;
-      arguments.rows = rows;
-      arguments.gradient_scale = problem_.scale;
-      arguments.is_plain = wide_tiles_;
-      keys_.add(work, arguments, precision, device_, &timer_, flat_.phases.size() == 1 ? target_ : nullptr);
-    }
-    keys_.end();
+    timer_.stop();
+    if (!has_sampled_blocks(plan_)) return run_keys(rows, plan_, by_queries_);
+    const Stopwatch listing;
+    const Plan listed = with_groups(plan_);
+    const LaidOutPlan by_keys(bound_, listed, tile_rows_);
+    layout_ += listing.seconds();
+    run_keys(rows, listed, by_keys);
   }
 
   [[nodiscard]] AttentionGradients gradients() const {
@@ -726,27 +746,45 @@ class BackwardCall {
   }
   /// Writes to the target what is not there yet.
   void store() const {
-    if (!finishes_queries_) store(dquery_, inputs_.head_dim, target_->query);
+    if (!finishes_queries_) store(dquery_, by_queries_.inputs.head_dim, target_->query);
     if (keys_.is_finished()) return;
     store(keys_.dkey(), static_cast<int32_t>(problem_.head_dim()), target_->key);
     store(keys_.dvalue(), static_cast<int32_t>(problem_.value_dim()), target_->value);
   }
   void report(Diagnostics& diagnostics) {
-    diagnostics.entries = count_entries(plan_);
+    diagnostics.entries = entries_;
     const double computing = timer_.seconds();
     book(diagnostics, Stage::backward, std::min(layout_, std::max(watch_.seconds() - computing, 0.0)),
          computing, watch_.seconds());
   }
 
  private:
+  void run_keys(const BackwardRows& rows, const Plan& plan, const LaidOutPlan& laid_out) {
+    KeyGradientArguments arguments;
+    arguments.plan = laid_out.on_card.arrays();
+    arguments.inputs = laid_out.inputs;
+    arguments.rows = rows;
+    arguments.gradient_scale = problem_.scale;
+    arguments.is_plain = wide_tiles_;
+    const std::vector<FlatPhase>& phases = laid_out.flat.phases;
+    for (const size_t p : largest_first(phases)) {
+      const Stopwatch inverting;
+      const KeyWork work = invert(problem_, plan, laid_out.flat, static_cast<int64_t>(p), tile_rows_);
+      layout_ += inverting.seconds();
+      keys_.add(work, arguments, bound_.precision(), device_, &timer_,
+                phases.size() == 1 ? target_ : nullptr);
+    }
+    keys_.end();
+    entries_ = count_entries(plan);
+  }
+
   /// Phases with the one that has most rows in front: leaves, which have all keys, write the gradients that
   /// the others add to.
-  [[nodiscard]] std::vector<size_t> largest_first() const {
-    std::vector<size_t> order(flat_.phases.size());
+  static std::vector<size_t> largest_first(const std::vector<FlatPhase>& phases) {
+    std::vector<size_t> order(phases.size());
     std::iota(order.begin(), order.end(), size_t{0});
-    const auto largest = std::max_element(order.begin(), order.end(), [&](size_t a, size_t b) {
-      return flat_.phases[a].rows < flat_.phases[b].rows;
-    });
+    const auto largest = std::max_element(
+        order.begin(), order.end(), [&](size_t a, size_t b) { return phases[a].rows < phases[b].rows; });
     if (largest != order.end()) std::rotate(order.begin(), largest, largest + 1);
     return order;
   }
@@ -754,8 +792,8 @@ class BackwardCall {
   [[nodiscard]] QueryGradientArguments query_arguments(const BackwardRows& rows,
                                                        const FlatPhase& phase) const {
     QueryGradientArguments arguments;
-    arguments.plan = device_plan_.arrays();
-    arguments.inputs = inputs_;
+    arguments.plan = by_queries_.on_card.arrays();
+    arguments.inputs = by_queries_.inputs;
     arguments.rows = rows;
     arguments.gradient_scale = problem_.scale;
     arguments.dquery = dquery_.data();
@@ -779,20 +817,18 @@ class BackwardCall {
   const Stopwatch watch_;
   const DeviceProblem& bound_;
   const AttentionProblem& problem_;
-  const std::unique_ptr<const Plan> listed_;  // null: the given plan's groups are listed
   const Plan& plan_;
   const DeviceGradients* target_;
   Device& device_;
   DeviceTimer timer_;
   const bool wide_tiles_;
   const int64_t tile_rows_;
-  const FlatPlan flat_;
+  const LaidOutPlan by_queries_;
   double layout_;
-  const DevicePlan device_plan_;
-  const InputArrays inputs_;
   const bool finishes_queries_;
   const DeviceArray<float> dquery_;
   KeyGradients keys_;
+  int64_t entries_ = 0;
 };
 
 ForwardTarget target_of(const DeviceTensor& out, const DeviceTensor& lse) {

@@ -326,7 +326,7 @@ TEST_CASE("a coreset is exact where its pivots give every key: few distinct keys
       CAPTURE(distinct, pivots);
       CHECK(largest_difference(state.result.out, exact.out) < 2e-5);
       CHECK(largest_difference(state.result.lse, exact.lse) < 2e-5);
-      CHECK(state.planned.plan->phases.at(1).passes.at(0).lists.at(0).order.count == distinct);
+      CHECK(state.planned.plan->phases.at(0).passes.at(0).lists.at(0).order.count == distinct);
     }
   }
   for (const bool causal : {false, true}) {
@@ -461,7 +461,7 @@ TEST_CASE("residual nystrom weighs the keys outside the row's block, whose own s
       const NodeMask mask = node_masks(p, call_for("hyper", settings))->masks().at(0);
       Rows ranked;
       for (int64_t rank = 0; rank < n; ++rank) ranked.push_back(mask.keys[rank]);
-      const Pass& pass = state.planned.plan->phases.at(1).passes.at(0);
+      const Pass& pass = state.planned.plan->phases.at(0).passes.at(0);
       const auto shared = std::find_if(pass.lists.begin(), pass.lists.end(),
                                        [](const KeyList& list) { return list.signed_weights != nullptr; });
       const Rows pivots = pivot_rows(*shared, p.keys_of(0));

@@ -388,7 +388,7 @@ TEST_CASE("blocks that an engine finds itself are the groups that the host lists
     for (const Settings& extra :
          {Settings{}, Settings{{"sampling", std::string("uniform_iid")}},
           Settings{{"collisions", std::string("count")}}, Settings{{"sampling", std::string("value_norm")}}})
-      for (const int64_t block : {64, 100, 1000}) {
+      for (const int64_t block : {64, 1000}) {
         const RandomProblem p(size);
         Settings settings = {
             {"min_seq_len", int64_t{128}}, {"block_size", block}, {"sample_size", int64_t{48}}};
@@ -405,26 +405,25 @@ TEST_CASE("blocks that an engine finds itself are the groups that the host lists
         CHECK(largest_difference(seen.out, expected.out) == 0);
         CHECK(check_plan(p.problem, *left.plan) == "");
         with_blocks += has_sampled_blocks(*left.plan) ? 1 : 0;
-        for (const int64_t tile_rows : {int64_t{kTileRows}, int64_t{kWideTileRows}}) {
-          FlatPlan flat = flatten(p.problem, *left.plan, tile_rows);
-          const int64_t excluded = write_blocks(flat, tile_rows);
-          FlatWalk walk(flat);
-          walk.walk_tiles();
-          check_equal(walk.sums, entries_of(p.problem, *host.plan, flat));
-          CHECK(count_entries(*left.plan) - excluded == count_entries(*host.plan));
-          CHECK(count_excluded(*left.plan) + excluded == count_excluded(*host.plan));
-          int64_t rows = 0;
-          int64_t last_rows = 0;
-          for (const FlatTile& tile : flat.tiles) {
-            rows += tile.count;
-            last_rows += tile.is_last != 0 ? tile.count : 0;
-          }
-          CHECK(flat.rows == rows);
-          CHECK(flat.last_rows == last_rows);
-          CHECK(last_rows == p.problem.heads() * p.problem.query_count());
+        const int64_t tile_rows = extra.empty() ? kTileRows : kWideTileRows;
+        FlatPlan flat = flatten(p.problem, *left.plan, tile_rows);
+        const int64_t excluded = write_blocks(flat, tile_rows);
+        FlatWalk walk(flat);
+        walk.walk_tiles();
+        check_equal(walk.sums, entries_of(p.problem, *host.plan, flat));
+        CHECK(count_entries(*left.plan) - excluded == count_entries(*host.plan));
+        CHECK(count_excluded(*left.plan) + excluded == count_excluded(*host.plan));
+        int64_t rows = 0;
+        int64_t last_rows = 0;
+        for (const FlatTile& tile : flat.tiles) {
+          rows += tile.count;
+          last_rows += tile.is_last != 0 ? tile.count : 0;
         }
+        CHECK(flat.rows == rows);
+        CHECK(flat.last_rows == last_rows);
+        CHECK(last_rows == p.problem.heads() * p.problem.query_count());
       }
-  CHECK(with_blocks > 20);
+  CHECK(with_blocks > 12);
 }
 
 }  // namespace
