@@ -10,14 +10,22 @@
 namespace hyperattn {
 namespace {
 
-// Entries of a triangular pass for positions [p0, p1) and the ranks of a visit.
+// Σ of clamp(u, low, high) − low over u in [first, last).
+int64_t clamped_sum(int64_t first, int64_t last, int64_t low, int64_t high) {
+  const int64_t begin = std::max(first, low);
+  const int64_t end = std::min(last, high);
+  const int64_t rising = begin < end ? (begin - low + end - 1 - low) * (end - begin) / 2 : 0;
+  return rising + (high - low) * std::max<int64_t>(last - std::max(first, high), 0);
+}
+
+// Entries of a triangular pass for a group and the ranks of a visit: of these a position may see those below
+// u = position + diagonal + 1, without those below u − window.
 int64_t triangle_entries(const Pass& pass, const QueryGroup& group, const Visit& visit) {
-  int64_t entries = 0;
-  for (int64_t position = group.begin; position < group.end; ++position) {
-    const auto [begin, end] = visible_ranks(pass, visit, position, position + 1);
-    entries += std::max<int64_t>(end - begin, 0);
-  }
-  return entries;
+  const int64_t shift = pass.diagonal + 1;
+  const auto below = [&](int64_t moved) {
+    return clamped_sum(group.begin + moved, group.end + moved, visit.begin, visit.end);
+  };
+  return below(shift) - (pass.window > 0 ? below(shift - pass.window) : 0);
 }
 
 // Without a call: compilers may not assume that the processor has an instruction for it.

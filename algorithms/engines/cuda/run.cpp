@@ -17,7 +17,6 @@
 #include "algorithms/engines/cuda/kernels.h"
 #include "algorithms/plan_builder.h"
 #include "core/error.h"
-#include "core/parallel.h"
 #include "core/timing.h"
 
 namespace hyperattn::cuda {
@@ -673,15 +672,12 @@ class DeviceUpstream {
 /// Copies to the host what `with_groups` reads of a plan, as long as the stream has no work that the copies
 /// would wait for.
 void fetch_samples(const Plan& plan) {
-  std::vector<const Pass*> passes;
   for (const Phase& phase : plan.phases)
     for (const Pass& pass : phase.passes)
-      if (pass.blocks) passes.push_back(&pass);
-  parallel_for(static_cast<int64_t>(passes.size()), [&](int64_t p, int) {
-    const Pass& pass = *passes[static_cast<size_t>(p)];
-    static_cast<void>(pass.blocks->sample_ranks->on_host());
-    static_cast<void>(pass.lists[1].order.listed());
-  });
+      if (pass.blocks) {
+        static_cast<void>(pass.blocks->sample_ranks->on_host());
+        static_cast<void>(pass.lists[1].order.listed());
+      }
 }
 
 /// A plan's layout on the host and on the card.
