@@ -2,12 +2,15 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
 #include <cub/device/device_radix_sort.cuh>
 
 namespace hyperattn::cuda {
 namespace {
 
 constexpr int kThreads = 128;
+constexpr int64_t kMostGridRows = 65535;
 
 /// A thread a row that is asked for: pairs of a key and a value are sorted by both.
 __global__ void rank_kernel(RankArguments a) {
@@ -33,23 +36,24 @@ __global__ void rank_kernel(RankArguments a) {
 __global__ void __launch_bounds__(kThreads) asked_order_kernel(AskedOrderArguments a) {
   __shared__ int32_t others[kThreads];
   const AskedPart part = a.parts[blockIdx.x];
-  const int64_t first = static_cast<int64_t>(blockIdx.y) * kThreads;
-  if (first >= part.count) return;
   const int thread = static_cast<int>(threadIdx.x);
-  const int64_t own = first + thread;
-  const int32_t rank = own < part.count ? a.ranks[part.begin + own] : 0;
-  int64_t place = 0;
-  for (int64_t begin = 0; begin < part.count; begin += kThreads) {
-    const int count = static_cast<int>(min(part.count - begin, int64_t{kThreads}));
-    __syncthreads();
-    if (thread < count) others[thread] = a.ranks[part.begin + begin + thread];
-    __syncthreads();
-    for (int i = 0; i < count; ++i)
-      place += others[i] < rank || (others[i] == rank && begin + i < own) ? 1 : 0;
+  for (int64_t first = static_cast<int64_t>(blockIdx.y) * kThreads; first < part.count;
+       first += static_cast<int64_t>(gridDim.y) * kThreads) {
+    const int64_t own = first + thread;
+    const int32_t rank = own < part.count ? a.ranks[part.begin + own] : 0;
+    int64_t place = 0;
+    for (int64_t begin = 0; begin < part.count; begin += kThreads) {
+      const int count = static_cast<int>(min(part.count - begin, int64_t{kThreads}));
+      __syncthreads();
+      if (thread < count) others[thread] = a.ranks[part.begin + begin + thread];
+      __syncthreads();
+      for (int i = 0; i < count; ++i)
+        place += others[i] < rank || (others[i] == rank && begin + i < own) ? 1 : 0;
+    }
+    if (own >= part.count) continue;
+    a.sorted_ranks[part.begin + place] = rank;
+    a.sorted_rows[part.begin + place] = part.first_value + a.asked[part.begin + own].row;
   }
-  if (own >= part.count) return;
-  a.sorted_ranks[part.begin + place] = rank;
-  a.sorted_rows[part.begin + place] = part.first_value + a.asked[part.begin + own].row;
 }
 
 }  // namespace
@@ -70,7 +74,7 @@ LaunchError launch_ranks(const RankArguments& arguments, void* stream) {
 LaunchError launch_asked_order(const AskedOrderArguments& arguments, void* stream) {
   if (arguments.part_count == 0) return cudaSuccess;
   const dim3 grid(static_cast<unsigned>(arguments.part_count),
-                  static_cast<unsigned>((arguments.most + kThreads - 1) / kThreads));
+                  static_cast<unsigned>(std::min((arguments.most + kThreads - 1) / kThreads, kMostGridRows)));
   asked_order_kernel<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(arguments);
   return cudaGetLastError();
 }
