@@ -144,11 +144,11 @@ NodeMask empty_mask(const AttentionNode& node) {
   return mask;
 }
 
-NodeMask with_listed_groups(const NodeMask& mask) {
-  NodeMask listed = mask;
-  if (mask.groups.empty() && mask.block_size > 0)
-    list_groups(aligned_blocks(mask.queries.count, mask.keys.count, mask.block_size), listed);
-  return listed;
+const NodeMask& with_listed_groups(const NodeMask& mask, NodeMask& room) {
+  if (!mask.groups.empty() || mask.block_size == 0) return mask;
+  room = mask;
+  list_groups(aligned_blocks(mask.queries.count, mask.keys.count, mask.block_size), room);
+  return room;
 }
 
 NodeMask sorted_mask(SortedRows queries, SortedRows keys, const std::vector<RankBlock>& blocks) {

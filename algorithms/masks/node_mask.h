@@ -50,8 +50,9 @@ struct NodeMask {
 /// Nothing is computed exactly: one group without ranges.
 [[nodiscard]] NodeMask empty_mask(const AttentionNode& node);
 
-/// The mask with its groups, and their ranges, where aligned blocks were not listed.
-[[nodiscard]] NodeMask with_listed_groups(const NodeMask& mask);
+/// The mask itself; or `room`, set to it with its groups and their ranges, where aligned blocks were not
+/// listed.
+[[nodiscard]] const NodeMask& with_listed_groups(const NodeMask& mask, NodeMask& room);
 
 /// Blocks of sorted rows; `queries` and `keys` hold row numbers of the problem, `keys` with ranks.
 [[nodiscard]] NodeMask sorted_mask(SortedRows queries, SortedRows keys, const std::vector<RankBlock>& blocks);

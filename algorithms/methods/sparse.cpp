@@ -260,7 +260,8 @@ std::string check_sparse(const AttentionProblem& shapes, const Parameters& param
 Plan NodeMasks::masked(const AttentionProblem& problem) const {
   std::vector<std::vector<Pass>> passes(nodes().size());
   for (size_t i = 0; i < passes.size(); ++i) {
-    const NodeMask mask = with_listed_groups(masks_[i]);
+    NodeMask room;
+    const NodeMask& mask = with_listed_groups(masks_[i], room);
     passes[i] = further_passes(problem, nodes()[i], mask, false);
     passes[i].insert(passes[i].begin(), mask_pass(problem, nodes()[i], mask));
   }
@@ -270,7 +271,8 @@ Plan NodeMasks::masked(const AttentionProblem& problem) const {
 Plan NodeMasks::unmasked(const AttentionProblem& problem) const {
   std::map<int, std::vector<Pass>> levels;
   for (size_t i = 0; i < nodes().size(); ++i) {
-    const NodeMask mask = with_listed_groups(masks_[i]);
+    NodeMask room;
+    const NodeMask& mask = with_listed_groups(masks_[i], room);
     if (!mask.further.empty()) {
       levels[nodes()[i].node.level].push_back(unmasked_by_rows(problem, nodes()[i], mask));
       continue;

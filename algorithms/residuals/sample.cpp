@@ -188,8 +188,9 @@ class SamplePlanner final : public ResidualPlanner {
   [[nodiscard]] std::vector<Pass> passes(size_t i, const NodeMask& mask) const override {
     if (leaves_blocks(request_.bound, mask, samples_[i]))
       return {blocks_pass(request_.bound.shapes(), request_.nodes[i], mask, samples_[i], count_collisions_)};
-    return sampled_passes(request_.bound.shapes(), request_.nodes[i], with_listed_groups(mask), samples_[i],
-                          count_collisions_, rows_apart_in(mask, request_.rows_are_independent));
+    NodeMask room;
+    return sampled_passes(request_.bound.shapes(), request_.nodes[i], with_listed_groups(mask, room),
+                          samples_[i], count_collisions_, rows_apart_in(mask, request_.rows_are_independent));
   }
   [[nodiscard]] const std::vector<int32_t>* asked_keys(size_t i) const override { return &samples_[i].rows; }
 
