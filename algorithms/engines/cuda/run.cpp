@@ -255,7 +255,7 @@ class ForwardRun {
     timer_.stop();
   }
 
-  /// Divides the rows that no last pass has finished; `given`: by other denominators than their own.
+  /// Divides the rows that no last group has finished; `given`: by other denominators than their own.
   void divide(const RowDenominators& given) {
     if (unfinished_rows_ == 0) return;
     timer_.start();
@@ -298,7 +298,7 @@ class ForwardRun {
     DevicePlan plan;
     InputArrays inputs;
     bool wide;
-    bool finishes = false;  // the rows of its last passes
+    bool finishes = false;  // the rows of its last groups
   };
 
   /// From so many keys of a tile on: an H100 took 1.79 and 2.09 ms for tiles of `hyper`, of 512 keys, with
