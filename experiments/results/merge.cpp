@@ -55,7 +55,7 @@ void write_alone(const std::string& path, const ResultsFile& results, bool repla
   const std::string place = output_place(path);
   Journal journal(journal_path(place), place);
   try {
-    if (!journal.records().empty() && !replace)
+    if (holds_trials(journal.records()) && !replace)
       fail_usage(
           fmt::format("a run that was killed left {} of its trials in the journal '{}'; continue it with "
                       "hyperattn run --resume, replace it with --force, or name another output",

@@ -130,7 +130,7 @@ std::string ResultStore::Impl::problem_of(const TrialRecord& record) const {
 }
 
 void ResultStore::Impl::open(const RunDescription& run, Existing existing) {
-  const bool exists = fs::exists(path) || !journal->records().empty();
+  const bool exists = fs::exists(path) || holds_trials(journal->records());
   if (exists && existing == Existing::refuse) fail_usage(refusal());
   if (exists && existing == Existing::resume) {
     load(journal->records());
@@ -161,7 +161,7 @@ void ResultStore::Impl::open(const RunDescription& run, Existing existing) {
 std::string ResultStore::Impl::refusal() const {
   const std::string cure = "; continue it with --resume, replace it with --force, or choose another with -o";
   const size_t records = journal->records().size();
-  if (records == 0) return fmt::format("the output '{}' exists{}", path, cure);
+  if (!holds_trials(journal->records())) return fmt::format("the output '{}' exists{}", path, cure);
   const std::string trials = std::to_string(records - 1) + (records == 2 ? " trial" : " trials");
   return fmt::format("a run that was killed left {} in the journal '{}'{}{}", trials, journal_path(path),
                      fs::exists(path) ? fmt::format(" and its output '{}'", path)
@@ -218,7 +218,7 @@ ResultsFile ResultStore::stored(const std::string& path) {
   Impl impl;
   impl.path = output_place(path);
   const std::vector<std::string> records = read_journal(journal_path(impl.path));
-  if (records.empty() && !fs::exists(impl.path)) return {};
+  if (!holds_trials(records) && !fs::exists(impl.path)) return {};
   impl.load(records);
   return std::move(impl.results);
 }

@@ -30,6 +30,12 @@ struct RunDescription {
 /// What to do with an existing output.
 enum class Existing { refuse, resume, replace };
 
+/// Whether a killed run left trials in its journal: the first record only says what ran, and is nothing to
+/// lose.
+[[nodiscard]] inline bool holds_trials(const std::vector<std::string>& journal_records) {
+  return journal_records.size() > 1;
+}
+
 /// What keeps this run from going on with those results, in a sentence; empty if nothing does.
 [[nodiscard]] std::string resume_problem(const ResultsFile& found, const RunDescription& run);
 

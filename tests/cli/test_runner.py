@@ -254,6 +254,21 @@ class Interrupted(RunnerTest):
         self.assert_outcome(self.run_sweep("out.h5", *resume, config=config), 0)
         self.assertEqual(differing_columns(self.path("whole.h5"), self.path("out.h5")), [])
 
+    def test_a_journal_without_trials_is_nothing_to_lose(self):
+        """What a run leaves that is killed between its journal and the first state of its output."""
+        run, journal = self.started_with_trials(self.config(LONG, "long.yaml"))
+        run.kill()
+        run.communicate()
+        description = journal.read_bytes().splitlines(keepends=True)[0]
+        self.assert_outcome(self.run_sweep("part.h5"), 0)
+        for writing in (lambda: self.run_sweep("out.h5", "--dry-run"), lambda: self.run_sweep("out.h5"),
+                        lambda: self.call("merge", "out.h5", "part.h5")):
+            self.path("out.h5").unlink(missing_ok=True)
+            journal.write_bytes(description)
+            self.assert_outcome(writing(), 0)
+        self.assertFalse(journal.exists())
+        self.assertEqual(len(self.statuses("out.h5")), SMALL_TRIALS)
+
     def started_with_trials(self, config):
         """A run into out.h5 that has stored some trials, and its journal."""
         run = self.start(config, "out.h5")
