@@ -41,7 +41,7 @@ class RandomStream {
   [[nodiscard]] uint64_t bits(uint64_t index) const;
   /// Uniform in [0, 1), 53 bits.
   [[nodiscard]] double uniform(uint64_t index) const;
-  /// Standard normal (Box-Muller on one 128-bit block).
+  /// Standard normal (`box_muller` of one 128-bit block).
   [[nodiscard]] double normal(uint64_t index) const;
   /// normal(first), normal(first + 1), … in less time.
   void normals(uint64_t first, int64_t count, double* target) const;

@@ -242,13 +242,12 @@ HashDirections::HashDirections(const RandomStream& stream, int64_t head_dim, int
   const int64_t first = round * kMaxHashBits;
   const int64_t groups = divide_up(bits, kLanes);
   packed_ = Buffer<float>(groups * head_dim * kLanes, 0.0F);
-  std::vector<double> direction(static_cast<size_t>(head_dim));
-  for (int64_t t = 0; t < bits; ++t) {
-    stream.normals(static_cast<uint64_t>((first + t) * head_dim), head_dim, direction.data());
+  std::vector<double> drawn(static_cast<size_t>(bits * head_dim));
+  stream.normals(static_cast<uint64_t>(first * head_dim), bits * head_dim, drawn.data());
+  for (int64_t t = 0; t < bits; ++t)
     for (int64_t c = 0; c < head_dim; ++c)
       packed_[(t / kLanes * head_dim + c) * kLanes + t % kLanes] =
-          static_cast<float>(direction[static_cast<size_t>(c)]);
-  }
+          static_cast<float>(drawn[static_cast<size_t>(t * head_dim + c)]);
 }
 
 HashDirections::HashDirections(DenseMatrix<double> directions)
