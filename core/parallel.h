@@ -33,15 +33,22 @@ inline void set_thread_count(int threads) {
   return started;
 }
 
-/// Calls body(index, worker) for every index in [0, count), worker in [0, thread_count()). An exception ends
-/// the loop early and is rethrown here (the first one, if several). Throws Cancelled when asked to stop (see
-/// core/cancel.h).
+/// Neighbours that a thread takes at once of many small pieces of work: one by one, threads wait for each
+/// other to take them.
+[[nodiscard]] inline int64_t small_pieces(int64_t count) {
+  constexpr int64_t kTurns = 8;  // of a thread, so that all are busy to the end
+  return std::max<int64_t>(count / (kTurns * thread_count()), 1);
+}
+
+/// Calls body(index, worker) for every index in [0, count), worker in [0, thread_count()); a thread takes
+/// `together` neighbours at once. An exception ends the loop early and is rethrown here (the first one, if
+/// several). Throws Cancelled when asked to stop (see core/cancel.h).
 template <class Body>
-void parallel_for(int64_t count, const Body& body) {
+void parallel_for(int64_t count, const Body& body, int64_t together = 1) {
   if (count <= 0) return;
   std::exception_ptr failure;
   std::atomic<bool> failed{false};
-#pragma omp parallel for schedule(dynamic, 1) if (count > 1)
+#pragma omp parallel for schedule(dynamic, together) if (count > 1)
   for (int64_t index = 0; index < count; ++index) {
     if (failed.load(std::memory_order_relaxed)) continue;
     try {

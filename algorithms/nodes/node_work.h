@@ -19,9 +19,10 @@ namespace hyperattn {
 }
 
 /// Calls body(i) for some of the nodes: those that are more than a thread's share of all their rows one after
-/// the other, with the threads inside the body, then all others in parallel.
+/// the other, with the threads inside the body, then all others in parallel, `together` at once.
 template <class Body>
-void for_each_node(const std::vector<HeadNode>& nodes, const std::vector<size_t>& which, const Body& body) {
+void for_each_node(const std::vector<HeadNode>& nodes, const std::vector<size_t>& which, const Body& body,
+                   int64_t together = 1) {
   int64_t rows = 0;
   for (const size_t i : which) rows += nodes[i].node.query_count();
   std::vector<size_t> small;
@@ -31,8 +32,9 @@ void for_each_node(const std::vector<HeadNode>& nodes, const std::vector<size_t>
     else
       small.push_back(i);
   }
-  parallel_for(static_cast<int64_t>(small.size()),
-               [&](int64_t i, int) { body(small[static_cast<size_t>(i)]); });
+  parallel_for(
+      static_cast<int64_t>(small.size()), [&](int64_t i, int) { body(small[static_cast<size_t>(i)]); },
+      together);
 }
 
 [[nodiscard]] inline std::vector<size_t> all_nodes(const std::vector<HeadNode>& nodes) {

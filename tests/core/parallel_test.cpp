@@ -28,21 +28,31 @@ TEST_CASE("a parallel loop calls its body once for every index, for any number o
   for (const int threads : {1, 2, 3, 8}) {
     const Threads set(threads);
     REQUIRE(thread_count() == threads);
-    for (const int64_t count : {0, 1, 2, 3, 17, 1009}) {
-      std::vector<std::atomic<int>> calls(static_cast<size_t>(count) + 1);
-      std::atomic<int> wrong_workers{0};
-      parallel_for(count, [&](int64_t index, int worker) {
-        ++calls[static_cast<size_t>(index)];
-        if (worker < 0 || worker >= threads) ++wrong_workers;
-      });
-      std::vector<int64_t> wrong;
-      for (int64_t i = 0; i <= count; ++i)
-        if (calls[static_cast<size_t>(i)] != (i < count ? 1 : 0)) wrong.push_back(i);
-      CAPTURE(threads, count, wrong);
-      CHECK(wrong.empty());
-      CHECK(wrong_workers == 0);
-    }
+    for (const int64_t count : {0, 1, 2, 3, 17, 1009})
+      for (const int64_t together : {int64_t{1}, int64_t{4}, int64_t{2000}, small_pieces(count)}) {
+        std::vector<std::atomic<int>> calls(static_cast<size_t>(count) + 1);
+        std::atomic<int> wrong_workers{0};
+        const auto body = [&](int64_t index, int worker) {
+          ++calls[static_cast<size_t>(index)];
+          if (worker < 0 || worker >= threads) ++wrong_workers;
+        };
+        parallel_for(count, body, together);
+        std::vector<int64_t> wrong;
+        for (int64_t i = 0; i <= count; ++i)
+          if (calls[static_cast<size_t>(i)] != (i < count ? 1 : 0)) wrong.push_back(i);
+        CAPTURE(threads, count, together, wrong);
+        CHECK(wrong.empty());
+        CHECK(wrong_workers == 0);
+      }
   }
+}
+
+TEST_CASE("small pieces of work are taken together, at least one and eight turns of every thread",
+          "[parallel]") {
+  const Threads set(2);
+  for (const int64_t count : {0, 1, 15, 16, 31}) CHECK(small_pieces(count) == (count < 32 ? 1 : 2));
+  CHECK(small_pieces(32) == 2);
+  CHECK(small_pieces(1024) == 64);
 }
 
 TEST_CASE("a parallel loop over nothing, or less, calls nothing", "[parallel]") {

@@ -63,10 +63,13 @@ class Flattening {
     flat_.lists.reserve(2 * passes);
     for (size_t p = first_phase_; p < plan_.phases.size(); ++p)
       for (const Pass& pass : plan_.phases[p].passes) add_pass(pass);
-    parallel_for(size_of(places_), [&](int64_t p, int) { count(p); });
+    const int64_t together = small_pieces(size_of(places_));
+    parallel_for(
+        size_of(places_), [&](int64_t p, int) { count(p); }, together);
     flat_.identity = integers_of(identity_);
     place();
-    parallel_for(size_of(places_), [&](int64_t p, int) { write(static_cast<int32_t>(p)); });
+    parallel_for(
+        size_of(places_), [&](int64_t p, int) { write(static_cast<int32_t>(p)); }, together);
     parallel_for(size_of(chunks_), [&](int64_t c, int) {
       const Chunk& chunk = chunks_[static_cast<size_t>(c)];
       std::copy(chunk.values->begin(), chunk.values->end(), flat_.integers.data() + chunk.offset);
