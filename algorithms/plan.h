@@ -234,9 +234,8 @@ struct Pass {
 };
 
 /// Passes of one phase touch disjoint query rows of each head, and disjoint rows of each head's keys, so they
-/// run as one parallel job. Phases merge exactly through one running state per row (maximum, numerator,
-/// denominator) and run one after the other, in this order or one of the engine's that depends on the plan
-/// alone, which makes the result independent of threads.
+/// run as one parallel job. Phases run in order and merge exactly through one running state per row (maximum,
+/// numerator, denominator), which makes the result independent of threads.
 struct Phase {
   std::vector<Pass> passes;
   int level = 0;  ///< causal recursion: 0 for leaves, 1, 2, … for nodes, upwards (see nodes/causal.h)

@@ -319,6 +319,9 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   NodeTree tree = node_tree(bound.shapes(), call.parameters);
   std::vector<HeadNode> nodes = approximated_nodes(tree, bound.shapes().heads());
   PlanAssembly assembly(bound.shapes(), tree, nodes);
+  // Leaves alone would be begun in vain where rows then have terms of their own, or signed weights.
+  if (!tree.levels.empty() && choice.residual->no_gradient().empty())
+    bound.phases_are_made(assembly.so_far());
   PlanningSeconds seconds;
   Stopwatch watch;
   const std::optional<KeptKeys> kept = kept_keys(bound, call, nodes);
@@ -332,18 +335,14 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
   std::vector<std::vector<Pass>> passes(nodes.size());
   std::vector<PlanningSeconds> spent(nodes.size());
   double wall = 0;
-  for (auto level = tree.levels.rbegin(); level != tree.levels.rend(); ++level) {
-    if (assembly.follows_leaves(*level)) {
-      assembly.add_leaves();
-      bound.phases_are_made(assembly.so_far());
-    }
-    const std::vector<size_t> level_nodes = assembly.nodes_of(*level);
+  for (const std::vector<AttentionNode>& level : tree.levels) {
+    const std::vector<size_t> level_nodes = assembly.nodes_of(level);
     watch.restart();
     residual_planner->prepare(level_nodes);
     seconds.draw += watch.seconds();
     mask_planner->prepare(level_nodes);
     watch.restart();
-    for_each_node(nodes, level_nodes, [&](size_t i) {
+    const auto plan_node = [&](size_t i) {
       Stopwatch part;
       masks[i] = take_mask(*mask_planner, own.shapes(), own_nodes, i, choice.window);
       spent[i].sort = part.seconds();
@@ -354,12 +353,12 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
         masks[i] = kept->renamed(i, std::move(masks[i]));
       }
       spent[i].draw = part.seconds();
-    });
-    assembly.add_level(*level, level_nodes, passes);
+    };
+    for_each_node(nodes, level_nodes, plan_node, small_pieces(std::ssize(level_nodes)));
+    assembly.add_level(level, level_nodes, passes);
     wall += watch.seconds();
     bound.phases_are_made(assembly.so_far());
   }
-  if (tree.levels.empty()) assembly.add_leaves();
   Plan plan = assembly.take();
   plan.clip_to_values = choice.residual->clips_to_values();
   PlannedCall planned;
@@ -374,7 +373,8 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
 
 PlanAssembly::PlanAssembly(const AttentionProblem& problem, const NodeTree& tree,
                            const std::vector<HeadNode>& nodes)
-    : problem_(problem), tree_(tree), nodes_(nodes) {
+    : problem_(problem), nodes_(nodes) {
+  add_leaves(tree.leaves);
   for (const std::vector<AttentionNode>& level : tree.sinks) {
     plan_.phase(0);
     add_exact(level, false);
@@ -390,14 +390,13 @@ std::vector<size_t> PlanAssembly::nodes_of(const std::vector<AttentionNode>& lev
 
 void PlanAssembly::add_level(const std::vector<AttentionNode>& level, const std::vector<size_t>& own,
                              std::vector<std::vector<Pass>>& passes) {
-  const bool are_last = follows_leaves(level);
   size_t deepest = 0;
   for (const size_t i : own) {
     deepest = std::max(deepest, passes[i].size());
-    if (are_last && !passes[i].empty()) mark_last(passes[i].back());
+    if (rows_end_in(nodes_[i].node) && !passes[i].empty()) mark_last(passes[i].back());
   }
   plan_.phase(level.front().level);
-  add_exact(level, are_last);
+  add_exact(level, true);
   for (size_t step = 0; step < deepest; ++step) {
     if (step > 0) plan_.phase(level.front().level);
     plan_.reserve_passes(own.size());
@@ -406,41 +405,28 @@ void PlanAssembly::add_level(const std::vector<AttentionNode>& level, const std:
   }
 }
 
-void PlanAssembly::add_exact(const std::vector<AttentionNode>& nodes, bool are_last) {
+void PlanAssembly::add_exact(const std::vector<AttentionNode>& nodes, bool are_of_levels) {
   for (int64_t head = 0; head < problem_.heads(); ++head)
     for (const AttentionNode& node : nodes)
       if (node.exact) {
         Pass pass = exact_node_pass(problem_, head, node);
-        if (are_last) mark_last(pass);
+        if (are_of_levels && rows_end_in(node)) mark_last(pass);
         plan_.add(std::move(pass));
       }
 }
 
-bool PlanAssembly::is_in_lowest_level(const CausalLeaf& leaf) const {
-  if (tree_.levels.empty()) return false;
-  const std::vector<AttentionNode>& lowest = tree_.levels.front();
-  const int64_t last_row = leaf.end - 1 - problem_.causal_offset();
-  const auto node = std::partition_point(
-      lowest.begin(), lowest.end(), [&](const AttentionNode& other) { return other.query_end <= last_row; });
-  return node != lowest.end() && node->query_begin <= last_row;
-}
-
-void PlanAssembly::add_leaves() {
-  if (tree_.leaves.empty()) return;
+void PlanAssembly::add_leaves(const std::vector<CausalLeaf>& leaves) {
+  if (leaves.empty()) return;
   plan_.phase(0);
   for (int64_t head = 0; head < problem_.heads(); ++head)
-    plan_.add(leaves_pass(problem_, head, tree_.leaves,
-                          [&](const CausalLeaf& leaf) { return !is_in_lowest_level(leaf); }));
+    plan_.add(leaves_pass(problem_, head, leaves, [](const CausalLeaf& leaf) { return leaf.begin == 0; }));
 }
 
 Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes,
                    std::vector<std::vector<Pass>> passes) {
   PlanAssembly assembly(problem, tree, nodes);
-  for (auto level = tree.levels.rbegin(); level != tree.levels.rend(); ++level) {
-    if (assembly.follows_leaves(*level)) assembly.add_leaves();
-    assembly.add_level(*level, assembly.nodes_of(*level), passes);
-  }
-  if (tree.levels.empty()) assembly.add_leaves();
+  for (const std::vector<AttentionNode>& level : tree.levels)
+    assembly.add_level(level, assembly.nodes_of(level), passes);
   return assembly.take();
 }
 

@@ -71,36 +71,29 @@ class NodeMasks final : public PlannedMasks {
 /// Leaves, sinks and small nodes exactly, every other node by its mask and its residual.
 [[nodiscard]] PlannedCall plan_sparse(const BoundProblem& bound, const Call& call);
 
-/// Puts a plan together: first sinks, then level by level from the root down exact nodes and the passes of
-/// approximated nodes, each node's in phases of their own. An engine that begins early so has work while the
-/// many nodes of low levels are planned, most of all while those of the lowest are, which comes after the
-/// leaves. What it needs must outlive it.
+/// Puts a plan together level by level: first leaves and sinks, then from the lowest level up exact nodes and
+/// the passes of approximated nodes, each node's in phases of their own. Leaves need no planning, so an
+/// engine that begins early has work while the many nodes of low levels are planned. What it needs must
+/// outlive it.
 class PlanAssembly {
  public:
   PlanAssembly(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes);
 
   /// The numbers of the approximated nodes of a level.
   [[nodiscard]] std::vector<size_t> nodes_of(const std::vector<AttentionNode>& level) const;
-  /// Whether leaves come before this level: it is the lowest.
-  [[nodiscard]] bool follows_leaves(const std::vector<AttentionNode>& level) const {
-    return &level == &tree_.levels.front();
-  }
-  void add_leaves();
-  /// Levels from the last of the tree to the first, with `nodes_of` each; the passes are those of nodes in
-  /// the order of `nodes`.
+  /// Levels in the order of the tree, with `nodes_of` each; the passes are those of nodes in the order of
+  /// `nodes`.
   void add_level(const std::vector<AttentionNode>& level, const std::vector<size_t>& own,
                  std::vector<std::vector<Pass>>& passes);
   [[nodiscard]] const Plan& so_far() { return plan_.so_far(); }
   [[nodiscard]] Plan take() { return plan_.take(); }
 
  private:
-  /// `are_last`: no later phase has rows of these nodes.
-  void add_exact(const std::vector<AttentionNode>& nodes, bool are_last);
-  /// Whether a node of the lowest level has the rows of a leaf: it has all of them or none.
-  [[nodiscard]] bool is_in_lowest_level(const CausalLeaf& leaf) const;
+  void add_leaves(const std::vector<CausalLeaf>& leaves);
+  /// Not of sinks, whose rows the nodes that lost them have as well.
+  void add_exact(const std::vector<AttentionNode>& nodes, bool are_of_levels);
 
   const AttentionProblem& problem_;
-  const NodeTree& tree_;
   const std::vector<HeadNode>& nodes_;
   PlanBuilder plan_;
 };

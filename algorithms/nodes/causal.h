@@ -29,6 +29,11 @@ struct AttentionNode {
   [[nodiscard]] int64_t key_count() const { return key_end - key_begin; }
 };
 
+/// Whether no node of a higher level has its rows: it has no earlier keys than those of its own segment.
+[[nodiscard]] inline bool rows_end_in(const AttentionNode& node) {
+  return (node.stream & (node.stream - 1)) == 0;  // of the sequence's begin, or of a whole problem
+}
+
 /// Positions [begin, end).
 struct CausalLeaf {
   int64_t begin = 0;

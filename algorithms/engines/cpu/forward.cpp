@@ -110,16 +110,16 @@ AttentionResult run_forward(const AttentionProblem& problem, const Plan& plan, c
   const bool is_plain = options.denominators == nullptr && options.score_cap == nullptr;
   const TileLayout layout(problem, options.values, precision == Precision::bf16 && is_plain);
   AttentionResult result = empty_result(problem, plan, options);
-  const PhaseOrder order(plan, problem);
-  const bool finishes = plan.phases.size() == 1 && order.starts_all_rows;
+  const bool starts_all_rows = !plan.phases.empty() && covers_all_rows(plan.phases[0], problem);
+  const bool finishes = plan.phases.size() == 1 && starts_all_rows;
   Buffer<double> absolute(has_signed_weights(plan) ? result.lse.shape().size() : 0);
-  if (!order.starts_all_rows) start_rows(result, absolute);
+  if (!starts_all_rows) start_rows(result, absolute);
   ForwardRun run{problem, options, layout, result, absolute, finishes, false};
   Workers workers(plan, layout);
   double gather_seconds = 0;
-  for (const Phase* phase : order.phases) {
-    run.resumes = !order.starts_all_rows || phase != order.phases.front();
-    run_phase(run, *phase, workers, gather_seconds);
+  for (const Phase& phase : plan.phases) {
+    run.resumes = !starts_all_rows || &phase != &plan.phases.front();
+    run_phase(run, phase, workers, gather_seconds);
   }
   Diagnostics& diagnostics = result.diagnostics;
   diagnostics.stage_seconds[stage_name(Stage::gather)] += gather_seconds;

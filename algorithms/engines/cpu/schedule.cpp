@@ -235,15 +235,4 @@ bool covers_all_rows(const Phase& phase, const AttentionProblem& problem) {
   return covered_rows(phase) == problem.heads() * problem.query_count();
 }
 
-PhaseOrder::PhaseOrder(const Plan& plan, const AttentionProblem& problem) {
-  for (const Phase& phase : plan.phases) phases.push_back(&phase);
-  const auto leaves = std::find_if(phases.begin(), phases.end(), [&](const Phase* phase) {
-    return std::all_of(phase->passes.begin(), phase->passes.end(),
-                       [](const Pass& pass) { return pass.triangular; }) &&
-           covers_all_rows(*phase, problem);
-  });
-  if (leaves != phases.end()) std::rotate(phases.begin(), leaves, leaves + 1);
-  starts_all_rows = !phases.empty() && covers_all_rows(*phases.front(), problem);
-}
-
 }  // namespace hyperattn

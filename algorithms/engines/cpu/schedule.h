@@ -106,13 +106,4 @@ class SharedLists {
 /// Whether the phase's groups hold every query row of every head.
 [[nodiscard]] bool covers_all_rows(const Phase& phase, const AttentionProblem& problem);
 
-/// The phases in the order in which they run: causal leaves in front, which have all rows, so that these need
-/// no state before. (Another phase with all rows stays where it is: which have them depends on how many rows
-/// there are, and the bits of a row must not.) `starts_all_rows`: the first phase has all rows.
-struct PhaseOrder {
-  PhaseOrder(const Plan& plan, const AttentionProblem& problem);
-  std::vector<const Phase*> phases;
-  bool starts_all_rows = false;
-};
-
 }  // namespace hyperattn

@@ -25,14 +25,14 @@ class Counter {
  public:
   Counter(const AttentionProblem& problem, const Plan& plan)
       : problem_(problem), layout_(problem, true), signed_(has_signed_weights(plan)) {
-    const PhaseOrder order(plan, problem);
-    const bool finishes = plan.phases.size() == 1 && order.starts_all_rows;
+    const bool starts_all_rows = !plan.phases.empty() && covers_all_rows(plan.phases[0], problem);
+    const bool finishes = plan.phases.size() == 1 && starts_all_rows;
     const int64_t all_rows = problem.heads() * problem.query_count();
     const int64_t lse = kFloat;
-    if (!order.starts_all_rows) traffic_.results += all_rows * state_bytes();
-    for (const Phase* phase : order.phases) {
-      const bool resumes = !order.starts_all_rows || phase != order.phases.front();
-      count_phase(*phase, state_bytes() * (resumes ? 2 : 1) + (finishes ? lse : 0));
+    if (!starts_all_rows) traffic_.results += all_rows * state_bytes();
+    for (const Phase& phase : plan.phases) {
+      const bool resumes = !starts_all_rows || &phase != &plan.phases.front();
+      count_phase(phase, state_bytes() * (resumes ? 2 : 1) + (finishes ? lse : 0));
     }
     // Finished apart: out is read and written, the rest of the state read.
     if (!finishes) traffic_.results += all_rows * (state_bytes() + problem.value_dim() * kFloat + lse);

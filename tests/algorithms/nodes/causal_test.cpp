@@ -126,9 +126,7 @@ TEST_CASE("in a causal plan every phase is one level, and rows see the sample of
         expected.block(node.query_begin, node.key_begin, node.query_count(), node.key_count()).setOnes();
   CHECK((dense_weights(plan, 1, 200, 200) - expected).cwiseAbs().maxCoeff() < 1e-5);
   REQUIRE(plan.phases.size() == tree.levels.size() + 1);
-  std::vector<int> levels;
-  for (const Phase& phase : plan.phases) levels.push_back(phase.level);
-  CHECK(levels == std::vector<int>{3, 2, 0, 1});  // from the root down, leaves before the lowest
+  for (size_t i = 0; i < plan.phases.size(); ++i) CHECK(plan.phases[i].level == static_cast<int>(i));
 }
 
 TEST_CASE("a sample larger than a node's keys is clamped: the node is exact") {
