@@ -114,22 +114,54 @@ std::mutex& one_call() {
   return mutex;
 }
 
+namespace {
+
+void* make_stream() {
+  cudaStream_t made = nullptr;
+  check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "making a stream");
+  return made;
+}
+
+/// Memory that was given back is kept for the next call: the system takes milliseconds for new memory.
+void keep_memory(cudaMemPool_t pool) {
+  uint64_t kept = UINT64_MAX;
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), "keeping the GPU's memory");
+}
+
+/// Memory of this pool does not wait for the kernels that had it before: other memory is taken.
+void* make_pool(int device) {
+  cudaMemPoolProps properties = {};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = device;
+  cudaMemPool_t pool = nullptr;
+  check(cudaMemPoolCreate(&pool, &properties), "making a pool of the GPU's memory");
+  keep_memory(pool);
+  int waits = 0;
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolReuseAllowInternalDependencies, &waits),
+        "making a pool of the GPU's memory");
+  return pool;
+}
+
+}  // namespace
+
 Device::Device() {
   const int device = chosen_device();
   device_is_in_use() = true;
   check(cudaSetDevice(device), "choosing the GPU");
-  cudaStream_t made = nullptr;
-  check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "making a stream");
-  stream_ = made;
+  stream_ = make_stream();
+  copy_stream_ = make_stream();
+  cudaEvent_t copied = nullptr;
+  check(cudaEventCreateWithFlags(&copied, cudaEventDisableTiming), "making an event");
+  copied_ = copied;
   int bytes = 0;
   check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
         "asking for the GPU's shared memory");
   shared_bytes_ = bytes;
-  // Memory that was given back is kept for the next call: the system takes milliseconds for new memory.
   cudaMemPool_t pool = nullptr;
   check(cudaDeviceGetDefaultMemPool(&pool, device), "asking for the GPU's memory");
-  uint64_t kept = UINT64_MAX;
-  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), "keeping the GPU's memory");
+  keep_memory(pool);
+  copy_pool_ = make_pool(device);
 }
 
 Device& Device::current() {
@@ -157,6 +189,12 @@ StreamScope::~StreamScope() {
 
 void* Device::stream() const {
   return stream_of_caller() != nullptr ? stream_of_caller() : stream_;
+}
+
+void Device::follow_copies(void* stream) const {
+  auto* const copied = static_cast<cudaEvent_t>(copied_);
+  check(cudaEventRecord(copied, static_cast<cudaStream_t>(copy_stream_)), "recording an event");
+  check(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), copied), "waiting for a copy");
 }
 
 void Device::wait() {
@@ -210,9 +248,17 @@ namespace {
 /// Memory that was kept for later calls, which may lie in pieces too small for this one.
 void give_back_unused() {
   cudaMemPool_t pool = nullptr;
-  static_cast<void>(cudaStreamSynchronize(stream()));
+  static_cast<void>(cudaDeviceSynchronize());  // memory may be given back on other streams than this one
   if (cudaDeviceGetDefaultMemPool(&pool, chosen_device()) == cudaSuccess)
     static_cast<void>(cudaMemPoolTrimTo(pool, 0));
+  static_cast<void>(cudaMemPoolTrimTo(static_cast<cudaMemPool_t>(Device::current().copy_pool()), 0));
+}
+
+cudaError_t take_memory(void** pointer, int64_t bytes) {
+  const Device& device = Device::current();
+  const auto size = static_cast<size_t>(bytes);
+  if (device.stream() != device.copy_stream()) return cudaMallocAsync(pointer, size, stream());
+  return cudaMallocFromPoolAsync(pointer, size, static_cast<cudaMemPool_t>(device.copy_pool()), stream());
 }
 
 /// Copies from memory that the card reads itself go on while kernels run; others wait until the stream is
@@ -271,6 +317,8 @@ class StagingBlocks {
   std::vector<StagingBlock> blocks_;
 };
 
+constexpr int64_t kFewPieces = 64;  // which are copied one after the other, each by all threads
+
 void copy_in_parallel(void* target, const void* source, int64_t bytes) {
   constexpr int64_t kChunk = int64_t{1} << 19;
   parallel_for((bytes + kChunk - 1) / kChunk, [&](int64_t chunk, int) {
@@ -295,11 +343,11 @@ void copy_staged(void* target, const StagingBlock& block, int64_t bytes) {
 
 void* allocate(int64_t bytes, const char* what) {
   void* pointer = nullptr;
-  cudaError_t error = cudaMallocAsync(&pointer, static_cast<size_t>(bytes), stream());
+  cudaError_t error = take_memory(&pointer, bytes);
   if (error == cudaErrorMemoryAllocation) {
     static_cast<void>(cudaGetLastError());
     give_back_unused();
-    error = cudaMallocAsync(&pointer, static_cast<size_t>(bytes), stream());
+    error = take_memory(&pointer, bytes);
   }
   if (error == cudaErrorMemoryAllocation) {
     static_cast<void>(cudaGetLastError());
@@ -326,18 +374,45 @@ void upload(void* target, const void* source, int64_t bytes) {
   copy_staged(target, block, bytes);
 }
 
+namespace {
+
+/// The first piece after those that are staged together with piece `first`.
+size_t end_of_window(const std::vector<Piece>& pieces, size_t first) {
+  size_t end = first + 1;
+  while (end < pieces.size() && pieces[end].offset + pieces[end].bytes - pieces[first].offset <= kMostStaged)
+    ++end;
+  return end;
+}
+
+/// Pieces [first, end), in one copy.
+void upload_window(char* target, const std::vector<Piece>& pieces, size_t first, size_t end) {
+  const int64_t begin = pieces[first].offset;
+  const int64_t bytes = pieces[end - 1].offset + pieces[end - 1].bytes - begin;
+  const StagingBlock block = StagingBlocks::all().take(bytes);
+  const auto stage = [&](const Piece& piece) {
+    copy_in_parallel(static_cast<char*>(block.memory) + piece.offset - begin, piece.source, piece.bytes);
+  };
+  const auto count = static_cast<int64_t>(end - first);
+  if (count <= kFewPieces)
+    std::for_each(pieces.data() + first, pieces.data() + end, stage);
+  else
+    parallel_for(
+        count, [&](int64_t p, int) { stage(pieces[first + static_cast<size_t>(p)]); }, small_pieces(count));
+  copy_staged(target + begin, block, bytes);
+}
+
+}  // namespace
+
 void upload(void* target, const std::vector<Piece>& pieces) {
-  if (pieces.empty()) return;
-  const int64_t bytes = pieces.back().offset + pieces.back().bytes;
-  if (bytes > kMostStaged) {
-    for (const Piece& piece : pieces)
-      upload(static_cast<char*>(target) + piece.offset, piece.source, piece.bytes);
-    return;
+  auto* const bytes = static_cast<char*>(target);
+  for (size_t first = 0; first < pieces.size();) {
+    const size_t end = end_of_window(pieces, first);
+    if (pieces[first].bytes > kMostStaged)
+      copy_to_card(bytes + pieces[first].offset, pieces[first].source, pieces[first].bytes);
+    else
+      upload_window(bytes, pieces, first, end);
+    first = end;
   }
-  StagingBlock block = StagingBlocks::all().take(bytes);
-  for (const Piece& piece : pieces)
-    copy_in_parallel(static_cast<char*>(block.memory) + piece.offset, piece.source, piece.bytes);
-  copy_staged(target, block, bytes);
 }
 
 void download(void* target, const void* source, int64_t bytes) {

@@ -68,6 +68,12 @@ class Device {
 
   /// The innermost StreamScope's of this thread, else the engine's own.
   [[nodiscard]] void* stream() const;
+  /// For copies to the card that go on beside kernels. Memory that is taken on it is of a pool of its own: it
+  /// never waits for kernels, and leaves the large pieces of the other one whole.
+  [[nodiscard]] void* copy_stream() const { return copy_stream_; }
+  [[nodiscard]] void* copy_pool() const { return copy_pool_; }
+  /// What `stream` does from now on comes after all that the copy stream has to do.
+  void follow_copies(void* stream) const;
   [[nodiscard]] int64_t shared_bytes_per_block() const { return shared_bytes_; }
   void wait();
 
@@ -77,6 +83,9 @@ class Device {
  private:
   Device();
   void* stream_ = nullptr;
+  void* copy_stream_ = nullptr;
+  void* copy_pool_ = nullptr;
+  void* copied_ = nullptr;  // an event
   int64_t shared_bytes_ = 0;
 };
 
@@ -114,7 +123,7 @@ struct Piece {
   int64_t bytes;
   int64_t offset;
 };
-/// All of them in one copy, which also writes what lies between them.
+/// All of them, in increasing order of offsets, in few copies, which also write what lies between them.
 void upload(void* target, const std::vector<Piece>& pieces);
 }  // namespace detail
 
@@ -158,6 +167,8 @@ class DeviceArray {
   void clear() const {
     if (size_ > 0) detail::clear(data_, size_ * bytes_of_one());
   }
+  /// From now on it is in the order of another stream, which follows this one.
+  void hand_to(void* stream) { stream_ = stream; }
   void download(T* target) const {
     if (size_ > 0) detail::download(target, data_, size_ * bytes_of_one());
   }
@@ -173,7 +184,8 @@ class DeviceArray {
 };
 
 /// Several arrays of host memory that are copied to the card at once: `add` each, then `upload`, then take
-/// their addresses.
+/// their addresses. The copy goes on beside kernels that were launched before, on a stream of its own, which
+/// only the next ones wait for.
 class DeviceBundle {
  public:
   /// Where `room` elements begin, of which `given` are copied.
@@ -189,9 +201,23 @@ class DeviceBundle {
   int64_t add(const Array& source) {
     return add(source.data(), static_cast<int64_t>(source.size()), static_cast<int64_t>(source.size()));
   }
+  /// More elements of the array that was added last.
+  template <class T>
+  void append(const T* source, int64_t count) {
+    const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
+    pieces_.push_back({source, bytes, bytes_});
+    bytes_ += bytes;
+  }
   void upload(const char* what) {
-    memory_ = DeviceArray<unsigned char>(bytes_, what);
-    detail::upload(memory_.data(), pieces_);
+    const Device& device = Device::current();
+    void* stream = device.stream();
+    {
+      const StreamScope copying(device.copy_stream());
+      memory_ = DeviceArray<unsigned char>(bytes_, what);
+      detail::upload(memory_.data(), pieces_);
+    }
+    device.follow_copies(stream);
+    memory_.hand_to(stream);
   }
   template <class T>
   [[nodiscard]] T* at(int64_t offset) const {
