@@ -16,6 +16,7 @@ namespace hyperattn {
 enum class BucketOrder;
 class Engine;
 class HashDirections;
+class HashedRows;
 class SampledQueries;
 struct AttentionNode;
 struct BeamChoice;
@@ -53,8 +54,12 @@ class BoundProblem {
   /// Whether the plan that is made next may leave groups to the engine (SampledBlocks of plan.h).
   [[nodiscard]] virtual bool takes_sampled_blocks() const { return false; }
 
-  /// Names of the primitives below that run where the engine computes; the others run on the host.
-  [[nodiscard]] virtual std::vector<std::string> device_primitives() const { return {}; }
+  /// Hashes the rows of many requests at once, for later calls of sort_by_bucket that have some of these each
+  /// (SortRequest::hashed). Null where sort_by_bucket hashes as well by itself, as on the host.
+  [[nodiscard]] virtual std::shared_ptr<const HashedRows> hash_rows(
+      const std::vector<SortRequest>& /*requests*/, int64_t /*bucket_count*/, BucketOrder /*order*/) const {
+    return nullptr;
+  }
 
   // Each is what the function of the same name in algorithms/primitives says. Views are of the problem's own
   // tensors. Deterministic, and independent of threads.

@@ -96,10 +96,11 @@ void check_replay_directions(const AttentionProblem& problem, const Replay& repl
                std::to_string(given.cols) + " hash directions, but is " + std::to_string(bucket_count));
 }
 
-/// The hash functions of some of a call's nodes: one for each node, or a replay's for all of them.
+/// The hash functions of a call's nodes: one for each node, or a replay's for all of them.
 class NodeDirections {
  public:
-  NodeDirections(const MaskRequest& request, const Options& options, const std::vector<size_t>& which) {
+  NodeDirections() = default;
+  NodeDirections(const MaskRequest& request, const Options& options) {
     if (options.buckets != Buckets::lsh) return;
     const AttentionProblem& problem = request.bound.shapes();
     if (const Replay* replay = request.call.replay; replay != nullptr) {
@@ -111,19 +112,23 @@ class NodeDirections {
       return;
     }
     rounds_ = static_cast<size_t>(options.rounds);
-    directions_.resize(which.size() * rounds_);
-    parallel_for(static_cast<int64_t>(directions_.size()), [&](int64_t number, int) {
-      const auto d = static_cast<size_t>(number);
-      const HeadNode& node = request.nodes[which[d / rounds_]];
-      directions_[d] = HashDirections(node_stream(request.call, Purpose::hash, node), problem.head_dim(),
-                                      hash_bits(options.bucket_count), static_cast<int64_t>(d % rounds_));
-    });
+    directions_.resize(request.nodes.size() * rounds_);
+    const auto count = static_cast<int64_t>(directions_.size());
+    parallel_for(
+        count,
+        [&](int64_t number, int) {
+          const auto d = static_cast<size_t>(number);
+          directions_[d] = HashDirections(
+              node_stream(request.call, Purpose::hash, request.nodes[d / rounds_]), problem.head_dim(),
+              hash_bits(options.bucket_count), static_cast<int64_t>(d % rounds_));
+        },
+        small_pieces(count));
   }
 
-  /// Of the node which[w]; null where buckets are not hashed.
-  [[nodiscard]] const HashDirections* of(size_t w, int64_t round) const {
+  /// Of node i; null where buckets are not hashed.
+  [[nodiscard]] const HashDirections* of(size_t i, int64_t round) const {
     if (directions_.empty()) return nullptr;
-    return &directions_[directions_.size() == 1 ? 0 : w * rounds_ + static_cast<size_t>(round)];
+    return &directions_[directions_.size() == 1 ? 0 : i * rounds_ + static_cast<size_t>(round)];
   }
 
  private:
@@ -131,23 +136,27 @@ class NodeDirections {
   std::vector<HashDirections> directions_;
 };
 
-/// All hashing and sorting of the prepared nodes as one parallel job, so that small nodes don't starve
-/// threads.
+/// All sorting of the prepared nodes as one parallel job, so that small nodes don't starve threads; and all
+/// hashing, of the whole call's nodes where an engine wants it so.
 class SortedTogether final : public MaskPlanner {
  public:
   SortedTogether(const MaskRequest& request, const Options& options)
-      : request_(request), options_(options), masks_(request.nodes.size()) {}
+      : request_(request), options_(options), masks_(request.nodes.size()) {
+    const Stopwatch watch;
+    directions_ = NodeDirections(request_, options_);
+    if (options_.buckets == Buckets::random)
+      for (const HeadNode& node : request_.nodes)
+        buckets_.push_back(node_stream(request_.call, Purpose::bucket, node));
+    if (options_.rounds == 1)
+      hashed_ = request_.bound.hash_rows(requests_of(all_nodes(request_.nodes), 0, false),
+                                         options_.bucket_count, options_.bucket_order);
+    if (request_.seconds != nullptr) request_.seconds->hash += watch.seconds();
+  }
 
   void prepare(const std::vector<size_t>& which) override {
     SortSeconds spent;
-    Stopwatch watch;
-    const NodeDirections directions(request_, options_, which);
-    std::vector<RandomStream> buckets;
-    for (const size_t i : which)
-      buckets.push_back(node_stream(request_.call, Purpose::bucket, request_.nodes[i]));
-    spent.hash += watch.seconds();
     for (int64_t round = 0; round < options_.rounds; ++round)
-      sort_round(which, round, requests_of(which, directions, buckets, round), spent);
+      sort_round(which, round, requests_of(which, round, true), spent);
     if (request_.seconds == nullptr) return;
     request_.seconds->hash += spent.hash;
     request_.seconds->sort += spent.sort;
@@ -156,27 +165,30 @@ class SortedTogether final : public MaskPlanner {
   [[nodiscard]] NodeMask take(size_t i) override { return std::move(masks_[i]); }
 
  private:
-  [[nodiscard]] std::vector<SortRequest> requests_of(const std::vector<size_t>& which,
-                                                     const NodeDirections& directions,
-                                                     const std::vector<RandomStream>& buckets,
-                                                     int64_t round) const {
+  /// `for_sorting`: what is asked of the sorted order is known by then.
+  [[nodiscard]] std::vector<SortRequest> requests_of(const std::vector<size_t>& which, int64_t round,
+                                                     bool for_sorting) const {
     const AttentionProblem& problem = request_.bound.shapes();
     std::vector<SortRequest> requests(2 * which.size());
     for (size_t w = 0; w < which.size(); ++w) {
-      const auto& [head, node] = request_.nodes[which[w]];
+      const size_t i = which[w];
+      const auto& [head, node] = request_.nodes[i];
       SortRequest& query = requests[2 * w];
       SortRequest& key = requests[2 * w + 1];
       query.rows = rows_between(problem.query.matrix(head), node.query_begin, node.query_end);
       query.first_row = static_cast<int32_t>(node.query_begin);
+      query.random_offset = static_cast<uint64_t>(round) * kRoundBuckets;
+      query.hashed_number = static_cast<int64_t>(2 * i);
       key.rows = rows_between(problem.keys_of(head), node.key_begin, node.key_end);
       key.first_row = static_cast<int32_t>(node.key_begin);
-      query.random_offset = static_cast<uint64_t>(round) * kRoundBuckets;
       key.random_offset = query.random_offset + kKeyBuckets;
+      key.hashed_number = query.hashed_number + 1;
       key.want_ranks = request_.want_ranks || options_.rounds > 1;
-      if (request_.asked_keys) key.asked_rows = request_.asked_keys(which[w]);
+      if (for_sorting && request_.asked_keys) key.asked_rows = request_.asked_keys(i);
       for (SortRequest* one : {&query, &key}) {
-        one->random_buckets = &buckets[w];
-        if (options_.buckets == Buckets::lsh) one->directions = directions.of(w, round);
+        one->directions = directions_.of(i, round);
+        one->random_buckets = buckets_.empty() ? nullptr : &buckets_[i];
+        one->hashed = hashed_.get();
       }
     }
     return requests;
@@ -187,16 +199,20 @@ class SortedTogether final : public MaskPlanner {
     std::vector<SortedRows> sorted =
         request_.bound.sort_by_bucket(sorts, options_.bucket_count, options_.bucket_order, &spent);
     const Stopwatch watch;
-    parallel_for(static_cast<int64_t>(which.size()), [&](int64_t number, int) {
-      const auto w = static_cast<size_t>(number);
-      NodeMask mask = sorted_mask(std::move(sorted[2 * w]), std::move(sorted[2 * w + 1]),
-                                  listed_blocks(request_.nodes[which[w]].node));
-      if (!options_.banded) mask.block_size = options_.block_size;
-      if (round == 0)
-        masks_[which[w]] = std::move(mask);
-      else
-        masks_[which[w]].further.push_back(std::move(mask));
-    });
+    const auto count = static_cast<int64_t>(which.size());
+    parallel_for(
+        count,
+        [&](int64_t number, int) {
+          const auto w = static_cast<size_t>(number);
+          NodeMask mask = sorted_mask(std::move(sorted[2 * w]), std::move(sorted[2 * w + 1]),
+                                      listed_blocks(request_.nodes[which[w]].node));
+          if (!options_.banded) mask.block_size = options_.block_size;
+          if (round == 0)
+            masks_[which[w]] = std::move(mask);
+          else
+            masks_[which[w]].further.push_back(std::move(mask));
+        },
+        small_pieces(count));
     spent.sort += watch.seconds();
   }
 
@@ -209,6 +225,9 @@ class SortedTogether final : public MaskPlanner {
 
   MaskRequest request_;
   Options options_;
+  NodeDirections directions_;
+  std::vector<RandomStream> buckets_;  // of the nodes, where they are drawn
+  std::shared_ptr<const HashedRows> hashed_;
   std::vector<NodeMask> masks_;
 };
 
@@ -216,7 +235,7 @@ class SortedTogether final : public MaskPlanner {
 class CodedNodes final : public MaskPlanner {
  public:
   CodedNodes(const MaskRequest& request, const Options& options)
-      : request_(request), options_(options), directions_(request, options, all_nodes(request.nodes)) {}
+      : request_(request), options_(options), directions_(request, options) {}
 
   [[nodiscard]] NodeMask take(size_t i) override {
     NodeMask mask = mask_of(i, 0);

@@ -59,6 +59,15 @@ class HashDirections {
   Buffer<float> packed_;  // groups of 8 directions; in each, d × 8
 };
 
+/// The buckets of rows that a device has hashed before they are sorted.
+class HashedRows {
+ public:
+  HashedRows() = default;
+  virtual ~HashedRows() = default;
+  HashedRows(const HashedRows&) = delete;
+  HashedRows& operator=(const HashedRows&) = delete;
+};
+
 /// Rows to be sorted by bucket, with one hash function or with buckets drawn at random.
 struct SortRequest {
   MatrixView<const float> rows;
@@ -69,6 +78,9 @@ struct SortRequest {
   bool want_ranks = false;
   /// Of `rows`, those whose ranks alone are wanted; null: all or none.
   const std::vector<int32_t>* asked_rows = nullptr;
+  /// Where the rows are hashed already (all of a sort, or none), and the request's number there; else null.
+  const HashedRows* hashed = nullptr;
+  int64_t hashed_number = 0;
 
   [[nodiscard]] bool wants_ranks() const { return want_ranks || asked_rows != nullptr; }
 };

@@ -260,15 +260,6 @@ class DeviceBeam {
 
 }  // namespace
 
-std::vector<std::string> DeviceProblem::device_primitives() const {
-  std::vector<std::string> names = {"sort_by_bucket", "bucket_codes", "squared_row_norms", "gathered_rows"};
-  if (host_lanes() == 0) return names;
-  for (const char* name : {"best_centres", "column_masses", "run_means", "key_moments", "missed_covariance",
-                           "balanced_key_tree", "segment_means", "choose_segments"})
-    names.emplace_back(name);
-  return names;
-}
-
 /// Calls body(input, first row) for the tensor that a view is of; false if it is of none.
 template <class Body>
 bool DeviceProblem::of_view(MatrixView<const float> rows, const Body& body) const {

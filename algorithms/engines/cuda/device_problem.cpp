@@ -101,7 +101,7 @@ int64_t row_in(TensorView<const float> tensor, MatrixView<const float> rows) {
   const int64_t width = tensor.shape.dim;
   if (rows.cols != width || rows.stride != width || rows.data < tensor.data) return -1;
   const int64_t offset = rows.data - tensor.data;
-  if (offset % width != 0 || offset + rows.rows * width > tensor.shape.size()) return -1;
+  if (offset + rows.rows * width > tensor.shape.size() || offset % width != 0) return -1;
   return offset / width;
 }
 

@@ -121,8 +121,10 @@ class DeviceProblem final : public BoundProblem {
   [[nodiscard]] const AttentionProblem& problem() const override;
   [[nodiscard]] void* stream() const { return stream_; }
 
-  [[nodiscard]] std::vector<std::string> device_primitives() const override;
   /// Of the rows as they were rounded. Random buckets, and directions that a replay gives, are the host's.
+  [[nodiscard]] std::shared_ptr<const HashedRows> hash_rows(const std::vector<SortRequest>& requests,
+                                                            int64_t bucket_count,
+                                                            BucketOrder order) const override;
   [[nodiscard]] std::vector<SortedRows> sort_by_bucket(const std::vector<SortRequest>& requests,
                                                        int64_t bucket_count, BucketOrder order,
                                                        SortSeconds* seconds) const override;

@@ -1,5 +1,5 @@
-// The primitive sort_by_bucket on the card. The sorted order stays there, and the ranks that are asked for,
-// until the host wants to read them.
+// The primitives hash_rows and sort_by_bucket on the card. The sorted order stays there, and the ranks that
+// are asked for, until the host wants to read them.
 #include <algorithm>
 #include <bit>
 #include <deque>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "algorithms/engines/cuda/device_problem.h"
+#include "algorithms/engines/cuda/hash_stretches.h"
 #include "algorithms/engines/cuda/sort.h"
 #include "algorithms/primitives/sort_lsh.h"
 #include "core/parallel.h"
@@ -15,61 +16,117 @@
 namespace hyperattn::cuda {
 namespace {
 
-/// A hash function, and where its directions begin among all: requests of one function stand side by side.
-struct HashFunction {
-  const HashDirections* hash;
-  int64_t first;
+/// body(i) for all i below `count`, which does little.
+template <class Body>
+void for_small_pieces(size_t count, const Body& body) {
+  const auto all = static_cast<int64_t>(count);
+  parallel_for(
+      all, [&](int64_t i, int) { body(static_cast<size_t>(i)); }, small_pieces(all));
+}
+
+/// The buckets of the rows of many requests, on the card.
+class DeviceBuckets final : public HashedRows {
+ public:
+  /// `begins`: where the numbers of each request's rows begin, and in the end how many there are.
+  DeviceBuckets(int bits, std::vector<int64_t> begins)
+      : bits_(bits),
+        begins_(std::move(begins)),
+        narrow_(bits <= kNarrowBits ? begins_.back() : 0, kWhat),
+        wide_(bits <= kNarrowBits ? 0 : begins_.back(), kWhat) {}
+
+  [[nodiscard]] int bits() const { return bits_; }
+  [[nodiscard]] bool are_narrow() const { return bits_ <= kNarrowBits; }
+  [[nodiscard]] int64_t begin(int64_t request) const { return begins_[static_cast<size_t>(request)]; }
+  [[nodiscard]] BucketNumbers numbers() const { return {narrow_.data(), wide_.data()}; }
+  /// All of the first request.
+  [[nodiscard]] std::vector<uint32_t> downloaded(int64_t count) const {
+    std::vector<uint32_t> all(static_cast<size_t>(count));
+    if (!are_narrow()) {
+      wide_.download_part(all.data(), 0, count);
+      return all;
+    }
+    std::vector<uint8_t> bytes(all.size());
+    narrow_.download_part(bytes.data(), 0, count);
+    std::copy(bytes.begin(), bytes.end(), all.begin());
+    return all;
+  }
+
+ private:
+  static constexpr const char* kWhat = "buckets of rows";
+  int bits_;
+  std::vector<int64_t> begins_;
+  DeviceArray<uint8_t> narrow_;
+  DeviceArray<uint32_t> wide_;
 };
 
-/// What is sorted, laid out for the card; `possible` is false where the host has to do it.
-struct SortLayout {
-  SortLayout(const AttentionProblem& problem, const std::vector<SortRequest>& requests, int bits) {
-    possible = bits > 0 && static_cast<uint64_t>(requests.size()) <= uint64_t{1} << (32 - bits);
-    std::vector<HashFunction> functions;
-    int64_t direction_count = 0;
-    int64_t asked_count = 0;
-    parts.reserve(requests.size());
-    first_asked.reserve(requests.size());
+/// What is hashed, laid out for the card. `possible` is false where the host has to do it.
+struct HashLayout {
+  HashLayout(const AttentionProblem& problem, const std::vector<SortRequest>& requests, int bits) {
+    std::vector<HashedInterval> intervals[2];  // of queries, and of keys
+    begins = {0};
+    begins.reserve(requests.size() + 1);
     for (const SortRequest& request : requests) {
       const int64_t query_row = row_in(problem.query, request.rows);
-      const int64_t key_row = row_in(problem.key, request.rows);
+      const int64_t first_row = query_row >= 0 ? query_row : row_in(problem.key, request.rows);
       const HashDirections* hash = request.directions;
-      possible = possible && hash != nullptr && !hash->packed().empty() && hash->bits() == bits &&
-                 (query_row >= 0 || key_row >= 0);
+      possible =
+          bits > 0 && hash != nullptr && !hash->packed().empty() && hash->bits() == bits && first_row >= 0;
       if (!possible) return;
-      if (functions.empty() || functions.back().hash != hash) {
-        functions.push_back({hash, direction_count});
+      if (functions.empty() || functions.back() != hash) {  // requests of one function stand side by side
+        functions.push_back(hash);
         direction_count += hash->packed().size();
       }
-      first_asked.push_back(asked_count);
+      intervals[query_row >= 0 ? 0 : 1].push_back({first_row,
+                                                   first_row + request.rows.rows,
+                                                   {direction_count - hash->packed().size(), begins.back()}});
+      begins.push_back(begins.back() + (request.rows.rows + kAlignment - 1) / kAlignment * kAlignment);
+    }
+    Stretches of[2];
+    parallel_for(2, [&](int64_t tensor, int) {
+      of[tensor] = Stretches(intervals[tensor], static_cast<int32_t>(tensor));
+    });
+    reads_queries = !of[0].all.empty();
+    reads_keys = !of[1].all.empty();
+    stretches = std::move(of[0]);
+    stretches.append(of[1]);
+  }
+
+  bool possible = false;
+  std::vector<int64_t> begins;  ///< of each request's numbers, and in the end how many there are
+  std::vector<const HashDirections*> functions;
+  int64_t direction_count = 0;
+  Stretches stretches;
+  bool reads_queries = false;
+  bool reads_keys = false;
+
+ private:
+  static constexpr int64_t kAlignment = 16;  // of a request's numbers
+};
+
+/// What is sorted, laid out for the card.
+struct SortLayout {
+  SortLayout(const std::vector<SortRequest>& requests, const DeviceBuckets& buckets) {
+    int64_t asked_count = 0;
+    parts.reserve(requests.size());
+    for (size_t r = 0; r < requests.size(); ++r) {
+      const SortRequest& request = requests[r];
       if (const int64_t own = size_of_asked(request); own > 0) {
-        asked_parts.push_back({asked_count, own, request.first_row});
+        asked_parts.push_back({asked_count, own, static_cast<int32_t>(r)});
         most_asked = std::max(most_asked, own);
         asked_count += own;
       }
-      parts.push_back({rows, request.rows.rows, query_row >= 0 ? query_row : key_row, functions.back().first,
-                       request.first_row, static_cast<int32_t>(blocks), query_row >= 0 ? 0 : 1});
+      const int64_t number = request.hashed != nullptr ? request.hashed_number : static_cast<int64_t>(r);
+      parts.push_back(
+          {rows, request.rows.rows, buckets.begin(number), request.first_row, static_cast<int32_t>(blocks)});
       rows += request.rows.rows;
-      blocks += (request.rows.rows + kHashRows - 1) / kHashRows;
+      blocks += (request.rows.rows + kSortRows - 1) / kSortRows;
     }
-    directions = Buffer<float>(direction_count);
-    parallel_for(static_cast<int64_t>(functions.size()), [&](int64_t f, int) {
-      const auto& [hash, first] = functions[static_cast<size_t>(f)];
-      std::copy(hash->packed().begin(), hash->packed().end(), directions.data() + first);
+    asked = Buffer<int32_t>(asked_count);
+    for_small_pieces(asked_parts.size(), [&](size_t p) {
+      const AskedPart& own = asked_parts[p];
+      const std::vector<int32_t>& source = *requests[static_cast<size_t>(own.part)].asked_rows;
+      std::copy(source.begin(), source.end(), asked.data() + own.begin);
     });
-    asked = Buffer<AskedRow>(asked_count);
-    parallel_for(static_cast<int64_t>(requests.size()), [&](int64_t r, int) {
-      const SortRequest& request = requests[static_cast<size_t>(r)];
-      AskedRow* next = asked.data() + first_asked[static_cast<size_t>(r)];
-      for (int64_t i = 0; i < size_of_asked(request); ++i)
-        next[i] = {static_cast<int32_t>(r), (*request.asked_rows)[static_cast<size_t>(i)]};
-    });
-  }
-
-  /// Whether any part is of keys (1) or of queries (0).
-  [[nodiscard]] bool reads(int32_t of_keys) const {
-    return std::any_of(parts.begin(), parts.end(),
-                       [&](const SortPart& part) { return part.of_keys == of_keys; });
   }
 
   static int64_t size_of_asked(const SortRequest& request) {
@@ -77,45 +134,13 @@ struct SortLayout {
     return static_cast<int64_t>(request.asked_rows->size());
   }
 
-  bool possible = false;
   int64_t rows = 0;
   int64_t blocks = 0;
   std::vector<SortPart> parts;
-  Buffer<float> directions;
-  Buffer<AskedRow> asked;
-  std::vector<int64_t> first_asked;  // of every request
+  Buffer<int32_t> asked;
   std::vector<AskedPart> asked_parts;
   int64_t most_asked = 0;
 };
-
-/// Its parts and directions on the card.
-class UploadedLayout {
- public:
-  explicit UploadedLayout(const SortLayout& layout)
-      : parts_(bundle_.add(layout.parts)), directions_(bundle_.add(layout.directions)) {
-    bundle_.upload("rows to hash");
-  }
-  [[nodiscard]] const SortPart* parts() const { return bundle_.at<SortPart>(parts_); }
-  [[nodiscard]] const float* directions() const { return bundle_.at<float>(directions_); }
-
- private:
-  DeviceBundle bundle_;
-  int64_t parts_;
-  int64_t directions_;
-};
-
-/// But for what lies on the card.
-HashArguments hash_arguments(const AttentionProblem& shapes, const SortLayout& layout, int bits,
-                             BucketOrder order) {
-  HashArguments arguments;
-  arguments.part_count = static_cast<int32_t>(layout.parts.size());
-  arguments.block_count = static_cast<int32_t>(layout.blocks);
-  arguments.width = static_cast<int32_t>(shapes.head_dim());
-  arguments.stride = static_cast<int32_t>(padded_width(shapes.head_dim()));
-  arguments.bits = bits;
-  arguments.gray = order == BucketOrder::gray ? 1 : 0;
-  return arguments;
-}
 
 /// Numbers of all requests, one after the other.
 class AllNumbers {
@@ -167,21 +192,33 @@ class PartOfNumbers final : public RemoteNumbers {
 class NumbersByPart {
  public:
   NumbersByPart(void* stream, int64_t count, const char* what)
-      : own_(std::make_shared<Own>(stream, count, what)) {}
+      : all_(std::make_shared<const AllNumbers>(stream, count, what)) {}
 
-  [[nodiscard]] int32_t* data() const { return own_->all.numbers().data(); }
-  void add_part(int64_t begin, int64_t count) { own_->parts.emplace_back(own_->all, begin, count); }
+  [[nodiscard]] int32_t* data() const { return all_->numbers().data(); }
+  /// The parts of all that have a begin and a count.
+  template <class Part>
+  void set_parts(const std::vector<Part>& parts) {
+    groups_.resize((parts.size() + kTogether - 1) / kTogether);
+    for_small_pieces(groups_.size(), [&](size_t g) {
+      groups_[g] = std::make_shared<Group>(Group{all_, {}});
+      for (size_t i = g * kTogether; i < std::min(parts.size(), (g + 1) * kTogether); ++i)
+        groups_[g]->parts.emplace_back(*all_, parts[i].begin, parts[i].count);
+    });
+  }
   [[nodiscard]] std::shared_ptr<const RemoteNumbers> part(size_t number) const {
-    return {own_, &own_->parts[number]};
+    const std::shared_ptr<Group>& group = groups_[number / kTogether];
+    return {group, &group->parts[number % kTogether]};
   }
 
  private:
-  struct Own {
-    Own(void* stream, int64_t count, const char* what) : all(stream, count, what) {}
-    AllNumbers all;
+  /// Parts that count together who has them: threads that take neighbours do not wait for each other then.
+  static constexpr size_t kTogether = 16;
+  struct Group {
+    std::shared_ptr<const AllNumbers> all;
     std::deque<PartOfNumbers> parts;
   };
-  std::shared_ptr<Own> own_;
+  std::shared_ptr<const AllNumbers> all_;
+  std::vector<std::shared_ptr<Group>> groups_;
 };
 
 /// The ranks of all rows that were asked for.
@@ -191,30 +228,17 @@ class AllAsked {
       : ranks_(stream, layout.asked.size(), kWhat),
         sorted_ranks_(stream, layout.asked.size(), kWhat),
         sorted_rows_(stream, layout.asked.size(), kWhat) {
-    for (const AskedPart& part : layout.asked_parts)
-      for (NumbersByPart* numbers : {&ranks_, &sorted_ranks_, &sorted_rows_})
-        numbers->add_part(part.begin, part.count);
+    for (NumbersByPart* numbers : {&ranks_, &sorted_ranks_, &sorted_rows_})
+      numbers->set_parts(layout.asked_parts);
   }
 
-  /// From sorted pairs; the asked rows' parts are all those of the layout.
-  void find(const SortLayout& layout, RankArguments arguments, void* stream) const {
-    DeviceBundle bundle;
-    const int64_t asked = bundle.add(layout.asked);
-    const int64_t parts = bundle.add(layout.asked_parts);
-    bundle.upload(kWhat);
-    arguments.asked = bundle.at<AskedRow>(asked);
-    arguments.count = layout.asked.size();
+  /// `arguments` say what was sorted, and which rows are asked for.
+  void find(AskedArguments arguments, void* stream) const {
     arguments.ranks = ranks_.data();
+    arguments.sorted_ranks = sorted_ranks_.data();
+    arguments.sorted_rows = sorted_rows_.data();
     check(launch_ranks(arguments, stream), "looking up ranks");
-    AskedOrderArguments order;
-    order.parts = bundle.at<AskedPart>(parts);
-    order.part_count = static_cast<int64_t>(layout.asked_parts.size());
-    order.most = layout.most_asked;
-    order.asked = arguments.asked;
-    order.ranks = ranks_.data();
-    order.sorted_ranks = sorted_ranks_.data();
-    order.sorted_rows = sorted_rows_.data();
-    check(launch_asked_order(order, stream), "sorting ranks");
+    check(launch_asked_order(arguments, stream), "sorting ranks");
   }
 
   [[nodiscard]] RemoteRanks part(size_t number) const {
@@ -235,67 +259,128 @@ std::vector<int32_t> ranks_of(const SortRequest& request, const std::vector<int3
   return ranks;
 }
 
-}  // namespace
+/// By counting, where numbers are few beside rows.
+bool sorts_by_counting(const SortLayout& layout, const DeviceBuckets& buckets) {
+  return buckets.are_narrow() && layout.blocks << buckets.bits() <= 4 * layout.rows;
+}
 
-std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequest>& requests,
-                                                      int64_t bucket_count, BucketOrder order,
-                                                      SortSeconds* seconds) const {
-  const int bits = hash_bits(bucket_count);
-  const StreamScope scope(stream_);
-  Stopwatch watch;
-  const SortLayout layout(shapes(), requests, bits);
-  if (!layout.possible) return BoundProblem::sort_by_bucket(requests, bucket_count, order, seconds);
-  const double laying_out = watch.seconds();
-  const std::lock_guard<std::mutex> lock(one_call());
-  HashArguments arguments = hash_arguments(shapes(), layout, bits, order);
-  arguments.query = layout.reads(0) ? query_.rounded() : nullptr;
-  arguments.key = layout.reads(1) ? key_.rounded() : nullptr;
-  watch.restart();
-  Device& device = Device::current();
-  const UploadedLayout uploaded(layout);
-  const DeviceArray<uint32_t> keys(2 * layout.rows, "rows to sort");
-  const DeviceArray<int32_t> values(layout.rows, "rows to sort");
-  NumbersByPart sorted(stream_, layout.rows, "sorted rows");
-  for (const SortPart& part : layout.parts) sorted.add_part(part.begin, part.count);
-  arguments.parts = uploaded.parts();
-  arguments.directions = uploaded.directions();
-  arguments.keys = keys.data();
-  arguments.values = values.data();
-  const int key_bits = bits + std::bit_width(layout.parts.size());
+void sort_by_counting(const SortArguments& arguments, int32_t* sorted, void* stream) {
+  const DeviceArray<int32_t> places(static_cast<int64_t>(arguments.block_count) << arguments.bits,
+                                    "places of buckets");
+  check(launch_counting_sort(arguments, places.data(), sorted, stream), "sorting");
+}
+
+void sort_as_pairs(const SortArguments& arguments, int64_t rows, int32_t* sorted, void* stream) {
+  const DeviceArray<uint32_t> keys(2 * rows, "rows to sort");
+  const DeviceArray<int32_t> values(rows, "rows to sort");
+  check(launch_pairs(arguments, keys.data(), values.data(), stream), "rows to sort");
+  const auto part_bits = static_cast<int>(std::bit_width(static_cast<uint32_t>(arguments.part_count)));
+  const int key_bits = std::min(arguments.bits + part_bits, 32);
   size_t scratch_bytes = 0;
   const auto sort = [&](void* scratch) {
-    check(sort_pairs(scratch, scratch_bytes, keys.data(), keys.data() + layout.rows, values.data(),
-                     sorted.data(), layout.rows, key_bits < 32 ? key_bits : 32, device.stream()),
+    check(sort_pairs(scratch, scratch_bytes, keys.data(), keys.data() + rows, values.data(), sorted, rows,
+                     key_bits, stream),
           "sorting");
   };
   sort(nullptr);
   const DeviceArray<unsigned char> scratch(static_cast<int64_t>(scratch_bytes), "room to sort in");
+  sort(scratch.data());
+}
+
+}  // namespace
+
+std::shared_ptr<const HashedRows> DeviceProblem::hash_rows(const std::vector<SortRequest>& requests,
+                                                           int64_t bucket_count, BucketOrder order) const {
+  const int bits = hash_bits(bucket_count);
+  const HashLayout layout(shapes(), requests, bits);
+  if (!layout.possible) return nullptr;
+  const StreamScope scope(stream_);
+  const std::lock_guard<std::mutex> lock(one_call());
+  Device& device = Device::current();
+  DeviceBundle bundle;
+  const int64_t stretches = bundle.add(layout.stretches.all);
+  const int64_t tasks = bundle.add(layout.stretches.tasks);
+  const int64_t directions = bundle.add(layout.functions.front()->packed());
+  for (size_t f = 1; f < layout.functions.size(); ++f)
+    bundle.append(layout.functions[f]->packed().data(), layout.functions[f]->packed().size());
+  bundle.upload("rows to hash");
+  auto buckets = std::make_shared<DeviceBuckets>(bits, layout.begins);
+  const int64_t groups = layout.direction_count / (shapes().head_dim() * kDirections);
+  const DeviceArray<SplitDirections> split(
+      hashes_by_matrix_units(precision_, shapes().head_dim()) ? groups : 0, "hash functions");
+  HashArguments arguments;
+  arguments.stretches = bundle.at<HashStretch>(stretches);
+  arguments.stretch_count = static_cast<int32_t>(layout.stretches.all.size());
+  arguments.block_count = static_cast<int32_t>(layout.stretches.blocks);
+  arguments.tasks = bundle.at<HashTask>(tasks);
+  arguments.query = layout.reads_queries ? query_.rounded() : nullptr;
+  arguments.key = layout.reads_keys ? key_.rounded() : nullptr;
+  arguments.directions = bundle.at<float>(directions);
+  arguments.direction_groups = groups;
+  arguments.split = split.data();
+  arguments.width = static_cast<int32_t>(shapes().head_dim());
+  arguments.stride = static_cast<int32_t>(padded_width(shapes().head_dim()));
+  arguments.bits = bits;
+  arguments.gray = order == BucketOrder::gray ? 1 : 0;
+  arguments.numbers = buckets->numbers();
   if (hashing_ == nullptr) hashing_ = std::make_unique<DeviceTimer>(device);
   hashing_->start();
   check(launch_hash(precision_, arguments, device.stream()), "hashing");
   hashing_->stop();
-  sort(scratch.data());
+  return buckets;
+}
+
+std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequest>& requests,
+                                                      int64_t bucket_count, BucketOrder order,
+                                                      SortSeconds* seconds) const {
+  if (requests.empty()) return {};  // a level whose nodes are all exact: nothing is to be read on the host
+  const Stopwatch watch;
+  const bool are_hashed = requests.front().hashed != nullptr;
+  const auto own = are_hashed ? nullptr : hash_rows(requests, bucket_count, order);
+  const auto* buckets = dynamic_cast<const DeviceBuckets*>(are_hashed ? requests.front().hashed : own.get());
+  if (buckets == nullptr) return BoundProblem::sort_by_bucket(requests, bucket_count, order, seconds);
+  const SortLayout layout(requests, *buckets);
+  const bool by_counting = sorts_by_counting(layout, *buckets);
+  if (!by_counting && requests.size() > size_t{1} << (32 - buckets->bits()))
+    return BoundProblem::sort_by_bucket(requests, bucket_count, order, seconds);
+  const StreamScope scope(stream_);
+  const std::lock_guard<std::mutex> lock(one_call());
+  void* stream = Device::current().stream();
+  DeviceBundle bundle;
+  const int64_t parts = bundle.add(layout.parts);
+  const int64_t asked_rows = bundle.add(layout.asked);
+  const int64_t asked_parts = bundle.add(layout.asked_parts);
+  bundle.upload("rows to sort");
+  NumbersByPart sorted(stream_, layout.rows, "sorted rows");
+  sorted.set_parts(layout.parts);
+  const SortArguments arguments{bundle.at<SortPart>(parts), static_cast<int32_t>(layout.parts.size()),
+                                static_cast<int32_t>(layout.blocks), buckets->numbers(), buckets->bits()};
+  if (by_counting)
+    sort_by_counting(arguments, sorted.data(), stream);
+  else
+    sort_as_pairs(arguments, layout.rows, sorted.data(), stream);
   const AllAsked asked(stream_, layout);
-  RankArguments ranks;
-  ranks.parts = uploaded.parts();
-  ranks.keys = keys.data();
-  ranks.sorted_keys = keys.data() + layout.rows;
-  ranks.sorted_values = sorted.data();
-  asked.find(layout, ranks, device.stream());
+  AskedArguments ask;
+  ask.asked_parts = bundle.at<AskedPart>(asked_parts);
+  ask.asked_part_count = std::ssize(layout.asked_parts);
+  ask.most = layout.most_asked;
+  ask.asked = bundle.at<int32_t>(asked_rows);
+  ask.parts = arguments.parts;
+  ask.numbers = arguments.numbers;
+  ask.sorted = sorted.data();
+  asked.find(ask, stream);
   std::vector<SortedRows> results(requests.size());
-  size_t next_asked = 0;
-  for (size_t r = 0; r < requests.size(); ++r) {
-    results[r].remote = sorted.part(r);
-    if (SortLayout::size_of_asked(requests[r]) > 0) results[r].asked = asked.part(next_asked++);
-  }
-  parallel_for(static_cast<int64_t>(requests.size()), [&](int64_t i, int) {
-    const auto r = static_cast<size_t>(i);
+  for_small_pieces(results.size(), [&](size_t r) { results[r].remote = sorted.part(r); });
+  for_small_pieces(layout.asked_parts.size(), [&](size_t p) {
+    results[static_cast<size_t>(layout.asked_parts[p].part)].asked = asked.part(p);
+  });
+  for_small_pieces(results.size(), [&](size_t r) {
     if (requests[r].want_ranks) results[r].ranks = ranks_of(requests[r], results[r].remote->on_host());
   });
   if (seconds == nullptr) return results;
   const double hashed = expected_ ? 0 : take_hash_seconds();  // a forward call waits in any case
   seconds->hash += hashed;
-  seconds->sort += std::max(watch.seconds() + laying_out - hashed, 0.0);
+  seconds->sort += std::max(watch.seconds() - hashed, 0.0);
   return results;
 }
 
@@ -307,25 +392,14 @@ double DeviceProblem::take_hash_seconds() const {
 std::vector<uint32_t> DeviceProblem::bucket_codes(MatrixView<const float> rows,
                                                   const HashDirections& directions, BucketOrder order,
                                                   bool centre) const {
-  const SortLayout layout(shapes(), {{rows, 0, &directions, nullptr, 0, false, nullptr}}, directions.bits());
-  if (centre || !layout.possible) return BoundProblem::bucket_codes(rows, directions, order, centre);
+  const SortRequest request{rows, 0, &directions, nullptr, 0, false, nullptr};
+  const auto hashed = centre ? nullptr : hash_rows({request}, int64_t{1} << directions.bits(), order);
+  if (hashed == nullptr) return BoundProblem::bucket_codes(rows, directions, order, centre);
   const StreamScope scope(stream_);
   const std::lock_guard<std::mutex> lock(one_call());
-  Device& device = Device::current();
-  const UploadedLayout uploaded(layout);
-  const DeviceArray<uint32_t> codes(layout.rows, "rows to hash");
-  const DeviceArray<int32_t> values(layout.rows, "rows to hash");
-  HashArguments arguments = hash_arguments(shapes(), layout, directions.bits(), order);
-  arguments.query = layout.reads(0) ? query_.rounded() : nullptr;
-  arguments.key = layout.reads(1) ? key_.rounded() : nullptr;
-  arguments.parts = uploaded.parts();
-  arguments.directions = uploaded.directions();
-  arguments.keys = codes.data();
-  arguments.values = values.data();
-  check(launch_hash(precision_, arguments, device.stream()), "hashing");
-  std::vector<uint32_t> host(static_cast<size_t>(layout.rows));
-  codes.download(host.data());
-  return host;
+  std::vector<uint32_t> codes = dynamic_cast<const DeviceBuckets&>(*hashed).downloaded(rows.rows);
+  hashing_ = nullptr;  // the caller, which has waited, books this time
+  return codes;
 }
 
 }  // namespace hyperattn::cuda
