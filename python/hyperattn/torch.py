@@ -93,8 +93,8 @@ class _RunOnHost:
     def no_gradient(self):
         return self._run.no_gradient()
 
-    def forward(self):
-        """out in v's type, and lse in float32."""
+    def forward(self, backward_follows):
+        """out in v's type, and lse in float32; what `backward` reads is kept in any case."""
         self._run.forward()
         out, lse = torch.from_numpy(self._run.out()), torch.from_numpy(self._run.lse())
         return out.to(self._device, self._types[2]), lse.to(self._device)
@@ -125,13 +125,13 @@ class _RunOnCard:
     def no_gradient(self):
         return self._run.no_gradient()
 
-    def forward(self):
+    def forward(self, backward_follows):
         """out in v's type, and lse in float32."""
         q, _, v = self._tensors
         out = torch.empty(q.shape[:-1] + v.shape[-1:], dtype=v.dtype, device=self._device)
         lse = torch.empty(q.shape[:-1] + (1,), dtype=torch.float32, device=self._device)
         try:
-            self._run.forward(_told(out), _told(lse))
+            self._run.forward(_told(out), _told(lse), backward_follows)
         except InputError:
             for name, tensor in zip("qkv", self._tensors):
                 if not torch.isfinite(tensor).all():
@@ -174,7 +174,7 @@ class _Attention(torch.autograd.Function):
     def forward(ctx, q, k, v, call):
         run = _prepare(q, k, v, call)
         _refuse_without_gradient(run)
-        out, lse = run.forward()
+        out, lse = run.forward(backward_follows=True)
         # What the gradient reads again; autograd refuses it where it was changed in place meanwhile.
         ctx.save_for_backward(*filter(_reads_in_place, (q, k, v, out)))
         ctx.run = run
@@ -191,7 +191,7 @@ class _Attention(torch.autograd.Function):
 def _eager(q, k, v, call):
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v)):
         return _Attention.apply(q, k, v, call)
-    return _prepare(q, k, v, call).forward()
+    return _prepare(q, k, v, call).forward(backward_follows=False)
 
 
 def _compiled(q, k, v, call):
@@ -206,7 +206,7 @@ if hasattr(torch.library, "custom_op"):
 
     @torch.library.custom_op("hyperattn::attention", mutates_args=())
     def _operator(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, call: str) -> Tuple[torch.Tensor, torch.Tensor]:
-        return _prepare(q, k, v, ast.literal_eval(call)).forward()
+        return _prepare(q, k, v, ast.literal_eval(call)).forward(backward_follows=False)
 
     @_operator.register_fake
     def _(q, k, v, call):
@@ -218,7 +218,7 @@ if hasattr(torch.library, "custom_op"):
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         run = _prepare(q, k, v, ast.literal_eval(call))
         _refuse_without_gradient(run)
-        run.forward()
+        run.forward(backward_follows=True)
         return run.backward(dout)
 
     @_gradient_operator.register_fake

@@ -46,10 +46,10 @@ DeviceRun::DeviceRun(const Request& request, const TensorTold& query, const Tens
   call_ = std::make_unique<DeviceAttention>(attention_, problem, inputs);
 }
 
-void DeviceRun::forward(const TensorTold& out, const TensorTold& lse) {
+void DeviceRun::forward(const TensorTold& out, const TensorTold& lse, bool backward_follows) {
   const DeviceTensor result = tensor_of(out);
   const DeviceTensor logs = tensor_of(lse);
-  compute([&] { call_->forward(result, logs); });
+  compute([&] { call_->forward(result, logs, backward_follows); });
 }
 
 void DeviceRun::backward(const TensorTold& out, const TensorTold& dout, const TensorTold& dquery,

@@ -21,7 +21,7 @@ class DeviceRun {
   DeviceRun(const Request& request, const TensorTold& query, const TensorTold& key, const TensorTold& value,
             int device, uint64_t stream);
 
-  void forward(const TensorTold& out, const TensorTold& lse);
+  void forward(const TensorTold& out, const TensorTold& lse, bool backward_follows);
   void backward(const TensorTold& out, const TensorTold& dout, const TensorTold& dquery,
                 const TensorTold& dkey, const TensorTold& dvalue) const;
   /// As of Run.

@@ -85,7 +85,7 @@ PYBIND11_MODULE(_core, module) {
           py::arg("q"), py::arg("k"), py::arg("v"), py::arg("device"), py::arg("stream"), py::arg("method"),
           py::arg("engine"), py::arg("settings"), py::arg("causal"), py::arg("window"), py::arg("scale"),
           py::arg("seed"), py::arg("trial"))
-      .def("forward", &DeviceRun::forward, py::arg("out"), py::arg("lse"))
+      .def("forward", &DeviceRun::forward, py::arg("out"), py::arg("lse"), py::arg("backward_follows"))
       .def("no_gradient", &DeviceRun::no_gradient)
       .def("diagnostics", &DeviceRun::diagnostics)
       .def("backward", &DeviceRun::backward, py::arg("out"), py::arg("dout"), py::arg("dq"), py::arg("dk"),

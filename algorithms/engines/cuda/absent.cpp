@@ -46,7 +46,8 @@ std::unique_ptr<BoundProblem> bind_device_tensors(const AttentionProblem&, const
 void expect_forward(const BoundProblem&, const DeviceTensor&, const DeviceTensor&) {
   fail_absent();
 }
-DeviceForward forward_to_device(const BoundProblem&, const Plan&, const DeviceTensor&, const DeviceTensor&) {
+DeviceForward forward_to_device(const BoundProblem&, const Plan&, const DeviceTensor&, const DeviceTensor&,
+                                const std::function<void()>&) {
   fail_absent();
 }
 Diagnostics backward_to_device(const BoundProblem&, const Plan&, const DeviceForward&, const DeviceTensor&,

@@ -54,13 +54,16 @@ DeviceAttention::DeviceAttention(const Attention& attention, const AttentionProb
 
 DeviceAttention::~DeviceAttention() = default;
 
-void DeviceAttention::forward(const DeviceTensor& out, const DeviceTensor& lse) {
+void DeviceAttention::forward(const DeviceTensor& out, const DeviceTensor& lse, bool backward_follows) {
   State& own = *state_;
   cuda::expect_forward(*own.bound, out, lse);
   own.planned = own.attention.backend().method().plan(*own.bound, own.attention.call());
   if (own.planned.denominators)
     fail_usage("estimator: theory computes denominators on the host and is not for tensors on a GPU");
-  own.result = cuda::forward_to_device(*own.bound, *own.planned.plan, out, lse);
+  own.result = cuda::forward_to_device(*own.bound, *own.planned.plan, out, lse, [&] {
+    own.planned.masks = nullptr;  // which only measures read
+    if (!backward_follows) own.planned.plan = nullptr;
+  });
   if (own.result.infinite_rows > 0)
     fail_input("the result holds a NaN or infinity in " + std::to_string(own.result.infinite_rows) +
                " rows: q, k or v hold one, or scores beyond the range of the precision");
@@ -73,6 +76,8 @@ void DeviceAttention::backward(const DeviceTensor& out, const DeviceTensor& dout
   const Attention& attention = state_->attention;
   if (const std::string none = attention.backend().no_gradient(attention.parameters()); !none.empty())
     fail_usage("method '" + attention.backend().name() + "' " + none);
+  if (state_->planned.plan == nullptr)
+    fail_usage("a gradient needs a forward call before it which was told that one follows");
   cuda::backward_to_device(*state_->bound, *state_->planned.plan, state_->result, out, dout, gradients);
 }
 

@@ -30,10 +30,11 @@ class DeviceAttention {
   DeviceAttention& operator=(const DeviceAttention&) = delete;
 
   /// out (batch, heads, n_q, d_v) in any type, and lse (batch, heads, n_q, 1) in fp32. Error(input): a row of
-  /// them has a NaN or infinity, as where the inputs hold one.
-  void forward(const DeviceTensor& out, const DeviceTensor& lse);
+  /// them has a NaN or infinity, as where the inputs hold one. Unless `backward` follows, the plan is given
+  /// back while the card computes.
+  void forward(const DeviceTensor& out, const DeviceTensor& lse, bool backward_follows = true);
   /// Gradients of ⟨out, dout⟩ after `forward`, whose `out` this is; dout is of its type. Error(usage): these
-  /// settings have no gradient.
+  /// settings have no gradient, or the plan was given back.
   void backward(const DeviceTensor& out, const DeviceTensor& dout, const DeviceGradients& gradients) const;
 
   /// Of the last `forward`.

@@ -233,16 +233,15 @@ class ForwardRun {
     const Stopwatch watch;
     const AttentionProblem& problem = bound_.shapes();
     const bool wide = values_ && !caps && fits_wide_tiles(problem, plan, precision_, phases_);
-    pieces_.push_back(
-        std::make_unique<Piece>(bound_, flatten(problem, plan, wide ? kWideTileRows : kTileRows, phases_),
-                                precision_, values_, wide, &counts_.data()->excluded));
-    const FlatPlan& flat = pieces_.back()->flat;
+    FlatPlan flat = flatten(problem, plan, wide ? kWideTileRows : kTileRows, phases_);
     if (!state_) {
       finishes_at_once_ = own_denominators && is_whole_ && is_one_phase(problem, flat);
       state_ = std::make_unique<DeviceState>(problem, flat, values_, finishes_at_once_);
     }
-    pieces_.back()->finishes = own_denominators && !DeviceState::has_query_terms(flat);
-    if (pieces_.back()->finishes) unfinished_rows_ -= finishes_at_once_ ? flat.rows : flat.last_rows;
+    const bool finishes = own_denominators && !DeviceState::has_query_terms(flat);
+    if (finishes) unfinished_rows_ -= finishes_at_once_ ? flat.rows : flat.last_rows;
+    pieces_.push_back(std::make_unique<Piece>(bound_, flat, precision_, values_, &counts_.data()->excluded,
+                                              TileUse{wide, finishes}));
     phases_ = plan.phases.size();
     layout_seconds_ += watch.seconds();
   }
@@ -251,7 +250,7 @@ class ForwardRun {
   void begin(const float* caps) {
     timer_.start();
     const Piece& piece = *pieces_.back();
-    for (const FlatPhase& phase : piece.flat.phases) run_phase(piece, phase, caps);
+    for (const FlatPhase& phase : piece.phases) run_phase(piece, phase, caps);
     timer_.stop();
   }
 
@@ -287,18 +286,21 @@ class ForwardRun {
   [[nodiscard]] double layout_seconds() const { return layout_seconds_; }
 
  private:
+  struct TileUse {
+    bool are_wide;
+    bool finish;  // the rows of last groups
+  };
   struct Piece {
-    Piece(const DeviceProblem& bound, FlatPlan laid_out, Precision precision, bool values, bool is_wide,
-          unsigned long long* excluded)
-        : flat(std::move(laid_out)),
-          plan(bound.shapes(), flat, precision, is_wide ? kWideTileRows : kTileRows, excluded),
+    Piece(const DeviceProblem& bound, FlatPlan& flat, Precision precision, bool values,
+          unsigned long long* excluded, TileUse use)
+        : plan(bound.shapes(), flat, precision, use.are_wide ? kWideTileRows : kTileRows, excluded),
+          phases(std::move(flat.phases)),
           inputs(inputs_of(bound, plan, precision, values)),
-          wide(is_wide) {}
-    FlatPlan flat;
+          tiles(use) {}
     DevicePlan plan;
+    std::vector<FlatPhase> phases;
     InputArrays inputs;
-    bool wide;
-    bool finishes = false;  // the rows of its last groups
+    TileUse tiles;
   };
 
   /// From so many keys of a tile on: an H100 took 1.79 and 2.09 ms for tiles of `hyper`, of 512 keys, with
@@ -327,14 +329,14 @@ class ForwardRun {
     arguments.inputs = piece.inputs;
     arguments.state = state_->arrays();
     arguments.values = values_;
-    arguments.wide_tiles = piece.wide;
+    arguments.wide_tiles = piece.tiles.are_wide;
     arguments.long_lists = phase.tile_keys >= kLongList;
     arguments.score_cap = caps;
     arguments.counts = counts_.data();
     arguments.first_tile = phase.first_tile;
     arguments.tile_count = phase.last_tile - phase.first_tile;
     arguments.is_only = finishes_at_once_;
-    if (piece.finishes) arguments.finish = finish();
+    if (piece.tiles.finish) arguments.finish = finish();
     check(launch_forward(precision_, arguments, stream), "attention");
     if (!phase.has_query_terms) return;
     const AttentionProblem& problem = bound_.shapes();
@@ -406,7 +408,7 @@ class ForwardCall {
     run_->lay_out(plan, options.score_cap != nullptr, options.denominators == nullptr);
   }
 
-  /// Returns while the card computes.
+  /// Returns while the card computes; the plan is not read afterwards.
   void begin() {
     if (options_.score_cap != nullptr)
       caps_ = DeviceArray<float>(caps_in_base2(problem_, options_.score_cap), "caps of scores");
@@ -872,11 +874,12 @@ AttentionResult forward_on_device(const BoundProblem& bound, const Plan& plan, c
 }
 
 DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceTensor& out,
-                                const DeviceTensor& lse) {
+                                const DeviceTensor& lse, const std::function<void()>& meanwhile) {
   const DeviceCall call(bound, plan);
   const EngineOptions options;
   ForwardCall own(call.problem, plan, options, target_of(out, lse), call.problem.take_begun());
   own.begin();
+  meanwhile();
   DeviceForward forward;
   forward.infinite_rows = own.report(forward.diagnostics);
   auto sums = std::make_shared<DeviceSums>();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -50,10 +51,12 @@ struct DeviceForward {
 /// out (batch, heads, n_q, d_v) and lse (batch, heads, n_q, 1; fp32) are the caller's, in any type.
 void expect_forward(const BoundProblem& bound, const DeviceTensor& out, const DeviceTensor& lse);
 
-/// The same between tensors on the card, those that were expected. Returns when the card is done. The
-/// theory's estimator, which has denominators of its own, has none of these.
+/// The same between tensors on the card, those that were expected. Returns when the card is done, and calls
+/// `meanwhile` before it waits, from where on it does not read the plan. The theory's estimator, which has
+/// denominators of its own, has none of these.
 [[nodiscard]] DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan,
-                                              const DeviceTensor& out, const DeviceTensor& lse);
+                                              const DeviceTensor& out, const DeviceTensor& lse,
+                                              const std::function<void()>& meanwhile);
 
 /// Gradients in the shapes of the inputs, in any type; `out` and `dout` are of one type.
 Diagnostics backward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceForward& forward,

@@ -50,7 +50,7 @@ Seen run_on_card(const Attention& attention, const RandomProblem& p, const Atten
   const OnCard dvalue(value.shape);
   void* stream = cuda::Device::current().stream();
   DeviceAttention call(attention, p.problem, {query.tensor(), key.tensor(), value.tensor(), 0, stream});
-  call.forward(out.tensor(), lse.tensor());
+  call.forward(out.tensor(), lse.tensor(), backward);
   if (backward) call.backward(out.tensor(), dout.tensor(), {dquery.tensor(), dkey.tensor(), dvalue.tensor()});
   return {out.on_host(), lse.on_host(), {dquery.on_host(), dkey.on_host(), dvalue.on_host(), {}}};
 }
@@ -92,6 +92,9 @@ TEST_CASE("cuda: tensors on the card give what those of the host give, forward a
         compare("out", seen.out, state.result.out, share);
         compare("lse", seen.lse, state.result.lse, share);
         if (!backward) continue;
+        const Seen alone = run_on_card(attention, p, state.result, false);
+        compare("out without a gradient", alone.out, seen.out, 0);
+        compare("lse without a gradient", alone.lse, seen.lse, 0);
         const AttentionGradients expected = attention.backward(p.problem, state, p.dout.view());
         // A sum of one part that is written where it is finished is not added to another one.
         const double share_of_sums = std::max(share, 4 * epsilon_of("fp32"));
@@ -100,6 +103,25 @@ TEST_CASE("cuda: tensors on the card give what those of the host give, forward a
         compare("dv", seen.gradients.dvalue, expected.dvalue, share_of_sums);
       }
     }
+}
+
+TEST_CASE("cuda: a plan that was given back has no gradient", "[cuda]") {
+  if (!find_engine("cuda")->available().empty()) return;
+  AttentionOptions options;
+  options.engine = "cuda";
+  const Attention attention("exact", {{"precision", std::string("bf16")}}, options);
+  const RandomProblem p({33, 33, 64, 64});
+  const OnCard query(p.problem.query);
+  const OnCard key(p.problem.key);
+  const OnCard value(p.problem.value);
+  const OnCard out(query.shape);
+  const OnCard lse({1, 1, 33, 1});
+  void* stream = cuda::Device::current().stream();
+  DeviceAttention call(attention, p.problem, {query.tensor(), key.tensor(), value.tensor(), 0, stream});
+  call.forward(out.tensor(), lse.tensor(), false);
+  const DeviceGradients gradients{query.tensor(), key.tensor(), value.tensor()};
+  CHECK_THROWS_WITH(call.backward(out.tensor(), out.tensor(), gradients),
+                    Catch::Contains("a forward call before it which was told that one follows"));
 }
 
 }  // namespace

@@ -1,11 +1,13 @@
 // The engine cuda against the reference in double, on generated plans and on one plan of every method and
 // option: errors are at most twice those of plain attention in the same precision, and bits do not change
 // from run to run. Skipped, with the reason, where there is no GPU.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <iostream>
 
 #include "algorithms/check_plan.h"
+#include "algorithms/engines/cuda/device_attention.h"
 #include "algorithms/primitives/sort_lsh.h"
 #include "core/error.h"
 #include "tests/algorithms/engines/precision_checks.h"
@@ -135,11 +137,59 @@ TEST_CASE("cuda: given denominators, caps and transposed products, which measure
     }
 }
 
+/// Rows of requests that overlap, hashed at once and sorted in two parts, have the host's order.
+void check_hashed_ahead(const BoundProblem& bound, const AttentionProblem& problem, int64_t buckets,
+                        BucketOrder order) {
+  std::vector<HashDirections> directions;
+  for (const int64_t round : {0, 1, 2})
+    directions.emplace_back(RandomStream(8, Purpose::other), problem.head_dim(), hash_bits(buckets), round);
+  const std::vector<int32_t> asked = {1, 0, 1};
+  std::vector<SortRequest> requests;
+  for (int64_t head = 0; head < problem.heads(); ++head)
+    for (const MatrixView<const float> rows : {problem.query.matrix(head), problem.keys_of(head)}) {
+      const int64_t count = rows.rows;
+      requests.push_back({rows, 0, &directions[0]});
+      requests.push_back({rows_between(rows, count / 3, count), 5, &directions[1]});
+      requests.push_back({rows_between(rows, 0, count / 2 + 1), 0, &directions[2]});
+      if (count > 3) requests.back().asked_rows = &asked;
+    }
+  const auto hashed = bound.hash_rows(requests, buckets, order);
+  REQUIRE(hashed != nullptr);
+  std::vector<SortRequest> parts[2];
+  for (size_t r = 0; r < requests.size(); ++r) {
+    SortRequest request = requests[r];
+    request.hashed = hashed.get();
+    request.hashed_number = static_cast<int64_t>(r);
+    parts[r % 2].push_back(request);
+  }
+  for (const std::vector<SortRequest>& part : parts) {
+    const auto seen = bound.sort_by_bucket(part, buckets, order, nullptr);
+    const auto expected = sort_by_bucket(part, buckets, order, nullptr);
+    REQUIRE(seen.size() == expected.size());
+    for (size_t r = 0; r < seen.size(); ++r) {
+      INFO("request " << part[r].hashed_number);
+      REQUIRE(seen[r].remote != nullptr);
+      CHECK((seen[r].remote->on_host() == expected[r].order));
+      if (part[r].asked_rows == nullptr) continue;
+      const int32_t first = expected[r].ranks[0];
+      const int32_t second = expected[r].ranks[1];
+      CHECK((seen[r].asked.ranks->on_host() == std::vector<int32_t>{second, first, second}));
+      std::vector<int32_t> ranks = {first, second, second};
+      std::sort(ranks.begin(), ranks.end());
+      CHECK((seen[r].asked.sorted_ranks->on_host() == ranks));
+      std::vector<int32_t> rows;
+      for (const int32_t rank : ranks) rows.push_back(expected[r].order[static_cast<size_t>(rank)]);
+      CHECK((seen[r].asked.sorted_rows->on_host() == rows));
+    }
+  }
+}
+
 TEST_CASE("cuda: hash and sort on the card give the host's order, and methods the host's plans", "[cuda]") {
   if (skipped()) return;
   for (const std::string precision : kPrecisions)
-    for (const ProblemSize& size : {ProblemSize{1, 3, 5, 5}, ProblemSize{5000, 3001, 64, 16, 1, 3},
-                                    ProblemSize{700, 700, 100, 16, 2, 2, true, 1}}) {
+    for (const ProblemSize& size :
+         {ProblemSize{1, 3, 5, 5}, ProblemSize{5000, 3001, 64, 16, 1, 3}, ProblemSize{2048, 1024, 64, 16},
+          ProblemSize{700, 700, 100, 16, 2, 2, true, 1}}) {
       const RoundedProblem p(size, precision);
       const auto bound = bound_in(precision, p.problem, engine());
       for (const int64_t buckets : {2, 128, 256, 512, 1 << 17})
@@ -155,6 +205,7 @@ TEST_CASE("cuda: hash and sort on the card give the host's order, and methods th
           const auto seen = bound->sort_by_bucket(requests, buckets, order, nullptr);
           const auto expected = sort_by_bucket(requests, buckets, order, nullptr);
           INFO(precision << ", " << to_string(size) << ", " << buckets << " buckets");
+          check_hashed_ahead(*bound, p.problem, buckets, order);
           REQUIRE(seen.size() == expected.size());
           for (size_t r = 0; r < seen.size(); ++r) {
             REQUIRE(seen[r].remote != nullptr);
@@ -218,6 +269,29 @@ TEST_CASE("cuda: refuses in one sentence what it cannot run") {
   } catch (const Error& error) {
     CHECK(error.blame() == Blame::environment);
     CHECK(error.what() == "engine 'cuda' " + engine().available());
+  }
+}
+
+/// Also of a program that was built without CUDA, which has stand-ins for the calls (absent.cpp).
+TEST_CASE("cuda: tensors on a card are refused where there is none") {
+  const std::string missing = engine().available();
+  if (missing.empty()) return;
+  const RandomProblem p({4, 4, 8, 8});
+  AttentionOptions options;
+  options.engine = "cuda";
+  const Attention exact("exact", {{"precision", std::string("bf16")}}, options);
+  const DeviceInputs inputs{{nullptr, cuda::Precision::bf16, p.problem.query.shape},
+                            {nullptr, cuda::Precision::bf16, p.problem.key.shape},
+                            {nullptr, cuda::Precision::bf16, p.problem.value.shape},
+                            0,
+                            nullptr};
+  try {
+    DeviceAttention call(exact, p.problem, inputs);
+    call.forward(inputs.query, inputs.key, false);
+    FAIL("computed without a GPU");
+  } catch (const Error& error) {
+    CHECK(error.blame() == Blame::environment);
+    CHECK(error.what() == "engine 'cuda' " + missing);
   }
 }
 
