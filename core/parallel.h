@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 
@@ -59,6 +60,14 @@ void parallel_for(int64_t count, const Body& body, int64_t together = 1) {
     }
   }
   if (failure) std::rethrow_exception(failure);
+}
+
+/// body(i) for every i below `count`, which does little.
+template <class Body>
+void for_small_pieces(size_t count, const Body& body) {
+  const auto all = static_cast<int64_t>(count);
+  parallel_for(
+      all, [&](int64_t i, int) { body(static_cast<size_t>(i)); }, small_pieces(all));
 }
 
 /// Sets `size` values in parallel; the first touch of new memory costs more than the write.

@@ -113,16 +113,11 @@ class NodeDirections {
     }
     rounds_ = static_cast<size_t>(options.rounds);
     directions_.resize(request.nodes.size() * rounds_);
-    const auto count = static_cast<int64_t>(directions_.size());
-    parallel_for(
-        count,
-        [&](int64_t number, int) {
-          const auto d = static_cast<size_t>(number);
-          directions_[d] = HashDirections(
-              node_stream(request.call, Purpose::hash, request.nodes[d / rounds_]), problem.head_dim(),
-              hash_bits(options.bucket_count), static_cast<int64_t>(d % rounds_));
-        },
-        small_pieces(count));
+    for_small_pieces(directions_.size(), [&](size_t d) {
+      directions_[d] = HashDirections(node_stream(request.call, Purpose::hash, request.nodes[d / rounds_]),
+                                      problem.head_dim(), hash_bits(options.bucket_count),
+                                      static_cast<int64_t>(d % rounds_));
+    });
   }
 
   /// Of node i; null where buckets are not hashed.
@@ -199,20 +194,15 @@ class SortedTogether final : public MaskPlanner {
     std::vector<SortedRows> sorted =
         request_.bound.sort_by_bucket(sorts, options_.bucket_count, options_.bucket_order, &spent);
     const Stopwatch watch;
-    const auto count = static_cast<int64_t>(which.size());
-    parallel_for(
-        count,
-        [&](int64_t number, int) {
-          const auto w = static_cast<size_t>(number);
-          NodeMask mask = sorted_mask(std::move(sorted[2 * w]), std::move(sorted[2 * w + 1]),
-                                      listed_blocks(request_.nodes[which[w]].node));
-          if (!options_.banded) mask.block_size = options_.block_size;
-          if (round == 0)
-            masks_[which[w]] = std::move(mask);
-          else
-            masks_[which[w]].further.push_back(std::move(mask));
-        },
-        small_pieces(count));
+    for_small_pieces(which.size(), [&](size_t w) {
+      NodeMask mask = sorted_mask(std::move(sorted[2 * w]), std::move(sorted[2 * w + 1]),
+                                  listed_blocks(request_.nodes[which[w]].node));
+      if (!options_.banded) mask.block_size = options_.block_size;
+      if (round == 0)
+        masks_[which[w]] = std::move(mask);
+      else
+        masks_[which[w]].further.push_back(std::move(mask));
+    });
     spent.sort += watch.seconds();
   }
 

@@ -62,10 +62,7 @@ class HashDirections {
 /// The buckets of rows that a device has hashed before they are sorted.
 class HashedRows {
  public:
-  HashedRows() = default;
   virtual ~HashedRows() = default;
-  HashedRows(const HashedRows&) = delete;
-  HashedRows& operator=(const HashedRows&) = delete;
 };
 
 /// Rows to be sorted by bucket, with one hash function or with buckets drawn at random.

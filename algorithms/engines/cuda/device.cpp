@@ -317,7 +317,7 @@ class StagingBlocks {
   std::vector<StagingBlock> blocks_;
 };
 
-constexpr int64_t kFewPieces = 64;  // which are copied one after the other, each by all threads
+constexpr size_t kFewPieces = 64;  // which are copied one after the other, each by all threads
 
 void copy_in_parallel(void* target, const void* source, int64_t bytes) {
   constexpr int64_t kChunk = int64_t{1} << 19;
@@ -367,13 +367,6 @@ void release(void* pointer, void* stream) noexcept {
   if (pointer != nullptr) static_cast<void>(cudaFreeAsync(pointer, static_cast<cudaStream_t>(stream)));
 }
 
-void upload(void* target, const void* source, int64_t bytes) {
-  if (bytes > kMostStaged) return copy_to_card(target, source, bytes);
-  const StagingBlock block = StagingBlocks::all().take(bytes);
-  copy_in_parallel(block.memory, source, bytes);
-  copy_staged(target, block, bytes);
-}
-
 namespace {
 
 /// The first piece after those that are staged together with piece `first`.
@@ -392,12 +385,10 @@ void upload_window(char* target, const std::vector<Piece>& pieces, size_t first,
   const auto stage = [&](const Piece& piece) {
     copy_in_parallel(static_cast<char*>(block.memory) + piece.offset - begin, piece.source, piece.bytes);
   };
-  const auto count = static_cast<int64_t>(end - first);
-  if (count <= kFewPieces)
+  if (end - first <= kFewPieces)
     std::for_each(pieces.data() + first, pieces.data() + end, stage);
   else
-    parallel_for(
-        count, [&](int64_t p, int) { stage(pieces[first + static_cast<size_t>(p)]); }, small_pieces(count));
+    for_small_pieces(end - first, [&](size_t p) { stage(pieces[first + p]); });
   copy_staged(target + begin, block, bytes);
 }
 
@@ -413,6 +404,10 @@ void upload(void* target, const std::vector<Piece>& pieces) {
       upload_window(bytes, pieces, first, end);
     first = end;
   }
+}
+
+void upload(void* target, const void* source, int64_t bytes) {
+  upload(target, std::vector<Piece>{{source, bytes, 0}});
 }
 
 void download(void* target, const void* source, int64_t bytes) {

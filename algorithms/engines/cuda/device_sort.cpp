@@ -16,14 +16,6 @@
 namespace hyperattn::cuda {
 namespace {
 
-/// body(i) for all i below `count`, which does little.
-template <class Body>
-void for_small_pieces(size_t count, const Body& body) {
-  const auto all = static_cast<int64_t>(count);
-  parallel_for(
-      all, [&](int64_t i, int) { body(static_cast<size_t>(i)); }, small_pieces(all));
-}
-
 /// The buckets of the rows of many requests, on the card.
 class DeviceBuckets final : public HashedRows {
  public:

@@ -63,13 +63,10 @@ class Flattening {
     flat_.lists.reserve(2 * passes);
     for (size_t p = first_phase_; p < plan_.phases.size(); ++p)
       for (const Pass& pass : plan_.phases[p].passes) add_pass(pass);
-    const int64_t together = small_pieces(size_of(places_));
-    parallel_for(
-        size_of(places_), [&](int64_t p, int) { count(p); }, together);
+    for_small_pieces(places_.size(), [&](size_t p) { count(static_cast<int64_t>(p)); });
     flat_.identity = integers_of(identity_);
     place();
-    parallel_for(
-        size_of(places_), [&](int64_t p, int) { write(static_cast<int32_t>(p)); }, together);
+    for_small_pieces(places_.size(), [&](size_t p) { write(static_cast<int32_t>(p)); });
     parallel_for(size_of(chunks_), [&](int64_t c, int) {
       const Chunk& chunk = chunks_[static_cast<size_t>(c)];
       std::copy(chunk.values->begin(), chunk.values->end(), flat_.integers.data() + chunk.offset);
@@ -258,7 +255,6 @@ class Flattening {
       for (const Pass& pass : plan_.phases[p].passes) {
         range.has_query_terms = range.has_query_terms || pass.moments || pass.linear_values;
         PassPlace& place = places_[next];
-        if (!pass.blocks) range.rows += place.rows;
         flat_.starts[next].visit = std::exchange(visits, visits + place.visits);
         place.first_tile = std::exchange(tiles, tiles + place.tiles);
         place.first_pack = std::exchange(packs, packs + size_of(place.packs));
@@ -288,7 +284,6 @@ class Flattening {
       own.first_tile = flat_.tiles.size() + flat_.block_tiles;
       for (; next != flat_.blocks.end() && next->pass < last_pass; ++next) {
         if (own.tile_keys == 0) own.tile_keys = next->block_size + next->sample_count;
-        own.rows += next->queries;
         next->first_tile = flat_.tiles.size() + flat_.block_tiles;
         next->first_visit = flat_.visits.size() + flat_.block_visits;
         flat_.block_tiles += next->block_count * next->block_tiles;
