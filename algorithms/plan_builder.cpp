@@ -98,12 +98,6 @@ PassBuilder& PassBuilder::visit_segment(int32_t list, int32_t segment, const std
   return *this;
 }
 
-PassBuilder& PassBuilder::last() {
-  assert(open_);
-  pass_.groups.back().is_last = true;
-  return *this;
-}
-
 PassBuilder& PassBuilder::visit_rows(const RowVisits& visits) {
   assert(open_);
   const auto offset = static_cast<int64_t>(pass_.row_entries.size());
@@ -210,18 +204,15 @@ Pass exact_node_pass(const AttentionProblem& problem, int64_t head, const Attent
       .take();
 }
 
-Pass leaves_pass(const AttentionProblem& problem, int64_t head, const std::vector<CausalLeaf>& leaves,
-                 const std::function<bool(const CausalLeaf&)>& is_last) {
+Pass leaves_pass(const AttentionProblem& problem, int64_t head, const std::vector<CausalLeaf>& leaves) {
   const int64_t offset = problem.causal_offset();
   PassBuilder pass(problem, head, 0, RowOrder::run(0, problem.query_count()));
   pass.triangular(offset);
   pass.reserve_groups(leaves.size(), 1);
   const int32_t keys = pass.add_keys(RowOrder::run(0, problem.key_count()), Stage::exact);
-  for (const CausalLeaf& leaf : leaves) {
+  for (const CausalLeaf& leaf : leaves)
     pass.group(std::max<int64_t>(leaf.begin - offset, 0), std::max<int64_t>(leaf.end - offset, 0))
         .visit(keys, leaf.begin, leaf.end);
-    if (is_last(leaf)) pass.last();
-  }
   return pass.take();
 }
 
@@ -248,9 +239,10 @@ Pass with_listed_blocks(Pass pass) {
     builder.group(block.query_begin, block.query_end)
         .visit(0, block.key_begin, block.key_end)
         .visit_all_except(1, left_out);
-    if (blocks.are_last) builder.last();
   }
-  return builder.take();
+  Pass listed = builder.take();
+  if (blocks.are_last) mark_last(listed);
+  return listed;
 }
 
 }  // namespace

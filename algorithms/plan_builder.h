@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -47,8 +46,6 @@ class PassBuilder {
   PassBuilder& visit_all_except(int32_t list, const std::vector<int32_t>& excluded);
   /// Single positions of the open group (increasing) attend to a segment of a list.
   PassBuilder& visit_segment(int32_t list, int32_t segment, const std::vector<RowEntry>& entries);
-  /// No later phase has the rows of the open group.
-  PassBuilder& last();
   /// All row visits of the open group.
   PassBuilder& visit_rows(const RowVisits& visits);
   /// Room for so many entries more.
@@ -100,8 +97,7 @@ class PlanBuilder {
 
 /// Causal leaves of one head: the rows of each one's positions, against the keys of the leaf up to their own.
 [[nodiscard]] Pass leaves_pass(const AttentionProblem& problem, int64_t head,
-                               const std::vector<CausalLeaf>& leaves,
-                               const std::function<bool(const CausalLeaf&)>& is_last);
+                               const std::vector<CausalLeaf>& leaves);
 
 /// The same plan with the groups of its sampled blocks listed, which copies their ranks from the device.
 /// O(size of the plan), parallel over passes.

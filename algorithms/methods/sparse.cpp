@@ -418,8 +418,11 @@ void PlanAssembly::add_exact(const std::vector<AttentionNode>& nodes, bool are_o
 void PlanAssembly::add_leaves(const std::vector<CausalLeaf>& leaves) {
   if (leaves.empty()) return;
   plan_.phase(0);
-  for (int64_t head = 0; head < problem_.heads(); ++head)
-    plan_.add(leaves_pass(problem_, head, leaves, [](const CausalLeaf& leaf) { return leaf.begin == 0; }));
+  for (int64_t head = 0; head < problem_.heads(); ++head) {
+    Pass pass = leaves_pass(problem_, head, leaves);
+    pass.groups.front().is_last = leaves.front().begin == 0;  // no node has its rows
+    plan_.add(std::move(pass));
+  }
 }
 
 Plan assemble_plan(const AttentionProblem& problem, const NodeTree& tree, const std::vector<HeadNode>& nodes,

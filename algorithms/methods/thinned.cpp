@@ -160,7 +160,7 @@ class ThinnedMethod final : public DescribedMethod {
     PlanBuilder plan;
     plan.phase(0);
     for (int64_t head = 0; problem.causal && head < problem.heads(); ++head)
-      plan.add(leaves_pass(problem, head, blocks, [](const CausalLeaf&) { return false; }));
+      plan.add(leaves_pass(problem, head, blocks));
     std::vector<Pass> passes(static_cast<size_t>(problem.heads()));
     parallel_for(problem.heads(), [&](int64_t head, int) {
       passes[static_cast<size_t>(head)] = cache_pass(problem, head, blocks, call);

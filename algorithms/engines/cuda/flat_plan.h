@@ -19,7 +19,6 @@ struct FlatPhase {
   int64_t last_tile = 0;
   int64_t first_pass = 0;
   int64_t tile_keys = 0;  ///< that the first tile visits
-  int64_t rows = 0;       ///< of its groups
   bool has_query_terms = false;
 };
 

@@ -5,7 +5,6 @@
 #include <memory>
 #include <mutex>
 #include <numbers>
-#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -764,27 +763,15 @@ class BackwardCall {
     arguments.rows = rows;
     arguments.gradient_scale = problem_.scale;
     arguments.is_plain = wide_tiles_;
-    const std::vector<FlatPhase>& phases = laid_out.flat.phases;
-    for (const size_t p : largest_first(phases)) {
+    const size_t phases = laid_out.flat.phases.size();
+    for (size_t p = 0; p < phases; ++p) {  // leaves, which have all keys, write what the others add to
       const Stopwatch inverting;
       const KeyWork work = invert(problem_, plan, laid_out.flat, static_cast<int64_t>(p), tile_rows_);
       layout_ += inverting.seconds();
-      keys_.add(work, arguments, bound_.precision(), device_, &timer_,
-                phases.size() == 1 ? target_ : nullptr);
+      keys_.add(work, arguments, bound_.precision(), device_, &timer_, phases == 1 ? target_ : nullptr);
     }
     keys_.end();
     entries_ = count_entries(plan);
-  }
-
-  /// Phases with the one that has most rows in front: leaves, which have all keys, write the gradients that
-  /// the others add to.
-  static std::vector<size_t> largest_first(const std::vector<FlatPhase>& phases) {
-    std::vector<size_t> order(phases.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    const auto largest = std::max_element(
-        order.begin(), order.end(), [&](size_t a, size_t b) { return phases[a].rows < phases[b].rows; });
-    if (largest != order.end()) std::rotate(order.begin(), largest, largest + 1);
-    return order;
   }
 
   [[nodiscard]] QueryGradientArguments query_arguments(const BackwardRows& rows,
