@@ -94,12 +94,11 @@ __device__ __forceinline__ void store_finished(const FinishArguments& finish, co
   for (int h = 0; h < 2; ++h) {
     const double sum = sum_of_four(run.sum[h]);
     const double absolute = finish.state.absolute != nullptr ? sum_of_four(run.absolute[h]) : 0;
-    if (!own.there[h]) continue;
-    const int64_t row = query_row[own.row[h]];
+    const int64_t row = own.there[h] ? query_row[own.row[h]] : 0;
     const RowEnd end = row_end(sum, absolute);
     const double factor = end.empty ? 0 : 1 / sum;
     bool infinite = false;
-    if (finish.out != nullptr)
+    if (finish.out != nullptr && own.there[h])
 #pragma unroll
       for (int c = 0; c < C; ++c) {
         float value[2];
@@ -122,8 +121,9 @@ __device__ __forceinline__ void store_finished(const FinishArguments& finish, co
             infinite = infinite || !(fabsf(value[e]) < -minus_infinity());
           }
       }
-    if (infinite) atomicAdd(&finish.counts->infinite, 1ULL);
-    if (t == 0) store_row_end(finish, row, run.maximum[h], sum, end);
+    infinite = any_of_four(infinite);
+    if (t == 0 && own.there[h])
+      store_row_end(finish, row, run.maximum[h], sum, end, row_values(run.maximum[h], sum), infinite);
   }
 }
 

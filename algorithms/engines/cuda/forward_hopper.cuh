@@ -18,7 +18,7 @@ constexpr int kSumChunks = 16;
 /// The running state of the two rows of a thread.
 struct HopperRun {
   float maximum[2];
-  float part[2];  ///< of the sum: the thread's own
+  float part[2];  ///< of the sum: what the thread's own columns have added to it lately
   double sum[2];
   float out[8][4];
 };
@@ -67,10 +67,14 @@ __device__ __forceinline__ void weigh_chunk(float (&x)[8][4], HopperRun& run, fl
   for (int h = 0; h < 2; ++h) run.part[h] = sum[h][0] + sum[h][1];
 }
 
+/// To the sums that the four threads of a row all have.
 __device__ __forceinline__ void add_parts(HopperRun& run) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    run.sum[h] += static_cast<double>(run.part[h]);
+    float part = run.part[h];
+    part += __shfl_xor_sync(0xffffffffU, part, 1);
+    part += __shfl_xor_sync(0xffffffffU, part, 2);
+    run.sum[h] += static_cast<double>(part);
     run.part[h] = 0;
   }
 }
@@ -94,7 +98,7 @@ __device__ __forceinline__ void begin_run(const ForwardArguments& arguments, con
     const int64_t row = query_row[own.row[h]];
     run.maximum[h] = state.maximum[row];
     if (!(run.maximum[h] > minus_infinity())) continue;
-    if (t == 0) run.sum[h] = state.sum[row];
+    run.sum[h] = state.sum[row];
 #pragma unroll
     for (int c = 0; c < 8; ++c) {
       const float2 pair = *reinterpret_cast<const float2*>(state.out + row * kHopperColumns + c * 8 + 2 * t);
@@ -146,19 +150,19 @@ __device__ __forceinline__ void finish_run(const FinishArguments& finish, const 
   const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const double sum = sum_of_four(run.sum[h]);
+    const auto sum = static_cast<float>(run.sum[h]);
     const int64_t row = own.there[h] ? query_row[own.row[h]] : 0;
     const RowEnd end = row_end(sum, 0);
-    const float factor = end.empty ? 0.0F : 1 / static_cast<float>(sum);
+    const RowValues values = row_values_in_fp32(run.maximum[h], sum);
+    const float factor = end.empty ? 0.0F : values.inverse;
     float check = 0;  // becomes NaN by a NaN or infinity
 #pragma unroll
     for (int c = 0; c < 8; ++c)
 #pragma unroll
       for (int e = 0; e < 2; ++e) check = fmaf(run.out[c][2 * h + e] * factor, 0.0F, check);
     store_row(finish.out, finish.out_type, row, finish.value_dim, run.out, h, factor, own.there[h]);
-    if (!own.there[h]) continue;
-    if (!(check == 0) && !end.empty) atomicAdd(&finish.counts->infinite, 1ULL);
-    if (t == 0) store_row_end(finish, row, run.maximum[h], sum, end);
+    const bool infinite = any_of_four(!(check == 0));
+    if (t == 0 && own.there[h]) store_row_end(finish, row, run.maximum[h], run.sum[h], end, values, infinite);
   }
 }
 
@@ -167,12 +171,11 @@ __device__ __forceinline__ void keep_run(const RowState& state, const int64_t* q
   const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const double sum = sum_of_four(run.sum[h]);
     if (!own.there[h]) continue;
     const int64_t row = query_row[own.row[h]];
     if (t == 0) {
       state.maximum[row] = run.maximum[h];
-      state.sum[row] = sum;
+      state.sum[row] = run.sum[h];
     }
 #pragma unroll
     for (int c = 0; c < 8; ++c)

@@ -242,8 +242,7 @@ __global__ void finish_kernel(FinishArguments arguments) {
     }
   infinite = __any_sync(0xffffffffU, infinite ? 1 : 0) != 0;
   if (lane != 0) return;
-  store_row_end(arguments, row, maximum, sum, end);
-  if (infinite) atomicAdd(&arguments.counts->infinite, 1ULL);
+  store_row_end(arguments, row, maximum, sum, end, row_values(maximum, sum), infinite);
 }
 
 __device__ float load_element(const void* rows, Precision type, int64_t element) {

@@ -511,7 +511,7 @@ struct DeviceWeights {
   static std::vector<float> inverses(const Tensor<double>& sums) {
     std::vector<float> result(static_cast<size_t>(sums.shape().size()));
     std::transform(sums.data(), sums.data() + result.size(), result.begin(),
-                   [](double sum) { return sum > 0 ? static_cast<float>(1 / sum) : 0.0F; });
+                   [](double sum) { return sum > 0 ? 1 / static_cast<float>(sum) : 0.0F; });
     return result;
   }
 

@@ -322,17 +322,36 @@ __device__ __forceinline__ RowEnd row_end(double sum, double absolute) {
   return {guarded, guarded || sum <= 0};
 }
 
-/// lse, the sums that the backward pass reads, and counts.
+/// What a row that is not empty has beside its output. In fp32 there is no slow arithmetic of the card's few
+/// units for double precision; errors are two roundings.
+struct RowValues {
+  float lse;
+  float inverse;
+};
+__device__ __forceinline__ RowValues row_values(float maximum, double sum) {
+  return {static_cast<float>((static_cast<double>(maximum) + log2(sum)) * kLn2), 1 / static_cast<float>(sum)};
+}
+__device__ __forceinline__ RowValues row_values_in_fp32(float maximum, float sum) {
+  return {(maximum + log2f(sum)) * static_cast<float>(kLn2), 1 / sum};
+}
+
+/// lse, the sums that the backward pass reads, and counts. `infinite`: the output has a NaN or infinity.
 __device__ __forceinline__ void store_row_end(const FinishArguments& finish, int64_t row, float maximum,
-                                              double sum, const RowEnd& end) {
-  const float lse =
-      end.empty ? minus_infinity() : static_cast<float>((static_cast<double>(maximum) + log2(sum)) * kLn2);
-  finish.lse[row] = lse;
+                                              double sum, const RowEnd& end, const RowValues& values,
+                                              bool infinite) {
+  finish.lse[row] = end.empty ? minus_infinity() : values.lse;
   finish.state.maximum[row] = end.empty ? 0 : maximum;
   finish.state.sum[row] = end.empty ? 0 : sum;
-  finish.inverse[row] = end.empty ? 0.0F : static_cast<float>(1 / sum);
+  finish.inverse[row] = end.empty ? 0.0F : values.inverse;
   if (end.guarded) atomicAdd(&finish.counts->guarded, 1ULL);
-  if (!end.empty && !(fabsf(lse) < -minus_infinity())) atomicAdd(&finish.counts->infinite, 1ULL);
+  if (!end.empty && (infinite || !(fabsf(values.lse) < -minus_infinity())))
+    atomicAdd(&finish.counts->infinite, 1ULL);
+}
+
+/// Whether one of the four threads that share a row says so; all threads of a warp ask together.
+__device__ __forceinline__ bool any_of_four(bool own) {
+  const unsigned votes = __ballot_sync(0xffffffffU, own);
+  return (votes >> (threadIdx.x % 32 / 4 * 4) & 15U) != 0;
 }
 
 }  // namespace hyperattn::cuda
