@@ -13,8 +13,9 @@ namespace hyperattn::cuda {
 
 /// As QueryGradientShape, with four accumulators.
 struct KeyGradientShape {
-  static constexpr int kPipes = 1;
-  static constexpr int kTeams = 2;
+  static constexpr int kTileRows = kWideTileRows;
+  static constexpr int kFeedWarps = 2;  ///< that gather a chunk, each a half of its rows
+  static constexpr int kTeams = 2;      ///< of them, which take turns with chunks
   static constexpr int kStages = 6;
   static constexpr int kMultiplierRegisters = 224;
   static constexpr int kFeedRegisters = 56;
@@ -57,7 +58,7 @@ struct alignas(1024) KeyPipe {
   RowChunkNote chunk[kStages];
   JobNote job[2];
   int64_t key_row[2][kWideTileRows];
-  FeedJob feed[kFeedWarps * KeyGradientShape::kTeams];
+  FeedJob feed[KeyGradientShape::kFeedWarps * KeyGradientShape::kTeams];
   uint64_t chunk_full[kStages];
   uint64_t chunk_free[kStages];
   uint64_t job_full[2];
@@ -119,6 +120,7 @@ class RowFeed {
   }
 
  private:
+  static constexpr unsigned kFeedWarps = KeyGradientShape::kFeedWarps;
   static constexpr unsigned kWarps = kFeedWarps * KeyGradientShape::kTeams;
   static constexpr unsigned kWarpRows = kRowChunk / kFeedWarps;
   static constexpr uint32_t kNoRow = UINT32_MAX;
@@ -317,7 +319,7 @@ __device__ __forceinline__ void finish_gradient(void* rows, Precision type, int 
 template <class T>
 __device__ __forceinline__ void multiply_query_gradient(const QueryGradientArguments& arguments,
                                                         HopperPipe<QueryGradientShape>& pipe) {
-  const int warp = static_cast<int>(own_warp() % kHopperWarps);
+  const int warp = static_cast<int>(own_warp());
   const bool signals = threadIdx.x % 32 == 0;
   PipePlace<QueryGradientShape::kStages> place;
   float x[8][4] = {};
@@ -325,15 +327,16 @@ __device__ __forceinline__ void multiply_query_gradient(const QueryGradientArgum
   float sum[8][4];
   for (int turn = 0;; ++turn) {
     const int side = turn % 2;
+    const int slot = turn % HopperPipe<QueryGradientShape>::kNotes;
     await_phase(pipe.tile_full[side], turn / 2 % 2);
-    const TileNote& note = pipe.tile[side];
+    const TileNote& note = pipe.note[slot];
     if (note.is_end != 0) return;
     const OwnWeights known =
-        own_weights(arguments.rows, pipe.query_row[side], own_rows(note.tile, note.pass, warp));
+        own_weights(arguments.rows, pipe.query_row[slot], own_rows(note.tile, note.pass, warp));
     const float lse[2] = {lse_of(known.maximum[0], known.inverse[0]),
                           lse_of(known.maximum[1], known.inverse[1])};
     clear_products(sum);
-    if (note.has_chunks != 0) {
+    if (pipe.has_chunks[side] != 0) {
       const uint64_t queries = descriptor_of(pipe.rows[side][0] + warp / 4 * kTileBytes);
       const uint64_t upstream = descriptor_of(pipe.rows[side][1] + warp / 4 * kTileBytes);
       const auto start = [&] {
@@ -350,8 +353,8 @@ __device__ __forceinline__ void multiply_query_gradient(const QueryGradientArgum
         const int stage = place.stage;
         const ChunkNote chunk = pipe.chunk[stage];
         float scale = arguments.inputs.scale;
-        float bias = chunk.bias[0];
-        if (!(bias == chunk.bias[1])) {
+        float bias = chunk.bias;
+        if (isnan(bias)) {
           score_chunk(x, pipe.bias[stage], chunk, note, scale);
           scale = 1;
           bias = 0;
@@ -383,7 +386,7 @@ __device__ __forceinline__ void multiply_query_gradient(const QueryGradientArgum
     const OwnRows own = own_rows(note.tile, note.pass, warp);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int64_t row = own.there[h] ? pipe.query_row[side][own.row[h]] : 0;
+      const int64_t row = own.there[h] ? pipe.query_row[slot][own.row[h]] : 0;
       if (arguments.finished != nullptr)
         store_row(arguments.finished, arguments.finished_type, row, arguments.finished_width, sum, h,
                   arguments.gradient_scale, own.there[h]);
@@ -393,6 +396,7 @@ __device__ __forceinline__ void multiply_query_gradient(const QueryGradientArgum
     }
     __syncwarp();
     if (signals) arrive_at(pipe.tile_free[side]);
+    if (signals) arrive_at(pipe.note_free[slot]);
   }
 }
 
@@ -436,7 +440,7 @@ __device__ __forceinline__ void weigh_rows(float (&x)[8][4], float (&along)[8][4
 
 template <class T>
 __device__ __forceinline__ void multiply_key_gradient(const KeyGradientArguments& arguments, KeyPipe& pipe) {
-  const int warp = static_cast<int>(own_warp() % kHopperWarps);
+  const int warp = static_cast<int>(own_warp());
   const bool signals = threadIdx.x % 32 == 0;
   PipePlace<KeyGradientShape::kStages> place;
   float x[8][4] = {};
@@ -524,16 +528,15 @@ __global__ void __launch_bounds__(kHopperThreads<QueryGradientShape>, 1)
     hopper_query_gradient_kernel(const __grid_constant__ QueryGradientArguments arguments) {
 #if HYPERATTN_HAS_WGMMA
   extern __shared__ unsigned char memory[];
-  auto* pipe = &aligned_shared<HopperPipe<QueryGradientShape>>(memory);
-  begin_pipes(pipe);
+  auto& pipe = aligned_shared<HopperPipe<QueryGradientShape>>(memory);
+  begin_pipe(pipe);
   if (threadIdx.x >= kMultipliers<QueryGradientShape>) {
     give_registers<QueryGradientShape::kFeedRegisters>();
-    PipeFeed<T, QueryGradientShape> feed(arguments.plan, arguments.inputs, *pipe);
-    feed.run(arguments.first_tile, static_cast<int32_t>(arguments.tile_count),
-             {arguments.inputs.query, arguments.rows.upstream});
+    feed_pipe<T>(arguments.plan, arguments.inputs, pipe, arguments.first_tile, arguments.tile_count,
+                 {arguments.inputs.query, arguments.rows.upstream});
   } else {
     take_registers<QueryGradientShape::kMultiplierRegisters>();
-    multiply_query_gradient<T>(arguments, *pipe);
+    multiply_query_gradient<T>(arguments, pipe);
   }
 #endif
 }
@@ -546,7 +549,8 @@ __global__ void __launch_bounds__(kHopperThreads<KeyGradientShape>, 1)
   auto& pipe = aligned_shared<KeyPipe>(memory);
   if (threadIdx.x == 0)
     begin_barriers(pipe.chunk_full, pipe.chunk_free, pipe.job_full, pipe.job_free,
-                   kFeedWarps * KeyGradientShape::kTeams);
+                   kHopperWarps<KeyGradientShape>, KeyGradientShape::kFeedWarps,
+                   KeyGradientShape::kFeedWarps * KeyGradientShape::kTeams);
   __syncthreads();
   if (threadIdx.x >= kMultipliers<KeyGradientShape>) {
     give_registers<KeyGradientShape::kFeedRegisters>();

@@ -71,9 +71,6 @@ class Flattening {
       const Chunk& chunk = chunks_[static_cast<size_t>(c)];
       std::copy(chunk.values->begin(), chunk.values->end(), flat_.integers.data() + chunk.offset);
     });
-    for (FlatPhase& phase : flat_.phases)
-      if (phase.first_tile < std::min(phase.last_tile, flat_.tiles.size()))
-        phase.tile_keys = keys_of_first(phase);
     return std::move(flat_);
   }
 
@@ -283,7 +280,6 @@ class Flattening {
       own.first_pass = flat_.phases[p].first_pass;
       own.first_tile = flat_.tiles.size() + flat_.block_tiles;
       for (; next != flat_.blocks.end() && next->pass < last_pass; ++next) {
-        if (own.tile_keys == 0) own.tile_keys = next->block_size + next->sample_count;
         next->first_tile = flat_.tiles.size() + flat_.block_tiles;
         next->first_visit = flat_.visits.size() + flat_.block_visits;
         flat_.block_tiles += next->block_count * next->block_tiles;
@@ -294,14 +290,6 @@ class Flattening {
       if (own.first_tile < own.last_tile) phases.push_back(own);
     }
     flat_.phases = std::move(phases);
-  }
-
-  [[nodiscard]] int64_t keys_of_first(const FlatPhase& phase) const {
-    const FlatTile& tile = flat_.tiles[phase.first_tile];
-    int64_t keys = 0;
-    for (int64_t v = tile.first_visit; v < tile.last_visit; ++v)
-      keys += flat_.visits[v].end - flat_.visits[v].begin;
-    return keys;
   }
 
   void write(int32_t number) {

@@ -18,7 +18,6 @@ struct FlatPhase {
   int64_t first_tile = 0;
   int64_t last_tile = 0;
   int64_t first_pass = 0;
-  int64_t tile_keys = 0;  ///< that the first tile visits
   bool has_query_terms = false;
 };
 

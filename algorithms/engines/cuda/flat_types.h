@@ -8,8 +8,9 @@ namespace hyperattn::cuda {
 
 /// Rows of a tile of query positions, and ranks of a block of a key list.
 constexpr int kTileRows = 64;
-/// Rows of a tile for the kernel that takes more at once.
+/// For kernels that take more at once: of gradients, and of the forward pass.
 constexpr int kWideTileRows = 128;
+constexpr int kWidestTileRows = 256;
 /// Segments of at most 16 keys that a tile looks at together.
 constexpr int kPackSegments = 4;
 constexpr int64_t kNone = -1;
@@ -89,7 +90,7 @@ struct FlatPack {
   int64_t last_entry[kPackSegments] = {};
 };
 
-/// At most kTileRows (or kWideTileRows) positions of one group.
+/// At most as many positions of one group as a tile has rows.
 struct FlatTile {
   int32_t pass = 0;
   int32_t begin = 0;

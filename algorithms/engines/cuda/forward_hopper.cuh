@@ -1,5 +1,5 @@
 // The forward pass of one phase on Hopper's matrix units, for rows of 64 columns in 16 bits and key lists
-// that the rows of a tile share: eight warps for 128 query rows, and two that gather (hopper_pipe.cuh).
+// that the rows of a tile share: sixteen warps for 256 query rows, and four that feed them (hopper_pipe.cuh).
 #pragma once
 
 #include "algorithms/engines/cuda/forward.cuh"
@@ -10,8 +10,12 @@ namespace hyperattn::cuda {
 #if HYPERATTN_HAS_WGMMA
 
 /// A row's reference follows its largest score when that is larger by more than this, in base 2: sums and
-/// numerators are then scaled seldom, and weights stay below 2^8.
-constexpr float kReferenceSlack = 8;
+/// numerators are then scaled seldom, and weights stay below 2 to this power, which fp16 has no more room
+/// for.
+template <class T>
+constexpr float kReferenceSlack = 16;
+template <>
+inline constexpr float kReferenceSlack<__half> = 8;
 /// Sums of so many chunks are taken in fp32, then added up in double precision.
 constexpr int kSumChunks = 16;
 
@@ -23,9 +27,37 @@ struct HopperRun {
   float out[8][4];
 };
 
-/// Weighted scores x·scale + bias to weights; references, sums and numerators follow them.
+/// To the sums that the four threads of a row all have.
+__device__ __forceinline__ void add_parts(HopperRun& run) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    float part = run.part[h];
+    part += __shfl_xor_sync(0xffffffffU, part, 1);
+    part += __shfl_xor_sync(0xffffffffU, part, 2);
+    run.sum[h] += static_cast<double>(part);
+    run.part[h] = 0;
+  }
+}
+
+/// Sums and numerators for other references.
+__device__ __forceinline__ void scale_run(HopperRun& run, const float (&factor)[2]) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    run.part[h] *= factor[h];
+    run.sum[h] *= static_cast<double>(factor[h]);
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      run.out[c][2 * h] *= factor[h];
+      run.out[c][2 * h + 1] *= factor[h];
+    }
+  }
+}
+
+/// Weighted scores x·scale + bias to weights; references, sums and numerators follow them. `count`: of the
+/// tile's chunks so far.
 template <class T>
-__device__ __forceinline__ void weigh_chunk(float (&x)[8][4], HopperRun& run, float scale, float bias) {
+__device__ __forceinline__ void weigh_chunk(float (&x)[8][4], HopperRun& run, float scale, float bias,
+                                            int count) {
   float shift[2];
   float kept[2];
 #pragma unroll
@@ -38,22 +70,14 @@ __device__ __forceinline__ void weigh_chunk(float (&x)[8][4], HopperRun& run, fl
     all = fmaxf(all, __shfl_xor_sync(0xffffffffU, all, 2));
     all = fmaf(all, scale, bias);
     const float before = run.maximum[h];
-    const bool rises = all > before + kReferenceSlack;
+    const bool rises = all > before + kReferenceSlack<T>;
     run.maximum[h] = rises ? all : before;
-    kept[h] = rises ? power_of_two<T>(before - all) : 1;
+    kept[h] = rises && before > minus_infinity() ? power_of_two<T>(before - all) : 1;
     shift[h] = bias - (run.maximum[h] > minus_infinity() ? run.maximum[h] : 0);
   }
-  if (__any_sync(0xffffffffU, kept[0] != 1 || kept[1] != 1)) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      run.part[h] *= kept[h];
-      run.sum[h] *= static_cast<double>(kept[h]);
-#pragma unroll
-      for (int c = 0; c < 8; ++c) {
-        run.out[c][2 * h] *= kept[h];
-        run.out[c][2 * h + 1] *= kept[h];
-      }
-    }
+  if (__any_sync(0xffffffffU, kept[0] != 1 || kept[1] != 1 || count % kSumChunks == 0)) {
+    scale_run(run, kept);
+    if (count % kSumChunks == 0) add_parts(run);
   }
   float sum[2][2] = {{run.part[0], 0}, {run.part[1], 0}};
 #pragma unroll
@@ -65,18 +89,6 @@ __device__ __forceinline__ void weigh_chunk(float (&x)[8][4], HopperRun& run, fl
     }
 #pragma unroll
   for (int h = 0; h < 2; ++h) run.part[h] = sum[h][0] + sum[h][1];
-}
-
-/// To the sums that the four threads of a row all have.
-__device__ __forceinline__ void add_parts(HopperRun& run) {
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    float part = run.part[h];
-    part += __shfl_xor_sync(0xffffffffU, part, 1);
-    part += __shfl_xor_sync(0xffffffffU, part, 2);
-    run.sum[h] += static_cast<double>(part);
-    run.part[h] = 0;
-  }
 }
 
 /// Rows of a phase that is the only one have no state yet.
@@ -184,86 +196,127 @@ __device__ __forceinline__ void keep_run(const RowState& state, const int64_t* q
   }
 }
 
-/// The warps that multiply. Weights times values of a chunk and queries times keys of the next are under way
-/// together.
-template <class T, class Shape>
-__device__ __forceinline__ void multiply_forward(const ForwardArguments& arguments, HopperPipe<Shape>& pipe) {
-  const int warp = static_cast<int>(own_warp() % kHopperWarps);
-  const bool signals = threadIdx.x % 32 == 0;
-  PipePlace<Shape::kStages> place;
-  float x[8][4] = {};
-  HopperRun run;
-  for (int turn = 0;; ++turn) {
-    const int side = turn % 2;
-    await_phase(pipe.tile_full[side], turn / 2 % 2);
-    const TileNote& note = pipe.tile[side];
-    if (note.is_end != 0) return;
-    begin_run(arguments, pipe.query_row[side], own_rows(note.tile, note.pass, warp), run);
-    if (note.has_chunks != 0) {
-      const uint64_t queries = descriptor_of(pipe.rows[side][0] + warp / 4 * kTileBytes);
-      await_phase(pipe.chunk_full[place.stage], place.parity);
-      show_to_products();
-      begin_products();
-      multiply_tiles<T>(x, queries, descriptor_of(pipe.stage[place.stage].keys));
-      await_products(x);
+/// Whether one of the 64 rows from `first_row` on sees a key of the chunk.
+__device__ __forceinline__ bool sees(const TileNote& note, int first_row, const ChunkNote& chunk) {
+  if (chunk.is_masked == 0) return true;
+  const int64_t first = note.tile.begin + first_row;
+  const int64_t last = note.tile.begin + min(first_row + kHopperColumns, note.tile.count) - 1;
+  return chunk.first_rank < last_visible(note.pass, last) &&
+         chunk.first_rank + kChunkKeys > first_visible(note.pass, first);
+}
+
+/// All chunks of a tile, in its order, that the 64 rows from `first_row` on see. Weights times values of a
+/// chunk and queries times keys of the next are under way together. `x` has no meaning before or afterwards.
+template <class T>
+__device__ __forceinline__ void multiply_chunks(float scale_of_scores, HopperPipe<ForwardShape>& pipe,
+                                                PipePlace<ForwardShape::kStages>& place, const TileNote& note,
+                                                int first_row, uint64_t queries, float (&x)[8][4],
+                                                HopperRun& run) {
+  const auto release = [&](int stage) {
+    if (threadIdx.x % 32 == 0) arrive_at(pipe.chunk_free[stage]);
+  };
+  const auto keys_of = [first = descriptor_of(pipe.stage[0].keys)](int stage) {
+    return first + static_cast<unsigned>(stage) * kDescribed<sizeof(HopperStage)>;
+  };
+  const bool has_rows = first_row < note.tile.count;
+  int count = 0;
+  for (;;) {
+    await_phase(pipe.chunk_full[place.stage], place.parity);
+    ChunkNote chunk = pipe.chunk[place.stage];
+    if (!has_rows || !sees(note, first_row, chunk)) {
+      __syncwarp();
+      release(place.stage);
+      place.advance();
+      if (chunk.is_last != 0) return;
+      continue;
+    }
+    show_to_products();
+    begin_products();
+    multiply_tiles<T>(x, queries, keys_of(place.stage));
+    await_products(x);
+    for (bool goes_on = true; goes_on;) {
+      const int stage = place.stage;
+      const bool is_last = chunk.is_last != 0;
+      float scale = scale_of_scores;
+      float bias = chunk.bias;
+      if (isnan(bias)) {
+        score_chunk(x, pipe.bias[stage], chunk, note, scale);
+        scale = 1;
+        bias = 0;
+      }
+      weigh_chunk<T>(x, run, scale, bias, ++count);
       uint32_t weights[4][4];
-      for (int count = 1;; ++count) {
-        const int stage = place.stage;
-        const ChunkNote chunk = pipe.chunk[stage];
-        float scale = arguments.inputs.scale;
-        float bias = chunk.bias[0];
-        if (!(bias == chunk.bias[1])) {
-          score_chunk(x, pipe.bias[stage], chunk, note, scale);
-          scale = 1;
-          bias = 0;
-        }
-        weigh_chunk<T>(x, run, scale, bias);
-        if (count % kSumChunks == 0) add_parts(run);
-        pack_weights<T>(weights, x);
-        if (chunk.is_last != 0) break;
-        place.advance();
+      pack_weights<T>(weights, x);
+      place.advance();
+      begin_products();
+      multiply_weights_tile<T>(run.out, weights, keys_of(stage) + kDescribed<kTileBytes>);
+      end_products();
+      if (!is_last) {
         await_phase(pipe.chunk_full[place.stage], place.parity);
+        chunk = pipe.chunk[place.stage];
+      }
+      goes_on = !is_last && sees(note, first_row, chunk);
+      if (goes_on) {
         show_to_products();
         begin_products();
-        multiply_weights_tile<T>(run.out, weights, descriptor_of(pipe.stage[stage].values));
-        multiply_tiles<T>(x, queries, descriptor_of(pipe.stage[place.stage].keys));
+        multiply_tiles<T>(x, queries, keys_of(place.stage));
         await_products(x, run.out);
-        if (signals) arrive_at(pipe.chunk_free[stage]);
+      } else {
+        await_ended(run.out);
       }
-      begin_products();
-      multiply_weights_tile<T>(run.out, weights, descriptor_of(pipe.stage[place.stage].values));
-      await_products(run.out);
-      if (signals) arrive_at(pipe.chunk_free[place.stage]);
-      place.advance();
+      release(stage);
+      if (is_last) return;
     }
+  }
+}
+
+/// The warps that multiply.
+template <class T>
+__device__ __forceinline__ void multiply_forward(const ForwardArguments& arguments,
+                                                 HopperPipe<ForwardShape>& pipe) {
+  const int warp = static_cast<int>(own_warp());
+  PipePlace<ForwardShape::kStages> place;
+  float x[8][4] = {};
+  for (int turn = 0;; ++turn) {
+    const int side = turn % 2;
+    const int slot = turn % HopperPipe<ForwardShape>::kNotes;
+    await_phase(pipe.tile_full[side], turn / 2 % 2);
+    const TileNote& note = pipe.note[slot];
+    const int64_t* query_row = pipe.query_row[slot];
+    if (note.is_end != 0) return;
+    HopperRun run;
+    begin_run(arguments, query_row, own_rows(note.tile, note.pass, warp), run);
+    if (pipe.has_chunks[side] != 0)
+      multiply_chunks<T>(arguments.inputs.scale, pipe, place, note, warp / 4 * kHopperColumns,
+                         descriptor_of(pipe.rows[side][0] + warp / 4 * kTileBytes), x, run);
     add_parts(run);
     const OwnRows own = own_rows(note.tile, note.pass, warp);
     if (arguments.finishes(note.tile))
-      finish_run(arguments.finish, pipe.query_row[side], own, run);
+      finish_run(arguments.finish, query_row, own, run);
     else
-      keep_run(arguments.state, pipe.query_row[side], own, run);
+      keep_run(arguments.state, query_row, own, run);
     __syncwarp();
-    if (signals) arrive_at(pipe.tile_free[side]);
+    if (threadIdx.x % 32 == 0) arrive_at(pipe.tile_free[side]);
+    if (threadIdx.x % 32 == 0) arrive_at(pipe.note_free[slot]);
   }
 }
 
 #endif
 
-template <class T, class Shape>
-__global__ void __launch_bounds__(kHopperThreads<Shape>, 1)
+template <class T>
+__global__ void __launch_bounds__(kHopperThreads<ForwardShape>, 1)
     hopper_forward_kernel(const __grid_constant__ ForwardArguments arguments) {
 #if HYPERATTN_HAS_WGMMA
   extern __shared__ unsigned char memory[];
-  auto* pipes = &aligned_shared<HopperPipe<Shape>>(memory);
-  begin_pipes(pipes);
-  auto& pipe = pipes[own_pipe<Shape>()];
-  if (threadIdx.x >= kMultipliers<Shape>) {
-    give_registers<Shape::kFeedRegisters>();
-    PipeFeed<T, Shape> feed(arguments.plan, arguments.inputs, pipe);
-    feed.run(arguments.first_tile, static_cast<int32_t>(arguments.tile_count), {arguments.inputs.query});
+  auto& pipe = aligned_shared<HopperPipe<ForwardShape>>(memory);
+  begin_pipe(pipe);
+  if (threadIdx.x >= kMultipliers<ForwardShape>) {
+    give_registers<ForwardShape::kFeedRegisters>();
+    feed_pipe<T>(arguments.plan, arguments.inputs, pipe, arguments.first_tile, arguments.tile_count,
+                 {arguments.inputs.query});
   } else {
-    take_registers<Shape::kMultiplierRegisters>();
-    multiply_forward<T, Shape>(arguments, pipe);
+    take_registers<ForwardShape::kMultiplierRegisters>();
+    multiply_forward<T>(arguments, pipe);
   }
 #endif
 }
@@ -273,7 +326,7 @@ template <class T>
 bool is_hopper_code() {
   static const bool is = [] {
     cudaFuncAttributes attributes{};
-    return cudaFuncGetAttributes(&attributes, hopper_forward_kernel<T, ForwardShape>) == cudaSuccess &&
+    return cudaFuncGetAttributes(&attributes, hopper_forward_kernel<T>) == cudaSuccess &&
            attributes.ptxVersion == 90;
   }();
   return is;

@@ -79,8 +79,7 @@ struct ForwardArguments {
   InputArrays inputs;
   RowState state;
   bool values = true;                ///< false: sums alone are wanted
-  bool wide_tiles = false;           ///< tiles have kWideTileRows rows (`takes_wide_tiles`)
-  bool long_lists = false;           ///< and see so many keys that a change of tile hardly matters
+  bool wide_tiles = false;           ///< tiles have kWidestTileRows rows (`takes_wide_tiles`)
   const float* score_cap = nullptr;  ///< a row each, base 2; null: none
   ForwardCounts* counts = nullptr;
   int64_t first_tile = 0;
@@ -112,7 +111,7 @@ struct QueryGradientArguments {
   float* dquery = nullptr;   ///< rows of padded head_dim, added to
   int64_t first_tile = 0;
   int64_t tile_count = 0;
-  bool wide_tiles = false;  ///< as of ForwardArguments
+  bool wide_tiles = false;  ///< tiles have kWideTileRows rows
   /// Of wide tiles that are all that there is: rows of `finished_width` in some type that are written in
   /// place of `dquery` (null: not yet).
   void* finished = nullptr;
@@ -153,8 +152,8 @@ using LaunchError = int;
 
 [[nodiscard]] LaunchError launch_forward(Precision precision, const ForwardArguments& arguments,
                                          void* stream);
-/// Whether the card has kernels for such rows that take kWideTileRows at once, of plain plans, and know no
-/// caps.
+/// Whether the card has kernels for such rows that take more than kTileRows at once, of plain plans, and know
+/// no caps.
 [[nodiscard]] bool takes_wide_tiles(Precision precision, int64_t head_dim, int64_t value_dim);
 [[nodiscard]] LaunchError launch_query_gradient(Precision precision, const QueryGradientArguments& arguments,
                                                 void* stream);

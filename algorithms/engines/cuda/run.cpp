@@ -232,7 +232,7 @@ class ForwardRun {
     const Stopwatch watch;
     const AttentionProblem& problem = bound_.shapes();
     const bool wide = values_ && !caps && fits_wide_tiles(problem, plan, precision_, phases_);
-    FlatPlan flat = flatten(problem, plan, wide ? kWideTileRows : kTileRows, phases_);
+    FlatPlan flat = flatten(problem, plan, wide ? kWidestTileRows : kTileRows, phases_);
     if (!state_) {
       finishes_at_once_ = own_denominators && is_whole_ && is_one_phase(problem, flat);
       state_ = std::make_unique<DeviceState>(problem, flat, values_, finishes_at_once_);
@@ -292,7 +292,7 @@ class ForwardRun {
   struct Piece {
     Piece(const DeviceProblem& bound, FlatPlan& flat, Precision precision, bool values,
           unsigned long long* excluded, TileUse use)
-        : plan(bound.shapes(), flat, precision, use.are_wide ? kWideTileRows : kTileRows, excluded),
+        : plan(bound.shapes(), flat, precision, use.are_wide ? kWidestTileRows : kTileRows, excluded),
           phases(std::move(flat.phases)),
           inputs(inputs_of(bound, plan, precision, values)),
           tiles(use) {}
@@ -301,10 +301,6 @@ class ForwardRun {
     InputArrays inputs;
     TileUse tiles;
   };
-
-  /// From so many keys of a tile on: an H100 took 1.79 and 2.09 ms for tiles of `hyper`, of 512 keys, with
-  /// what comes next read ahead and not, but 94 and 84 for tiles of 32768 keys; a leaf's has 2048.
-  static constexpr int64_t kLongList = 1024;
 
   [[nodiscard]] FinishArguments finish() const {
     const AttentionProblem& problem = bound_.shapes();
@@ -329,7 +325,6 @@ class ForwardRun {
     arguments.state = state_->arrays();
     arguments.values = values_;
     arguments.wide_tiles = piece.tiles.are_wide;
-    arguments.long_lists = phase.tile_keys >= kLongList;
     arguments.score_cap = caps;
     arguments.counts = counts_.data();
     arguments.first_tile = phase.first_tile;

@@ -82,6 +82,10 @@ __device__ __forceinline__ uint64_t descriptor_of(const void* tile) {
          kSwizzle128;
 }
 
+/// What so many bytes are in a descriptor's address.
+template <int64_t Bytes>
+constexpr uint64_t kDescribed = Bytes >> 4;
+
 __device__ __forceinline__ void begin_products() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
@@ -103,6 +107,14 @@ __device__ __forceinline__ void show_to_products() {
   "%22, "                                                                                                 \
   "%23, %24, %25, %26, %27, %28, %29, %30, %31}"
 
+/// Products so far are a group of their own.
+__device__ __forceinline__ void end_products() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+/// Waits for products of ended groups alone.
+__device__ __forceinline__ void await_ended(float (&x)[8][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned 0;" : HYPERATTN_SUMS(x)::"memory");
+}
 /// Waits for products; the sums may be read afterwards.
 __device__ __forceinline__ void await_products(float (&x)[8][4]) {
   asm volatile("wgmma.commit_group.sync.aligned;\n\twgmma.wait_group.sync.aligned 0;"

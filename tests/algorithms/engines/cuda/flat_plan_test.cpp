@@ -405,7 +405,7 @@ TEST_CASE("blocks that an engine finds itself are the groups that the host lists
         CHECK(largest_difference(seen.out, expected.out) == 0);
         CHECK(check_plan(p.problem, *left.plan) == "");
         with_blocks += has_sampled_blocks(*left.plan) ? 1 : 0;
-        const int64_t tile_rows = extra.empty() ? kTileRows : kWideTileRows;
+        const int64_t tile_rows = extra.empty() ? kTileRows : kWidestTileRows;
         FlatPlan flat = flatten(p.problem, *left.plan, tile_rows);
         const int64_t excluded = write_blocks(flat, tile_rows);
         FlatWalk walk(flat);
