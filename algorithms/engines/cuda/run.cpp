@@ -279,6 +279,9 @@ class ForwardRun {
            !has_query_terms(plan);
   }
 
+  /// After all launches: the card gives back what was laid out when it has read it.
+  void forget_plan() { pieces_.clear(); }
+
   [[nodiscard]] DeviceState& state() { return *state_; }
   [[nodiscard]] const DeviceArray<ForwardCounts>& counts() const { return counts_; }
   [[nodiscard]] DeviceTimer& timer() { return timer_; }
@@ -415,6 +418,7 @@ class ForwardCall {
     }
     run_->divide({maximum.data(), sum.data()});
     if (clips_) clip();
+    run_->forget_plan();
     entries_ = count_entries(source_);
   }
 
