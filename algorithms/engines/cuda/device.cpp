@@ -262,7 +262,7 @@ cudaError_t take_memory(void** pointer, int64_t bytes) {
 }
 
 /// Copies from memory that the card reads itself go on while kernels run; others wait until the stream is
-/// idle. Larger ones, which inputs are, would take as much of such memory.
+/// idle. Larger ones go part by part.
 constexpr int64_t kMostStaged = int64_t{32} << 20;
 
 /// Page-locked memory, and the event after which it is free again.
@@ -278,7 +278,8 @@ bool is_over(cudaEvent_t event) {
   return over;
 }
 
-/// Those of the process, kept for later copies: the system takes a millisecond for a new one.
+/// Those of the process, kept for later copies: the system takes milliseconds for a new large one. Of these a
+/// few may be on their way, then copies wait for one of them.
 class StagingBlocks {
  public:
   static StagingBlocks& all() {
@@ -289,10 +290,17 @@ class StagingBlocks {
   StagingBlock take(int64_t bytes) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      for (auto block = blocks_.begin(); block != blocks_.end(); ++block) {
-        if (block->bytes < bytes || !is_over(block->copied)) continue;
-        const StagingBlock taken = *block;
-        blocks_.erase(block);
+      const auto enough = std::find_if(blocks_.begin(), blocks_.end(),
+                                       [&](const StagingBlock& block) { return block.bytes >= bytes; });
+      auto free = std::find_if(enough, blocks_.end(),
+                               [](const StagingBlock& block) { return is_over(block.copied); });
+      if (free == blocks_.end() && bytes >= kLarge && blocks_.end() - enough >= kMostLarge) {
+        check(cudaEventSynchronize(enough->copied), "copying to the GPU");
+        free = enough;
+      }
+      if (free != blocks_.end()) {
+        const StagingBlock taken = *free;
+        blocks_.erase(free);
         return taken;
       }
     }
@@ -303,16 +311,18 @@ class StagingBlocks {
     return made;
   }
 
-  /// Blocks by size, so that the least that is enough is found first.
+  /// Blocks by size, so that the least that is enough is found first, and among equal ones the oldest.
   void give_back(const StagingBlock& block) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto place = std::find_if(blocks_.begin(), blocks_.end(),
-                                    [&](const StagingBlock& other) { return other.bytes >= block.bytes; });
+                                    [&](const StagingBlock& other) { return other.bytes > block.bytes; });
     blocks_.insert(place, block);
   }
 
  private:
   static constexpr int64_t kLeastBytes = int64_t{1} << 16;
+  static constexpr int64_t kLarge = int64_t{4} << 20;
+  static constexpr int64_t kMostLarge = 8;
   std::mutex mutex_;
   std::vector<StagingBlock> blocks_;
 };
@@ -328,13 +338,9 @@ void copy_in_parallel(void* target, const void* source, int64_t bytes) {
   });
 }
 
-void copy_to_card(void* target, const void* source, int64_t bytes) {
-  check(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream()),
-        "copying to the GPU");
-}
-
 void copy_staged(void* target, const StagingBlock& block, int64_t bytes) {
-  copy_to_card(target, block.memory, bytes);
+  check(cudaMemcpyAsync(target, block.memory, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream()),
+        "copying to the GPU");
   check(cudaEventRecord(block.copied, stream()), "recording an event");
   StagingBlocks::all().give_back(block);
 }
@@ -369,6 +375,17 @@ void release(void* pointer, void* stream) noexcept {
 
 namespace {
 
+/// The same in pieces of at most kMostStaged bytes.
+std::vector<Piece> cut(const std::vector<Piece>& pieces) {
+  std::vector<Piece> parts;
+  parts.reserve(pieces.size());
+  for (const Piece& piece : pieces)
+    for (int64_t begin = 0; begin < piece.bytes; begin += kMostStaged)
+      parts.push_back({static_cast<const char*>(piece.source) + begin,
+                       std::min(kMostStaged, piece.bytes - begin), piece.offset + begin});
+  return parts;
+}
+
 /// The first piece after those that are staged together with piece `first`.
 size_t end_of_window(const std::vector<Piece>& pieces, size_t first) {
   size_t end = first + 1;
@@ -395,13 +412,10 @@ void upload_window(char* target, const std::vector<Piece>& pieces, size_t first,
 }  // namespace
 
 void upload(void* target, const std::vector<Piece>& pieces) {
-  auto* const bytes = static_cast<char*>(target);
-  for (size_t first = 0; first < pieces.size();) {
-    const size_t end = end_of_window(pieces, first);
-    if (pieces[first].bytes > kMostStaged)
-      copy_to_card(bytes + pieces[first].offset, pieces[first].source, pieces[first].bytes);
-    else
-      upload_window(bytes, pieces, first, end);
+  const std::vector<Piece> parts = cut(pieces);
+  for (size_t first = 0; first < parts.size();) {
+    const size_t end = end_of_window(parts, first);
+    upload_window(static_cast<char*>(target), parts, first, end);
     first = end;
   }
 }

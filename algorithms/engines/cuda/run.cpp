@@ -538,7 +538,7 @@ class KeyGradients {
     if (is_first && !writes) clear();
     if (work.jobs.empty()) return;
     const KeyArrays arrays(work, of_keys_ ? padded_width(problem_.head_dim()) : 0, padded_width(width_));
-    arguments.items = arrays.items.data();
+    arguments.items = arrays.items;
     arguments.of_keys = of_keys_;
     arguments.dkey = arrays.key_slots.data();
     arguments.dvalue = arrays.value_slots.data();
@@ -548,7 +548,7 @@ class KeyGradients {
     arguments.value_width = static_cast<int32_t>(width_);
     const int64_t first_other = work.round_end.empty() ? 0 : work.round_end.back();
     const auto launch = [&](int64_t begin, int64_t end) {
-      arguments.jobs = arrays.jobs.data() + begin;
+      arguments.jobs = arrays.jobs + begin;
       arguments.job_count = end - begin;
       check(launch_key_gradient(precision, arguments, device.stream()), "the gradient of keys");
     };
@@ -597,21 +597,31 @@ class KeyGradients {
  private:
   struct KeyArrays {
     KeyArrays(const KeyWork& work, int64_t key_width, int64_t value_width)
-        : rows(work.rows, "rows of keys"),
-          begins(work.part_begin, "rows of keys"),
-          parts(work.parts, "rows of keys"),
-          jobs(work.jobs, "jobs of keys"),
-          items(work.items, "jobs of keys"),
-          key_slots(work.slots * key_width, "partial gradients of keys"),
-          value_slots(work.slots * value_width, "partial gradients of values") {}
+        : key_slots(work.slots * key_width, "partial gradients of keys"),
+          value_slots(work.slots * value_width, "partial gradients of values"),
+          row_count(work.rows.size()) {
+      const int64_t jobs_begin = bundle.add(work.jobs);
+      const int64_t items_begin = bundle.add(work.items);
+      const int64_t rows_begin = bundle.add(work.rows);
+      const int64_t begins_begin = bundle.add(work.part_begin);
+      const int64_t parts_begin = bundle.add(work.parts);
+      bundle.upload("jobs of keys");
+      jobs = bundle.at<KeyJob>(jobs_begin);
+      items = bundle.at<KeyItem>(items_begin);
+      rows = bundle.at<int64_t>(rows_begin);
+      begins = bundle.at<int64_t>(begins_begin);
+      parts = bundle.at<KeyPart>(parts_begin);
+    }
 
-    DeviceArray<int64_t> rows;
-    DeviceArray<int64_t> begins;
-    DeviceArray<KeyPart> parts;
-    DeviceArray<KeyJob> jobs;
-    DeviceArray<KeyItem> items;
+    DeviceBundle bundle;  ///< what the next five are in
+    const KeyJob* jobs = nullptr;
+    const KeyItem* items = nullptr;
+    const int64_t* rows = nullptr;
+    const int64_t* begins = nullptr;
+    const KeyPart* parts = nullptr;
     DeviceArray<float> key_slots;
     DeviceArray<float> value_slots;
+    int64_t row_count;
   };
 
   void clear() const {
@@ -623,8 +633,8 @@ class KeyGradients {
   void reduce(const KeyArrays& arrays, uint8_t* begun, Device& device) const {
     const auto reduce_rows = [&](const DeviceArray<float>& slots, const DeviceArray<float>& target,
                                  int64_t width) {
-      check(launch_reduce({arrays.rows.data(), arrays.begins.data(), arrays.parts.data(), arrays.rows.size(),
-                           slots.data(), static_cast<int32_t>(padded_width(width)), target.data(),
+      check(launch_reduce({arrays.rows, arrays.begins, arrays.parts, arrays.row_count, slots.data(),
+                           static_cast<int32_t>(padded_width(width)), target.data(),
                            static_cast<int32_t>(width), begun},
                           device.stream()),
             "adding up gradients");
