@@ -10,8 +10,7 @@ namespace hyperattn::cuda {
 #if HYPERATTN_HAS_WGMMA
 
 /// A row's reference follows its largest score when that is larger by more than this, in base 2: sums and
-/// numerators are then scaled seldom, and weights stay below 2 to this power, which fp16 has no more room
-/// for.
+/// numerators are then scaled seldom, and weights are at most 2 to this power, for which fp16 has less room.
 template <class T>
 constexpr float kReferenceSlack = 16;
 template <>
@@ -109,8 +108,8 @@ __device__ __forceinline__ void begin_run(const ForwardArguments& arguments, con
     if (!own.there[h]) continue;
     const int64_t row = query_row[own.row[h]];
     run.maximum[h] = state.maximum[row];
+    run.sum[h] = state.sum[row];  // a NaN where all scores so far are: the maximum does not show it
     if (!(run.maximum[h] > minus_infinity())) continue;
-    run.sum[h] = state.sum[row];
 #pragma unroll
     for (int c = 0; c < 8; ++c) {
       const float2 pair = *reinterpret_cast<const float2*>(state.out + row * kHopperColumns + c * 8 + 2 * t);
