@@ -288,27 +288,18 @@ class StagingBlocks {
   }
 
   StagingBlock take(int64_t bytes) {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      const auto enough = std::find_if(blocks_.begin(), blocks_.end(),
-                                       [&](const StagingBlock& block) { return block.bytes >= bytes; });
-      auto free = std::find_if(enough, blocks_.end(),
-                               [](const StagingBlock& block) { return is_over(block.copied); });
-      if (free == blocks_.end() && bytes >= kLarge && blocks_.end() - enough >= kMostLarge) {
-        check(cudaEventSynchronize(enough->copied), "copying to the GPU");
-        free = enough;
-      }
-      if (free != blocks_.end()) {
-        const StagingBlock taken = *free;
-        blocks_.erase(free);
-        return taken;
-      }
+    StagingBlock block = take_kept(bytes, false);
+    if (block.memory != nullptr) return block;
+    block.bytes = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max(bytes, kLeastBytes))));
+    const cudaError_t error = cudaMallocHost(&block.memory, static_cast<size_t>(block.bytes));
+    if (error == cudaSuccess) {
+      check(cudaEventCreateWithFlags(&block.copied, cudaEventDisableTiming), "making an event");
+      return block;
     }
-    StagingBlock made;
-    made.bytes = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max(bytes, kLeastBytes))));
-    check(cudaMallocHost(&made.memory, static_cast<size_t>(made.bytes)), "taking page-locked memory");
-    check(cudaEventCreateWithFlags(&made.copied, cudaEventDisableTiming), "making an event");
-    return made;
+    static_cast<void>(cudaGetLastError());
+    block = take_kept(bytes, true);
+    if (block.memory == nullptr) check(error, "taking page-locked memory");
+    return block;
   }
 
   /// Blocks by size, so that the least that is enough is found first, and among equal ones the oldest.
@@ -320,6 +311,25 @@ class StagingBlocks {
   }
 
  private:
+  /// One that is enough; without memory where there is none that is free. It is waited for if `waits`, and if
+  /// there are many large ones.
+  StagingBlock take_kept(int64_t bytes, bool waits) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto enough = std::find_if(blocks_.begin(), blocks_.end(),
+                                     [&](const StagingBlock& block) { return block.bytes >= bytes; });
+    auto free =
+        std::find_if(enough, blocks_.end(), [](const StagingBlock& block) { return is_over(block.copied); });
+    const bool are_many = bytes >= kLarge && blocks_.end() - enough >= kMostLarge;
+    if (free == blocks_.end() && enough != blocks_.end() && (waits || are_many)) {
+      check(cudaEventSynchronize(enough->copied), "copying to the GPU");
+      free = enough;
+    }
+    if (free == blocks_.end()) return {};
+    const StagingBlock taken = *free;
+    blocks_.erase(free);
+    return taken;
+  }
+
   static constexpr int64_t kLeastBytes = int64_t{1} << 16;
   static constexpr int64_t kLarge = int64_t{4} << 20;
   static constexpr int64_t kMostLarge = 8;
