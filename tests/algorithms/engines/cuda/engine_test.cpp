@@ -254,6 +254,38 @@ TEST_CASE("cuda: guarded rows are counted, and inputs that overflow the precisio
   CHECK_THROWS_WITH(check_result(overflowed), Catch::Contains("inf") || Catch::Contains("nan"));
 }
 
+/// Rows that see one key, and in a later phase others.
+Plan one_key_first(const AttentionProblem& problem, int64_t key) {
+  const auto pass_over = [&](RowOrder keys) {
+    PassBuilder pass(problem, 0, 0, RowOrder::run(0, problem.query_count()));
+    KeyList list;
+    list.order = std::move(keys);
+    return pass.everything_sees_all(pass.add_list(std::move(list))).take();
+  };
+  return PlanBuilder()
+      .phase(0)
+      .add(pass_over(RowOrder::run(key, 1)))
+      .phase(1)
+      .add(pass_over(RowOrder::run(0, key)))
+      .take();
+}
+
+TEST_CASE("cuda: rows that have seen nothing but a NaN keep it in later phases", "[cuda]") {
+  RandomProblem p({40, 33, 64, 64});
+  const Plan plan = one_key_first(p.problem, 32);
+  REQUIRE(check_plan(p.problem, plan) == "");
+  std::fill_n(p.key.data() + 32 * 64, 64, NAN);
+  const auto count_nan = [](const auto& out) {
+    return std::count_if(out.data(), out.data() + out.shape().size(), [](auto x) { return std::isnan(x); });
+  };
+  CHECK(count_nan(run_plan_in_double(p.problem, plan).out) == 40 * 64);
+  if (skipped()) return;
+  for (const std::string precision : kPrecisions) {
+    INFO(precision);
+    CHECK(count_nan(engine().forward(*bound_in(precision, p.problem, engine()), plan, {}).out) == 40 * 64);
+  }
+}
+
 TEST_CASE("cuda: refuses in one sentence what it cannot run") {
   RandomProblem p({4, 4, 8, 300});
   Parameters parameters;
