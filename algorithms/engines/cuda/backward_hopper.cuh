@@ -394,9 +394,7 @@ __device__ __forceinline__ void multiply_query_gradient(const QueryGradientArgum
         store_gradient(arguments.dquery + row * kHopperColumns, kHopperColumns, sum, h,
                        arguments.gradient_scale, true);
     }
-    __syncwarp();
-    if (signals) arrive_at(pipe.tile_free[side]);
-    if (signals) arrive_at(pipe.note_free[slot]);
+    release_tile(pipe, turn);
   }
 }
 

@@ -199,7 +199,7 @@ __device__ __forceinline__ void keep_run(const RowState& state, const int64_t* q
 __device__ __forceinline__ bool sees(const TileNote& note, int first_row, const ChunkNote& chunk) {
   if (chunk.is_masked == 0) return true;
   const int64_t first = note.tile.begin + first_row;
-  const int64_t last = note.tile.begin + min(first_row + kHopperColumns, note.tile.count) - 1;
+  const int64_t last = note.tile.begin + min(first_row + kProductRows, note.tile.count) - 1;
   return chunk.first_rank < last_visible(note.pass, last) &&
          chunk.first_rank + kChunkKeys > first_visible(note.pass, first);
 }
@@ -286,7 +286,7 @@ __device__ __forceinline__ void multiply_forward(const ForwardArguments& argumen
     HopperRun run;
     begin_run(arguments, query_row, own_rows(note.tile, note.pass, warp), run);
     if (pipe.has_chunks[side] != 0)
-      multiply_chunks<T>(arguments.inputs.scale, pipe, place, note, warp / 4 * kHopperColumns,
+      multiply_chunks<T>(arguments.inputs.scale, pipe, place, note, warp / 4 * kProductRows,
                          descriptor_of(pipe.rows[side][0] + warp / 4 * kTileBytes), x, run);
     add_parts(run);
     const OwnRows own = own_rows(note.tile, note.pass, warp);
@@ -294,9 +294,7 @@ __device__ __forceinline__ void multiply_forward(const ForwardArguments& argumen
       finish_run(arguments.finish, query_row, own, run);
     else
       keep_run(arguments.state, query_row, own, run);
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) arrive_at(pipe.tile_free[side]);
-    if (threadIdx.x % 32 == 0) arrive_at(pipe.note_free[slot]);
+    release_tile(pipe, turn);
   }
 }
 

@@ -96,7 +96,7 @@ static_assert(sizeof(FlatTile) % 8 == 0 && sizeof(FlatPass) % 8 == 0 && sizeof(F
 template <class Shape>
 struct alignas(1024) HopperPipe {
   static constexpr int kNotes = 4;
-  unsigned char rows[2][Shape::kMatrices][Shape::kTileRows / kHopperColumns * kTileBytes];
+  unsigned char rows[2][Shape::kMatrices][Shape::kTileRows / kProductRows * kTileBytes];
   HopperStage stage[Shape::kStages];
   float bias[Shape::kStages][kChunkKeys];
   ChunkNote chunk[Shape::kStages];
@@ -138,6 +138,7 @@ __device__ __forceinline__ Shared& aligned_shared(unsigned char* memory) {
 __device__ __forceinline__ unsigned own_warp() {
   return __shfl_sync(0xffffffffU, threadIdx.x / 32, 0);
 }
+
 /// Barriers of stages, and of the two sides that tiles take turns with.
 template <int Stages>
 __device__ __forceinline__ void begin_barriers(uint64_t (&stage_full)[Stages], uint64_t (&stage_free)[Stages],
@@ -165,6 +166,15 @@ __device__ __forceinline__ void begin_pipe(HopperPipe<Shape>& pipe) {
     }
   }
   __syncthreads();
+}
+
+/// A warp that multiplies is done with the tile of a turn.
+template <class Shape>
+__device__ __forceinline__ void release_tile(HopperPipe<Shape>& pipe, int turn) {
+  __syncwarp();
+  if (threadIdx.x % 32 != 0) return;
+  arrive_at(pipe.tile_free[turn % 2]);
+  arrive_at(pipe.note_free[turn % HopperPipe<Shape>::kNotes]);
 }
 
 /// What lies there will be read soon.

@@ -12,7 +12,9 @@ namespace hyperattn::cuda {
 #endif
 
 constexpr int kRowBytes = 128;
-constexpr int kTileBytes = 64 * kRowBytes;
+/// Rows that four warps multiply, which are those of a tile in shared memory.
+constexpr int kProductRows = 64;
+constexpr int kTileBytes = kProductRows * kRowBytes;
 
 /// Address of a piece of a row in a swizzled tile, from the tile's beginning.
 __device__ __forceinline__ unsigned swizzled(unsigned row, unsigned piece) {
