@@ -42,14 +42,15 @@ inline void set_thread_count(int threads) {
 }
 
 /// Calls body(index, worker) for every index in [0, count), worker in [0, thread_count()); a thread takes
-/// `together` neighbours at once. An exception ends the loop early and is rethrown here (the first one, if
-/// several). Throws Cancelled when asked to stop (see core/cancel.h).
+/// `together` neighbours at once, and the calling one all of them where there are no more. An exception ends
+/// the loop early and is rethrown here (the first one, if several). Throws Cancelled when asked to stop (see
+/// core/cancel.h).
 template <class Body>
 void parallel_for(int64_t count, const Body& body, int64_t together = 1) {
   if (count <= 0) return;
   std::exception_ptr failure;
   std::atomic<bool> failed{false};
-#pragma omp parallel for schedule(dynamic, together) if (count > 1)
+#pragma omp parallel for schedule(dynamic, together) if (count > together)
   for (int64_t index = 0; index < count; ++index) {
     if (failed.load(std::memory_order_relaxed)) continue;
     try {
@@ -62,12 +63,14 @@ void parallel_for(int64_t count, const Body& body, int64_t together = 1) {
   if (failure) std::rethrow_exception(failure);
 }
 
-/// body(i) for every i below `count`, which does little.
+/// body(i) for every i below `count`, which takes less than a microsecond. A team of threads takes some to
+/// start, and tens where it has gone to sleep: few pieces are not worth one.
 template <class Body>
 void for_small_pieces(size_t count, const Body& body) {
+  constexpr int64_t kLeast = 64;  // of a thread
   const auto all = static_cast<int64_t>(count);
   parallel_for(
-      all, [&](int64_t i, int) { body(static_cast<size_t>(i)); }, small_pieces(all));
+      all, [&](int64_t i, int) { body(static_cast<size_t>(i)); }, std::max(small_pieces(all), kLeast));
 }
 
 /// Sets `size` values in parallel; the first touch of new memory costs more than the write.

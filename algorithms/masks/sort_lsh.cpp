@@ -113,11 +113,13 @@ class NodeDirections {
     }
     rounds_ = static_cast<size_t>(options.rounds);
     directions_.resize(request.nodes.size() * rounds_);
-    for_small_pieces(directions_.size(), [&](size_t d) {
+    const auto draw = [&](int64_t number, int) {
+      const auto d = static_cast<size_t>(number);
       directions_[d] = HashDirections(node_stream(request.call, Purpose::hash, request.nodes[d / rounds_]),
                                       problem.head_dim(), hash_bits(options.bucket_count),
                                       static_cast<int64_t>(d % rounds_));
-    });
+    };
+    parallel_for(std::ssize(directions_), draw, small_pieces(std::ssize(directions_)));
   }
 
   /// Of node i; null where buckets are not hashed.

@@ -74,9 +74,11 @@ struct HashLayout {
       begins.push_back(begins.back() + (request.rows.rows + kAlignment - 1) / kAlignment * kAlignment);
     }
     Stretches of[2];
-    parallel_for(2, [&](int64_t tensor, int) {
-      of[tensor] = Stretches(intervals[tensor], static_cast<int32_t>(tensor));
-    });
+    const int64_t together = requests.size() < kWorthATeam ? 2 : 1;
+    parallel_for(
+        2,
+        [&](int64_t tensor, int) { of[tensor] = Stretches(intervals[tensor], static_cast<int32_t>(tensor)); },
+        together);
     reads_queries = !of[0].all.empty();
     reads_keys = !of[1].all.empty();
     stretches = std::move(of[0]);
@@ -92,7 +94,8 @@ struct HashLayout {
   bool reads_keys = false;
 
  private:
-  static constexpr int64_t kAlignment = 16;  // of a request's numbers
+  static constexpr int64_t kAlignment = 16;   // of a request's numbers
+  static constexpr size_t kWorthATeam = 256;  // requests
 };
 
 /// What is sorted, laid out for the card.

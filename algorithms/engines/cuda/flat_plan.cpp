@@ -63,10 +63,10 @@ class Flattening {
     flat_.lists.reserve(2 * passes);
     for (size_t p = first_phase_; p < plan_.phases.size(); ++p)
       for (const Pass& pass : plan_.phases[p].passes) add_pass(pass);
-    for_small_pieces(places_.size(), [&](size_t p) { count(static_cast<int64_t>(p)); });
+    for_each_listed([&](int64_t p) { count(p); });
     flat_.identity = integers_of(identity_);
     place();
-    for_small_pieces(places_.size(), [&](size_t p) { write(static_cast<int32_t>(p)); });
+    for_each_listed([&](int64_t p) { write(static_cast<int32_t>(p)); });
     parallel_for(size_of(chunks_), [&](int64_t c, int) {
       const Chunk& chunk = chunks_[static_cast<size_t>(c)];
       std::copy(chunk.values->begin(), chunk.values->end(), flat_.integers.data() + chunk.offset);
@@ -75,6 +75,14 @@ class Flattening {
   }
 
  private:
+  /// body(p) for the passes that have groups.
+  template <class Body>
+  void for_each_listed(const Body& body) const {
+    parallel_for(
+        size_of(listed_), [&](int64_t i, int) { body(listed_[static_cast<size_t>(i)]); },
+        small_pieces(size_of(listed_)));
+  }
+
   /// Integers of the plan, and their place among all.
   struct Chunk {
     const std::vector<int32_t>* values;
@@ -192,6 +200,7 @@ class Flattening {
     if (pass.blocks) add_blocks(pass);
     count_rows(pass, place);
     flat_.rows += place.rows;
+    if (!pass.groups.empty()) listed_.push_back(size_of(places_));
     places_.push_back(std::move(place));
   }
 
@@ -372,6 +381,7 @@ class Flattening {
   size_t first_phase_;
   FlatPlan flat_;
   std::vector<PassPlace> places_;
+  std::vector<int64_t> listed_;  // places whose passes have groups
   std::vector<Chunk> chunks_;
   std::vector<int32_t> identity_;
   int64_t integer_count_ = 0;
