@@ -1,5 +1,6 @@
 """Attention of NumPy arrays."""
 
+import functools
 import operator
 from typing import Any, NamedTuple, Optional
 
@@ -29,7 +30,7 @@ def _text(name, value):
     return value
 
 
-def _flag(name, value):
+def flag(name, value):
     if not isinstance(value, (bool, np.bool_)):
         raise UsageError(f"{name} must be True or False, but is {value!r}")
     return bool(value)
@@ -43,12 +44,27 @@ def _number(name, value):
 
 
 def request(method, causal, seed, engine, scale, window, trial, settings):
-    """The arguments of a call that are no arrays, checked, in the order in which the C++ side takes them."""
-    return (
+    """The arguments of a call that are no arrays, checked: once, for calls that repeat them."""
+    names = tuple((name, type(value), value) for name, value in settings.items())
+    if all(kind in (bool, int, float, str) for _, kind, _ in names):
+        try:
+            return _remembered(method, causal, seed, engine, scale, window, trial, names)
+        except TypeError:  # what cannot be remembered is not what it should be, either
+            pass
+    return _made(method, causal, seed, engine, scale, window, trial, settings)
+
+
+@functools.lru_cache(maxsize=64, typed=True)
+def _remembered(method, causal, seed, engine, scale, window, trial, settings):
+    return _made(method, causal, seed, engine, scale, window, trial, {name: value for name, _, value in settings})
+
+
+def _made(method, causal, seed, engine, scale, window, trial, settings):
+    return _core.Request(
         _text("method", method),
         "" if engine is None else _text("engine", engine),
         settings,
-        _flag("causal", causal),
+        flag("causal", causal),
         _integer("window", window, 2**31 - 1),
         None if scale is None else _number("scale", scale),
         _integer("seed", seed, _U64),
@@ -58,7 +74,7 @@ def request(method, causal, seed, engine, scale, window, trial, settings):
 
 def prepare(q, k, v, *call):
     """A checked call on float32 arrays, to be run."""
-    return _core.Run(q, k, v, *request(*call))
+    return _core.Run(request(*call), q, k, v)
 
 
 class Gradients(NamedTuple):

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _core
 from .arrays import TYPES, check_ranks
-from .calls import prepare, request
+from .calls import flag, request
 from .errors import InputError, UsageError
 
 __all__ = ["attention"]
@@ -71,14 +71,14 @@ def _laid_well(name, tensor):
     """The tensor itself or a copy on its GPU, row-major and in a type that the engine has."""
     if tensor.dtype == torch.float64:
         tensor = _in_float32(name, tensor)
-    tensor = tensor.detach().contiguous()
+    tensor = (tensor.detach() if tensor.requires_grad else tensor).contiguous()
     return tensor if _lies_well(tensor) else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _told(tensor):
     """What the C++ side knows of a tensor on a GPU: its shape with four axes, type and address."""
-    shape = (1,) * (4 - tensor.dim()) + tuple(tensor.shape)
-    return shape, str(tensor.dtype).partition(".")[2], tensor.data_ptr()
+    shape = (1,) * (4 - tensor.dim()) + tensor.shape
+    return shape, _PRECISIONS[tensor.dtype], tensor.data_ptr()
 
 
 class _RunOnHost:
@@ -88,13 +88,11 @@ class _RunOnHost:
         self._types = [tensor.dtype for tensor in (q, k, v)]
         self._device = q.device
         floats = [_floats(name, tensor) for name, tensor in (("q", q), ("k", k), ("v", v))]
-        self._run = prepare(*floats, *call)
+        self.request = request(*call)
+        self._run = _core.Run(self.request, *floats)
 
-    def no_gradient(self):
-        return self._run.no_gradient()
-
-    def forward(self, backward_follows):
-        """out in v's type, and lse in float32; what `backward` reads is kept in any case."""
+    def forward(self, backward_follows, wait):
+        """out in v's type, and lse in float32; what `backward` reads is kept, and the result waited for, in any case."""
         self._run.forward()
         out, lse = torch.from_numpy(self._run.out()), torch.from_numpy(self._run.lse())
         return out.to(self._device, self._types[2]), lse.to(self._device)
@@ -115,30 +113,31 @@ class _RunOnCard:
         self._tensors = tensors  # alive as long as the run
         self._device = q.device
         self._out = None
-        self._run = _core.DeviceRun(
-            *map(_told, tensors),
-            q.device.index,
-            torch.cuda.current_stream(q.device).cuda_stream,
-            *request(method, causal, seed, engine, scale, window, trial, settings),
-        )
+        self.request = request(method, causal, seed, engine, scale, window, trial, settings)
+        stream = torch.cuda.current_stream(q.device).cuda_stream
+        self._run = _core.DeviceRun(self.request, *map(_told, tensors), q.device.index, stream)
 
-    def no_gradient(self):
-        return self._run.no_gradient()
-
-    def forward(self, backward_follows):
+    def forward(self, backward_follows, wait):
         """out in v's type, and lse in float32."""
         q, _, v = self._tensors
         out = torch.empty(q.shape[:-1] + v.shape[-1:], dtype=v.dtype, device=self._device)
         lse = torch.empty(q.shape[:-1] + (1,), dtype=torch.float32, device=self._device)
+        self._run.forward(_told(out), _told(lse), backward_follows)
+        if backward_follows:
+            self._out = out.detach()  # the tensor itself will hold this run
+        result = out.to(self._types[2]), lse[..., 0]
+        if wait:  # last: the card has been computing meanwhile
+            self._wait()
+        return result
+
+    def _wait(self):
         try:
-            self._run.forward(_told(out), _told(lse), backward_follows)
+            self._run.wait()
         except InputError:
             for name, tensor in zip("qkv", self._tensors):
                 if not torch.isfinite(tensor).all():
                     raise InputError(f"{name} holds a NaN or infinity") from None
             raise
-        self._out = out.detach()  # the tensor itself will hold this run
-        return out.to(self._types[2]), lse[..., 0]
 
     def backward(self, dout):
         dout = _laid_well("dout", dout.to(self._out.dtype))
@@ -164,17 +163,17 @@ def _constant_result(function):
 
 
 def _refuse_without_gradient(run):
-    why = run.no_gradient()
+    why = run.request.no_gradient()
     if why:
         raise UsageError(f"{why}, but a tensor requires one; call it under torch.no_grad()")
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, call):
+    def forward(ctx, q, k, v, call, wait):
         run = _prepare(q, k, v, call)
         _refuse_without_gradient(run)
-        out, lse = run.forward(backward_follows=True)
+        out, lse = run.forward(True, wait)
         # What the gradient reads again; autograd refuses it where it was changed in place meanwhile.
         ctx.save_for_backward(*filter(_reads_in_place, (q, k, v, out)))
         ctx.run = run
@@ -185,16 +184,16 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dout, _):
         ctx.saved_tensors  # noqa: B018 (refuses changed ones)
-        return (*ctx.run.backward(dout), None)
+        return (*ctx.run.backward(dout), None, None)
 
 
-def _eager(q, k, v, call):
+def _eager(q, k, v, call, wait):
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v)):
-        return _Attention.apply(q, k, v, call)
-    return _prepare(q, k, v, call).forward(backward_follows=False)
+        return _Attention.apply(q, k, v, call, wait)
+    return _prepare(q, k, v, call).forward(False, wait)
 
 
-def _compiled(q, k, v, call):
+def _compiled(q, k, v, call, wait):
     raise UsageError("hyperattn.torch.attention in torch.compile needs PyTorch 2.4")
 
 
@@ -205,11 +204,13 @@ def _is_compiling():
 if hasattr(torch.library, "custom_op"):
 
     @torch.library.custom_op("hyperattn::attention", mutates_args=())
-    def _operator(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, call: str) -> Tuple[torch.Tensor, torch.Tensor]:
-        return _prepare(q, k, v, ast.literal_eval(call)).forward(backward_follows=False)
+    def _operator(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, call: str, wait: bool
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        return _prepare(q, k, v, ast.literal_eval(call)).forward(False, wait)
 
     @_operator.register_fake
-    def _(q, k, v, call):
+    def _(q, k, v, call, wait):
         return v.new_empty(q.shape[:-1] + v.shape[-1:]), q.new_empty(q.shape[:-1], dtype=torch.float32)
 
     @torch.library.custom_op("hyperattn::attention_gradient", mutates_args=())
@@ -218,7 +219,7 @@ if hasattr(torch.library, "custom_op"):
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         run = _prepare(q, k, v, ast.literal_eval(call))
         _refuse_without_gradient(run)
-        run.forward(backward_follows=True)
+        run.forward(True, wait=False)  # a NaN was told by the call whose gradient this is, if at all
         return run.backward(dout)
 
     @_gradient_operator.register_fake
@@ -226,17 +227,17 @@ if hasattr(torch.library, "custom_op"):
         return tuple(tensor.new_empty(tensor.shape) for tensor in (q, k, v))
 
     def _setup_context(ctx, inputs, output):
-        *tensors, ctx.call = inputs
+        *tensors, ctx.call, _ = inputs
         ctx.save_for_backward(*tensors)
         ctx.mark_non_differentiable(output[1])
 
     def _operator_backward(ctx, dout, _):
-        return (*_gradient_operator(*ctx.saved_tensors, dout, ctx.call), None)
+        return (*_gradient_operator(*ctx.saved_tensors, dout, ctx.call), None, None)
 
     _operator.register_autograd(_operator_backward, setup_context=_setup_context)
 
-    def _compiled(q, k, v, call):  # noqa: F811
-        return _operator(q, k, v, _text_of(call))
+    def _compiled(q, k, v, call, wait):  # noqa: F811
+        return _operator(q, k, v, _text_of(call), wait)
 
 
 @_constant_result
@@ -258,6 +259,7 @@ def attention(
     window: int = 0,
     trial: int = 0,
     return_lse: bool = False,
+    wait: bool = True,
     **settings: Any,
 ) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]:
     """softmax(scale · q kᵀ) v, exactly or approximately, with a gradient for autograd.
@@ -267,6 +269,8 @@ def attention(
     k, v: (…, n_k, d) and (…, n_k, d_v), with as many axes as q; fewer heads for grouped queries
     return_lse: also return the natural logarithm of each row's sum of exponentials, float32, (…, n_q), without a
         gradient
+    wait: on a CUDA device, return when it is done, and refuse a result with a NaN or infinity by InputError; False:
+        return while it computes, as PyTorch's own functions do, and leave a NaN in the result
     other arguments: as of `hyperattn.attention`
 
     Returns out, (…, n_q, d_v), in v's type; everything is computed in single precision. Tensors that are float32 and
@@ -281,5 +285,5 @@ def attention(
     check_ranks(q, k, v)
     _check_devices(q, k, v, method, engine)
     call = (method, causal, seed, engine, scale, window, trial, settings)
-    out, lse = (_compiled if _is_compiling() else _eager)(q, k, v, call)
+    out, lse = (_compiled if _is_compiling() else _eager)(q, k, v, call, flag("wait", wait))
     return (out, lse) if return_lse else out

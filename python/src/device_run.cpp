@@ -8,11 +8,11 @@ namespace py = pybind11;
 namespace hyperattn::python {
 namespace {
 
-cuda::Precision type_named(const std::string& name) {
-  if (name == "bfloat16") return cuda::Precision::bf16;
-  if (name == "float16") return cuda::Precision::fp16;
-  if (name == "float32") return cuda::Precision::fp32;
-  fail_input("a tensor on a GPU must hold float16, bfloat16 or float32, but holds " + name);
+cuda::Precision precision_named(const std::string& name) {
+  if (name == "bf16") return cuda::Precision::bf16;
+  if (name == "fp16") return cuda::Precision::fp16;
+  if (name == "fp32") return cuda::Precision::fp32;
+  fail_input("a tensor on a GPU must be in bf16, fp16 or fp32, but is in " + name);
 }
 
 DeviceTensor tensor_of(const TensorTold& told) {
@@ -20,7 +20,7 @@ DeviceTensor tensor_of(const TensorTold& told) {
   DeviceTensor tensor;
   tensor.shape = {shape[0].cast<int64_t>(), shape[1].cast<int64_t>(), shape[2].cast<int64_t>(),
                   shape[3].cast<int64_t>()};
-  tensor.type = type_named(told[1].cast<std::string>());
+  tensor.type = precision_named(told[1].cast<std::string>());
   tensor.data = reinterpret_cast<void*>(told[2].cast<uintptr_t>());
   return tensor;
 }
@@ -37,19 +37,23 @@ TensorView<const float> shape_of(const DeviceTensor& tensor) {
 
 }  // namespace
 
-DeviceRun::DeviceRun(const Request& request, const TensorTold& query, const TensorTold& key,
+DeviceRun::DeviceRun(std::shared_ptr<const Request> request, const TensorTold& query, const TensorTold& key,
                      const TensorTold& value, int device, uint64_t stream)
-    : attention_(attention_of(request)) {
+    : request_(std::move(request)) {
   const DeviceInputs inputs{tensor_of(query), tensor_of(key), tensor_of(value), device, stream_at(stream)};
   const AttentionProblem problem =
-      problem_of(request, shape_of(inputs.query), shape_of(inputs.key), shape_of(inputs.value));
-  call_ = std::make_unique<DeviceAttention>(attention_, problem, inputs);
+      request_->problem(shape_of(inputs.query), shape_of(inputs.key), shape_of(inputs.value));
+  call_ = std::make_unique<DeviceAttention>(request_->attention(), problem, inputs);
 }
 
 void DeviceRun::forward(const TensorTold& out, const TensorTold& lse, bool backward_follows) {
   const DeviceTensor result = tensor_of(out);
   const DeviceTensor logs = tensor_of(lse);
-  compute([&] { call_->forward(result, logs, backward_follows); });
+  compute([&] { call_->begin_forward(result, logs, backward_follows); });
+}
+
+void DeviceRun::wait() {
+  compute([&] { call_->end_forward(); });
 }
 
 void DeviceRun::backward(const TensorTold& out, const TensorTold& dout, const TensorTold& dquery,
@@ -58,10 +62,6 @@ void DeviceRun::backward(const TensorTold& out, const TensorTold& dout, const Te
   const DeviceTensor gradient = tensor_of(dout);
   const DeviceGradients gradients{tensor_of(dquery), tensor_of(dkey), tensor_of(dvalue)};
   compute([&] { call_->backward(result, gradient, gradients); });
-}
-
-std::string DeviceRun::no_gradient() const {
-  return why_no_gradient(attention_);
 }
 
 py::dict DeviceRun::diagnostics() const {

@@ -11,25 +11,25 @@
 
 namespace hyperattn::python {
 
-/// ((batch, heads, rows, dim), "bfloat16", address).
+/// ((batch, heads, rows, dim), "bf16", address).
 using TensorTold = pybind11::tuple;
 
 class DeviceRun {
  public:
   /// `stream`: the address of a cudaStream_t, 0 for the one that CUDA calls the default. Who calls keeps the
   /// tensors alive as long as this.
-  DeviceRun(const Request& request, const TensorTold& query, const TensorTold& key, const TensorTold& value,
-            int device, uint64_t stream);
+  DeviceRun(std::shared_ptr<const Request> request, const TensorTold& query, const TensorTold& key,
+            const TensorTold& value, int device, uint64_t stream);
 
+  /// Returns while the card computes; `wait` returns when it is done, and refuses a result with a NaN.
   void forward(const TensorTold& out, const TensorTold& lse, bool backward_follows);
+  void wait();
   void backward(const TensorTold& out, const TensorTold& dout, const TensorTold& dquery,
                 const TensorTold& dkey, const TensorTold& dvalue) const;
-  /// As of Run.
-  [[nodiscard]] std::string no_gradient() const;
   [[nodiscard]] pybind11::dict diagnostics() const;
 
  private:
-  Attention attention_;
+  std::shared_ptr<const Request> request_;
   std::unique_ptr<DeviceAttention> call_;
 };
 

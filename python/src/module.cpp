@@ -53,19 +53,17 @@ PYBIND11_MODULE(_core, module) {
   note_forks();
   module.attr("version") = HYPERATTN_VERSION;
 
+  py::class_<Request, std::shared_ptr<Request>>(module, "Request")
+      .def(py::init<const std::string&, const std::string&, const py::dict&, bool, int64_t,
+                    std::optional<double>, uint64_t, uint32_t>(),
+           py::arg("method"), py::arg("engine"), py::arg("settings"), py::arg("causal"), py::arg("window"),
+           py::arg("scale"), py::arg("seed"), py::arg("trial"))
+      .def("no_gradient", &Request::no_gradient);
+
   py::class_<Run>(module, "Run")
-      .def(py::init([](Array q, Array k, Array v, std::string method, std::string engine, py::dict settings,
-                       bool causal, int64_t window, std::optional<double> scale, uint64_t seed,
-                       uint32_t trial) {
-             return std::make_unique<Run>(Request{std::move(method), std::move(engine), std::move(settings),
-                                                  causal, window, scale, seed, trial},
-                                          std::move(q), std::move(k), std::move(v));
-           }),
-           py::arg("q").noconvert(), py::arg("k").noconvert(), py::arg("v").noconvert(), py::arg("method"),
-           py::arg("engine"), py::arg("settings"), py::arg("causal"), py::arg("window"), py::arg("scale"),
-           py::arg("seed"), py::arg("trial"))
+      .def(py::init<std::shared_ptr<Request>, Array, Array, Array>(), py::arg("request"),
+           py::arg("q").noconvert(), py::arg("k").noconvert(), py::arg("v").noconvert())
       .def("forward", &Run::forward)
-      .def("no_gradient", &Run::no_gradient)
       .def("out", [](const py::object& self) { return Run::out(self); })
       .def("lse", [](const py::object& self) { return Run::lse(self); })
       .def("diagnostics", &Run::diagnostics)
@@ -73,20 +71,11 @@ PYBIND11_MODULE(_core, module) {
       .def("measure", &Run::measure, py::arg("figures"), py::arg("settings"));
 
   py::class_<DeviceRun>(module, "DeviceRun")
-      .def(
-          py::init([](const TensorTold& q, const TensorTold& k, const TensorTold& v, int device,
-                      uint64_t stream, std::string method, std::string engine, py::dict settings, bool causal,
-                      int64_t window, std::optional<double> scale, uint64_t seed, uint32_t trial) {
-            return std::make_unique<DeviceRun>(
-                Request{std::move(method), std::move(engine), std::move(settings), causal, window, scale,
-                        seed, trial},
-                q, k, v, device, stream);
-          }),
-          py::arg("q"), py::arg("k"), py::arg("v"), py::arg("device"), py::arg("stream"), py::arg("method"),
-          py::arg("engine"), py::arg("settings"), py::arg("causal"), py::arg("window"), py::arg("scale"),
-          py::arg("seed"), py::arg("trial"))
+      .def(py::init<std::shared_ptr<Request>, const TensorTold&, const TensorTold&, const TensorTold&, int,
+                    uint64_t>(),
+           py::arg("request"), py::arg("q"), py::arg("k"), py::arg("v"), py::arg("device"), py::arg("stream"))
       .def("forward", &DeviceRun::forward, py::arg("out"), py::arg("lse"), py::arg("backward_follows"))
-      .def("no_gradient", &DeviceRun::no_gradient)
+      .def("wait", &DeviceRun::wait)
       .def("diagnostics", &DeviceRun::diagnostics)
       .def("backward", &DeviceRun::backward, py::arg("out"), py::arg("dout"), py::arg("dq"), py::arg("dk"),
            py::arg("dv"));

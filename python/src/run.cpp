@@ -44,15 +44,24 @@ py::array array_of(Tensor<float> tensor, py::ssize_t axes) {
 }
 
 /// As on the command line, where a setting that changes nothing is a mistake.
-void refuse_ineffective(const Request& request, const Attention& attention) {
+void refuse_ineffective(const std::string& method, const py::dict& settings, bool causal,
+                        const Attention& attention) {
   const std::vector<ParameterSpec>& specs = attention.backend().parameters();
   Parameters values = attention.parameters();
-  values.set("causal", request.causal);
-  for (const auto& [name, value] : request.settings) {
+  values.set("causal", causal);
+  for (const auto& [name, value] : settings) {
     const ParameterSpec& spec = *find_spec(specs, name.cast<std::string>());
     const std::string why = why_no_effect(spec, specs, values);
-    if (!why.empty()) fail_usage("method '" + request.method + "': " + spec.name + " " + why);
+    if (!why.empty()) fail_usage("method '" + method + "': " + spec.name + " " + why);
   }
+}
+
+AttentionOptions options_of(const std::string& engine, uint64_t seed, uint32_t trial) {
+  AttentionOptions options;
+  options.engine = engine;
+  options.seed = seed;
+  options.trial = trial;
+  return options;
 }
 
 /// Small calls are not worth asking the operating system for.
@@ -134,46 +143,42 @@ bool is_wanted(const Measuring& measuring, const std::string& figure) {
 
 }  // namespace
 
-Attention attention_of(const Request& request) {
-  AttentionOptions options;
-  options.engine = request.engine;
-  options.seed = request.seed;
-  options.trial = request.trial;
-  Attention attention(request.method, settings_from(request.settings), options);
-  refuse_ineffective(request, attention);
-  return attention;
+Request::Request(const std::string& method, const std::string& engine, const py::dict& settings, bool causal,
+                 int64_t window, std::optional<double> scale, uint64_t seed, uint32_t trial)
+    : attention_(method, settings_from(settings), options_of(engine, seed, trial)),
+      causal_(causal),
+      window_(window),
+      scale_(scale) {
+  refuse_ineffective(method, settings, causal, attention_);
 }
 
-std::string why_no_gradient(const Attention& attention) {
-  const std::string why = attention.backend().no_gradient(attention.parameters());
-  return why.empty() ? why : "method '" + attention.backend().name() + "' " + why;
-}
-
-AttentionProblem problem_of(const Request& request, TensorView<const float> query,
-                            TensorView<const float> key, TensorView<const float> value) {
-  AttentionProblem problem = attention_problem(query, key, value, request.causal);
-  if (request.scale) problem.scale = static_cast<float>(*request.scale);
-  problem.window = request.window;
+AttentionProblem Request::problem(TensorView<const float> query, TensorView<const float> key,
+                                  TensorView<const float> value) const {
+  AttentionProblem problem = attention_problem(query, key, value, causal_);
+  if (scale_) problem.scale = static_cast<float>(*scale_);
+  problem.window = window_;
   return problem;
 }
 
-Run::Run(const Request& request, Array query, Array key, Array value)
+std::string Request::no_gradient() const {
+  const std::string why = attention_.backend().no_gradient(attention_.parameters());
+  return why.empty() ? why : "method '" + attention_.backend().name() + "' " + why;
+}
+
+Run::Run(std::shared_ptr<const Request> request, Array query, Array key, Array value)
     : query_(std::move(query)),
       key_(std::move(key)),
       value_(std::move(value)),
-      attention_(attention_of(request)),
-      problem_(problem_of(request, view_of(query_), view_of(key_), view_of(value_))) {}
+      request_(std::move(request)),
+      problem_(request_->problem(view_of(query_), view_of(key_), view_of(value_))) {}
 
 void Run::forward() {
+  const Attention& attention = request_->attention();
   compute([&] {
-    attention_.check(problem_);
-    require_memory_for(attention_, problem_);
-    state_ = attention_.forward(*attention_.backend().bind(problem_, attention_.parameters()));
+    attention.check(problem_);
+    require_memory_for(attention, problem_);
+    state_ = attention.forward(*attention.backend().bind(problem_, attention.parameters()));
   });
-}
-
-std::string Run::no_gradient() const {
-  return why_no_gradient(attention_);
 }
 
 py::array Run::out(const py::object& self) {
@@ -211,7 +216,7 @@ py::tuple Run::backward(const Array& dout) const {
     fail_input("dout must have the shape of out, " + to_string(state_.result.out.shape()) + ", but has " +
                to_string(gradient.shape));
   AttentionGradients gradients;
-  compute([&] { gradients = attention_.backward(problem_, state_, gradient); });
+  compute([&] { gradients = request_->attention().backward(problem_, state_, gradient); });
   const py::ssize_t axes = query_.ndim();
   return py::make_tuple(array_of(std::move(gradients.dquery), axes),
                         array_of(std::move(gradients.dkey), axes),
@@ -221,12 +226,13 @@ py::tuple Run::backward(const Array& dout) const {
 py::list Run::measure(const std::vector<std::string>& wanted, const py::dict& settings) {
   const std::vector<Measuring> measurings = plan_measuring(wanted, settings);
   forward();
-  const Call& call = attention_.call();
+  const Backend& backend = request_->attention().backend();
+  const Call& call = request_->attention().call();
   std::vector<std::vector<FigureRow>> answers;
   compute([&] {
     answers.clear();
-    ExactQuantities exact(problem_, attention_.backend().engine(), call.seed, call.trial);
-    MeasureContext context(attention_.backend(), call, state_, exact);
+    ExactQuantities exact(problem_, backend.engine(), call.seed, call.trial);
+    MeasureContext context(backend, call, state_, exact);
     for (const Measuring& measuring : measurings)
       answers.push_back(measuring.measure->compute(context, measuring.parameters));
   });

@@ -266,6 +266,22 @@ class Cuda(TorchTest):
             with self.assertRaisesRegex(hyperattn.InputError, f"{name} holds a NaN or infinity"):
                 hyperattn.torch.attention(*broken, engine="cuda", **SMALL)
 
+    def test_without_waiting(self):
+        there, here = ([tensor.cuda().requires_grad_() for tensor in tensors(*self.SHAPES[1])] for _ in range(2))
+        for causal in ({}, {"causal": True, "min_seq_len": 32}):
+            out, expected = (
+                hyperattn.torch.attention(*each, engine="cuda", wait=wait, **SMALL, **causal)
+                for each, wait in ((there, False), (here, True))
+            )
+            self.assertTrue(torch.equal(out, expected))
+            gradients = (torch.autograd.grad(one.square().sum(), each) for one, each in ((out, there), (expected, here)))
+            for a, b in zip(*gradients):
+                self.assertTrue(torch.equal(a, b))
+        broken = [tensor.detach().clone() for tensor in there]
+        broken[2][0, 0, 3, 5] = float("nan")
+        out = hyperattn.torch.attention(*broken, engine="cuda", wait=False, **SMALL)
+        self.assertTrue(out.isnan().any() and not out.isnan().all())
+
     def test_what_goes_through_the_host(self):
         given = tensors(*self.SHAPES[1])
         call = dict(engine="cuda", precision="fp32", estimator="theory", **SMALL)

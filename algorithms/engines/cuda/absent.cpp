@@ -47,11 +47,17 @@ void expect_forward(const BoundProblem&, const DeviceTensor&, const DeviceTensor
   fail_absent();
 }
 DeviceForward forward_to_device(const BoundProblem&, const Plan&, const DeviceTensor&, const DeviceTensor&,
-                                const std::function<void()>&) {
+                                bool) {
   fail_absent();
 }
-Diagnostics backward_to_device(const BoundProblem&, const Plan&, const DeviceForward&, const DeviceTensor&,
-                               const DeviceTensor&, const DeviceGradients&) {
+int64_t wait_for(const BoundProblem&, const DeviceForward&) {
+  fail_absent();
+}
+Diagnostics diagnostics_of(const BoundProblem&, const DeviceForward&) {
+  fail_absent();
+}
+void backward_to_device(const BoundProblem&, const Plan&, const DeviceForward&, const DeviceTensor&,
+                        const DeviceTensor&, const DeviceGradients&) {
   fail_absent();
 }
 Tensor<float> transposed_on_device(const BoundProblem&, const Plan&, const RowSums&,

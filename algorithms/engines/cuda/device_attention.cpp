@@ -1,5 +1,6 @@
 #include "algorithms/engines/cuda/device_attention.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -41,11 +42,13 @@ struct DeviceAttention::State {
   std::unique_ptr<BoundProblem> bound;
   PlannedCall planned;
   cuda::DeviceForward result;
+  bool is_waited_for = false;
+  std::optional<Diagnostics> diagnostics;
 };
 
 DeviceAttention::DeviceAttention(const Attention& attention, const AttentionProblem& problem,
                                  const DeviceInputs& inputs)
-    : state_(std::make_unique<State>(State{attention, nullptr, {}, {}})) {
+    : state_(std::make_unique<State>(State{attention, nullptr, {}, {}, false, {}})) {
   const AttentionProblem shapes = with_shapes(problem, inputs);
   require_fit(attention, shapes);
   state_->bound =
@@ -54,21 +57,25 @@ DeviceAttention::DeviceAttention(const Attention& attention, const AttentionProb
 
 DeviceAttention::~DeviceAttention() = default;
 
-void DeviceAttention::forward(const DeviceTensor& out, const DeviceTensor& lse, bool backward_follows) {
+void DeviceAttention::begin_forward(const DeviceTensor& out, const DeviceTensor& lse, bool backward_follows) {
   State& own = *state_;
   cuda::expect_forward(*own.bound, out, lse);
   own.planned = own.attention.backend().method().plan(*own.bound, own.attention.call());
   if (own.planned.denominators)
     fail_usage("estimator: theory computes denominators on the host and is not for tensors on a GPU");
-  own.result = cuda::forward_to_device(*own.bound, *own.planned.plan, out, lse, [&] {
-    own.planned.masks = nullptr;  // which only measures read
-    if (!backward_follows) own.planned.plan = nullptr;
-  });
-  if (own.result.infinite_rows > 0)
-    fail_input("the result holds a NaN or infinity in " + std::to_string(own.result.infinite_rows) +
+  own.result = cuda::forward_to_device(*own.bound, *own.planned.plan, out, lse, backward_follows);
+  own.planned.masks = nullptr;  // which only measures read
+  if (!backward_follows) own.planned.plan = nullptr;
+  own.is_waited_for = false;
+  own.diagnostics.reset();
+}
+
+void DeviceAttention::end_forward() {
+  State& own = *state_;
+  if (own.result.call == nullptr || std::exchange(own.is_waited_for, true)) return;
+  if (const int64_t rows = cuda::wait_for(*own.bound, own.result); rows > 0)
+    fail_input("the result holds a NaN or infinity in " + std::to_string(rows) +
                " rows: q, k or v hold one, or scores beyond the range of the precision");
-  own.planned.notes.collisions += own.result.diagnostics.collisions;
-  own.result.diagnostics.add_planning(own.planned.notes);
 }
 
 void DeviceAttention::backward(const DeviceTensor& out, const DeviceTensor& dout,
@@ -82,7 +89,13 @@ void DeviceAttention::backward(const DeviceTensor& out, const DeviceTensor& dout
 }
 
 const Diagnostics& DeviceAttention::diagnostics() const {
-  return state_->result.diagnostics;
+  State& own = *state_;
+  if (own.diagnostics) return *own.diagnostics;
+  if (!own.is_waited_for) fail_usage("there are no diagnostics of a call that has not ended");
+  own.diagnostics = cuda::diagnostics_of(*own.bound, own.result);
+  own.planned.notes.collisions += own.diagnostics->collisions;
+  own.diagnostics->add_planning(own.planned.notes);
+  return *own.diagnostics;
 }
 
 }  // namespace hyperattn

@@ -15,7 +15,8 @@
 
 namespace hyperattn {
 
-/// One problem. Calls return when the GPU is done with them. Inputs are used where they lie if they are in
+/// One problem. A call to `forward` returns when the GPU is done with it, its halves, and `backward`, while
+/// the GPU computes, as PyTorch's own do. Inputs are used where they lie if they are in
 /// the method's precision and their rows have a multiple of 16 columns; else they are rounded to copies. What
 /// a method plans from their values on the host, as all but `exact`, `lsh` and `hyper` with a uniform sample
 /// do, it plans from a copy there.
@@ -32,12 +33,19 @@ class DeviceAttention {
   /// out (batch, heads, n_q, d_v) in any type, and lse (batch, heads, n_q, 1) in fp32. Error(input): a row of
   /// them has a NaN or infinity, as where the inputs hold one. Unless `backward` follows, the plan is given
   /// back while the card computes.
-  void forward(const DeviceTensor& out, const DeviceTensor& lse, bool backward_follows = true);
+  void forward(const DeviceTensor& out, const DeviceTensor& lse, bool backward_follows = true) {
+    begin_forward(out, lse, backward_follows);
+    end_forward();
+  }
+  /// Its halves: all that the host does, and waiting for the card, which says what is wrong with the result.
+  /// Without the second nobody is told of a NaN, and there are no diagnostics.
+  void begin_forward(const DeviceTensor& out, const DeviceTensor& lse, bool backward_follows = true);
+  void end_forward();
   /// Gradients of ⟨out, dout⟩ after `forward`, whose `out` this is; dout is of its type. Error(usage): these
   /// settings have no gradient, or the plan was given back.
   void backward(const DeviceTensor& out, const DeviceTensor& dout, const DeviceGradients& gradients) const;
 
-  /// Of the last `forward`.
+  /// Of the last `forward`. Error(usage): it has not ended.
   [[nodiscard]] const Diagnostics& diagnostics() const;
 
  private:

@@ -279,8 +279,9 @@ class ForwardRun {
            !has_query_terms(plan);
   }
 
-  /// After all launches: the card gives back what was laid out when it has read it.
+  /// After all launches: the card gives back what was laid out when it has read it, and the state of rows.
   void forget_plan() { pieces_.clear(); }
+  void forget_state() { state_ = nullptr; }
 
   [[nodiscard]] DeviceState& state() { return *state_; }
   [[nodiscard]] const DeviceArray<ForwardCounts>& counts() const { return counts_; }
@@ -384,8 +385,6 @@ std::shared_ptr<ForwardRun> DeviceProblem::take_begun() const {
   return std::exchange(begun_, nullptr);
 }
 
-namespace {
-
 /// One forward call.
 class ForwardCall {
  public:
@@ -423,21 +422,25 @@ class ForwardCall {
   }
 
   [[nodiscard]] DeviceState& state() { return run_->state(); }
+  void forget_state() { run_->forget_state(); }
   [[nodiscard]] DeviceArray<uint8_t>& clipped() { return clipped_; }
 
   /// Waits for the card, and returns the rows with a NaN or infinity.
-  int64_t report(Diagnostics& diagnostics) {
-    ForwardCounts counts;
-    run_->counts().download(&counts);
-    if (options_.capped_entries != nullptr) *options_.capped_entries = static_cast<int64_t>(counts.capped);
-    diagnostics.entries = entries_ - static_cast<int64_t>(counts.excluded);
-    diagnostics.collisions = static_cast<int64_t>(counts.excluded);
-    diagnostics.guarded_rows = static_cast<int64_t>(counts.guarded);
+  int64_t end() {
+    run_->counts().download(&counts_);
+    seconds_ = watch_.seconds();
+    if (options_.capped_entries != nullptr) *options_.capped_entries = static_cast<int64_t>(counts_.capped);
+    return static_cast<int64_t>(counts_.infinite);
+  }
+
+  /// After the end.
+  void report(Diagnostics& diagnostics) {
+    diagnostics.entries = entries_ - static_cast<int64_t>(counts_.excluded);
+    diagnostics.collisions = static_cast<int64_t>(counts_.excluded);
+    diagnostics.guarded_rows = static_cast<int64_t>(counts_.guarded);
     const double hashing = bound_.take_hash_seconds();
     if (hashing > 0) diagnostics.stage_seconds[stage_name(Stage::hash)] += hashing;
-    book(diagnostics, Stage::exact, run_->layout_seconds(), run_->timer().seconds(),
-         watch_.seconds() - hashing);
-    return static_cast<int64_t>(counts.infinite);
+    book(diagnostics, Stage::exact, run_->layout_seconds(), run_->timer().seconds(), seconds_ - hashing);
   }
 
  private:
@@ -467,14 +470,18 @@ class ForwardCall {
   const AttentionProblem& problem_;
   const DeviceProblem& bound_;
   const Plan& source_;
-  const EngineOptions& options_;
+  const EngineOptions options_;
   const ForwardTarget target_;
   const bool clips_;
   std::shared_ptr<ForwardRun> run_;
   DeviceArray<float> caps_;
   DeviceArray<uint8_t> clipped_;
   int64_t entries_ = 0;
+  ForwardCounts counts_;
+  double seconds_ = 0;
 };
+
+namespace {
 
 AttentionResult forward_to_host(const DeviceProblem& bound, const Plan& plan, const EngineOptions& options) {
   const TensorShape shape = with_dim(bound.shapes().query.shape, bound.shapes().value_dim());
@@ -497,6 +504,7 @@ AttentionResult forward_to_host(const DeviceProblem& bound, const Plan& plan, co
     result.clipped = Tensor<uint8_t>(shape);
     call.clipped().download(result.clipped.data());
   }
+  call.end();
   call.report(result.diagnostics);
   return result;
 }
@@ -870,20 +878,34 @@ AttentionResult forward_on_device(const BoundProblem& bound, const Plan& plan, c
 }
 
 DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceTensor& out,
-                                const DeviceTensor& lse, const std::function<void()>& meanwhile) {
+                                const DeviceTensor& lse, bool backward_follows) {
   const DeviceCall call(bound, plan);
-  const EngineOptions options;
-  ForwardCall own(call.problem, plan, options, target_of(out, lse), call.problem.take_begun());
-  own.begin();
-  meanwhile();
   DeviceForward forward;
-  forward.infinite_rows = own.report(forward.diagnostics);
-  auto sums = std::make_shared<DeviceSums>();
-  sums->maximum = std::move(own.state().maximum);
-  sums->inverse = std::move(own.state().inverse);
-  sums->clipped = std::move(own.clipped());
-  forward.sums = std::move(sums);
+  forward.call = std::make_shared<ForwardCall>(call.problem, plan, EngineOptions{}, target_of(out, lse),
+                                               call.problem.take_begun());
+  ForwardCall& own = *forward.call;
+  own.begin();
+  if (backward_follows) {
+    auto sums = std::make_shared<DeviceSums>();
+    sums->maximum = std::move(own.state().maximum);
+    sums->inverse = std::move(own.state().inverse);
+    sums->clipped = std::move(own.clipped());
+    forward.sums = std::move(sums);
+  }
+  own.forget_state();
   return forward;
+}
+
+int64_t wait_for(const BoundProblem& bound, const DeviceForward& forward) {
+  const StreamScope scope(dynamic_cast<const DeviceProblem&>(bound).stream());
+  return forward.call->end();
+}
+
+Diagnostics diagnostics_of(const BoundProblem& bound, const DeviceForward& forward) {
+  const StreamScope scope(dynamic_cast<const DeviceProblem&>(bound).stream());
+  Diagnostics diagnostics;
+  forward.call->report(diagnostics);
+  return diagnostics;
 }
 
 AttentionGradients backward_on_device(const BoundProblem& bound, const Plan& plan,
@@ -905,9 +927,8 @@ AttentionGradients backward_on_device(const BoundProblem& bound, const Plan& pla
   return gradients;
 }
 
-Diagnostics backward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceForward& forward,
-                               const DeviceTensor& out, const DeviceTensor& dout,
-                               const DeviceGradients& gradients) {
+void backward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceForward& forward,
+                        const DeviceTensor& out, const DeviceTensor& dout, const DeviceGradients& gradients) {
   require_gradient(plan, out.shape, dout.shape);
   const DeviceCall device_call(bound, plan);
   const DeviceProblem& own = device_call.problem;
@@ -915,9 +936,6 @@ Diagnostics backward_to_device(const BoundProblem& bound, const Plan& plan, cons
   const DeviceUpstream upstream(own.precision(), dout, out.data, forward.sums->clipped.data());
   call.run(upstream, forward.sums->maximum.data(), forward.sums->inverse.data());
   call.store();
-  Diagnostics diagnostics;
-  call.report(diagnostics);
-  return diagnostics;
 }
 
 Tensor<float> transposed_on_device(const BoundProblem& bound, const Plan& plan, const RowSums& denominators,

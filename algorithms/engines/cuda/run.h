@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -39,28 +38,32 @@ namespace hyperattn::cuda {
                                                                 const DeviceInputs& inputs,
                                                                 const Engine& engine, Precision precision);
 
-/// What the backward pass reads of a forward pass whose results lie on the card.
+/// A forward call whose results lie on the card: what the backward pass reads of it, and what it tells.
 struct DeviceSums;
+class ForwardCall;
 struct DeviceForward {
-  std::shared_ptr<const DeviceSums> sums;
-  int64_t infinite_rows = 0;  ///< rows with a NaN or infinity in out or lse
-  Diagnostics diagnostics;
+  std::shared_ptr<const DeviceSums> sums;  ///< null: no backward call follows
+  std::shared_ptr<ForwardCall> call;
 };
 
 /// The plan that is made next for this problem is for the call below, which may be begun while it is made:
 /// out (batch, heads, n_q, d_v) and lse (batch, heads, n_q, 1; fp32) are the caller's, in any type.
 void expect_forward(const BoundProblem& bound, const DeviceTensor& out, const DeviceTensor& lse);
 
-/// The same between tensors on the card, those that were expected. Returns when the card is done, and calls
-/// `meanwhile` before it waits, from where on it does not read the plan. The theory's estimator, which has
-/// denominators of its own, has none of these.
+/// The same between tensors on the card, those that were expected. Returns while the card computes, and from
+/// then on reads neither plan nor, unless a backward call follows, anything that was laid out for it. The
+/// theory's estimator, which has denominators of its own, has none of these.
 [[nodiscard]] DeviceForward forward_to_device(const BoundProblem& bound, const Plan& plan,
                                               const DeviceTensor& out, const DeviceTensor& lse,
-                                              const std::function<void()>& meanwhile);
+                                              bool backward_follows);
+/// Returns when the card is done with it: the rows with a NaN or infinity in out or lse.
+[[nodiscard]] int64_t wait_for(const BoundProblem& bound, const DeviceForward& forward);
+/// Of a call that has been waited for; once.
+[[nodiscard]] Diagnostics diagnostics_of(const BoundProblem& bound, const DeviceForward& forward);
 
-/// Gradients in the shapes of the inputs, in any type; `out` and `dout` are of one type.
-Diagnostics backward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceForward& forward,
-                               const DeviceTensor& out, const DeviceTensor& dout,
-                               const DeviceGradients& gradients);
+/// Gradients in the shapes of the inputs, in any type; `out` and `dout` are of one type. Returns while the
+/// card computes.
+void backward_to_device(const BoundProblem& bound, const Plan& plan, const DeviceForward& forward,
+                        const DeviceTensor& out, const DeviceTensor& dout, const DeviceGradients& gradients);
 
 }  // namespace hyperattn::cuda

@@ -1,8 +1,10 @@
 // The front door for tensors on the card against the one for the host's: the same results, although phases of
 // a causal plan are begun while the rest is planned.
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <iostream>
+#include <limits>
 
 #include "algorithms/engines/cuda/device.h"
 #include "algorithms/engines/cuda/device_attention.h"
@@ -122,6 +124,47 @@ TEST_CASE("cuda: a plan that was given back has no gradient", "[cuda]") {
   const DeviceGradients gradients{query.tensor(), key.tensor(), value.tensor()};
   CHECK_THROWS_WITH(call.backward(out.tensor(), out.tensor(), gradients),
                     Catch::Contains("a forward call before it which was told that one follows"));
+}
+
+TEST_CASE("cuda: calls that are begun before others have ended give the same, and tell of a NaN in the end",
+          "[cuda]") {
+  if (!find_engine("cuda")->available().empty()) return;
+  AttentionOptions options;
+  options.engine = "cuda";
+  const Attention attention(
+      "hyper",
+      {{"precision", std::string("bf16")}, {"block_size", int64_t{64}}, {"sample_size", int64_t{32}}},
+      options);
+  const TensorShape shape{1, 2, 700, 64};
+  const RandomProblem p({700, 700, 64, 64, 1, 2});
+  const OnCard query(p.problem.query);
+  const OnCard key(p.problem.key);
+  const OnCard value(p.problem.value);
+  Tensor<float> broken(shape);
+  std::copy_n(p.problem.value.data, shape.size(), broken.data());
+  broken.data()[64 * 33] = std::numeric_limits<float>::quiet_NaN();
+  const OnCard broken_value(broken.view());
+  const DeviceInputs given{query.tensor(), key.tensor(), value.tensor(), 0, cuda::Device::current().stream()};
+  DeviceInputs given_a_nan = given;
+  given_a_nan.value = broken_value.tensor();
+  const std::array<OnCard, 3> outs = {OnCard(shape), OnCard(shape), OnCard(shape)};
+  const OnCard lse({1, 2, 700, 1});
+  DeviceAttention one(attention, p.problem, given);
+  DeviceAttention other(attention, p.problem, given_a_nan);
+  one.begin_forward(outs[0].tensor(), lse.tensor(), false);
+  other.begin_forward(outs[1].tensor(), lse.tensor(), false);
+  CHECK_THROWS_WITH(other.end_forward(), Catch::Contains("the result holds a NaN or infinity in "));
+  CHECK_NOTHROW(one.end_forward());
+  CHECK_NOTHROW(one.end_forward());  // there is nothing left to wait for
+  CHECK(one.diagnostics().entries == other.diagnostics().entries);
+  {
+    DeviceAttention forgotten(attention, p.problem, given);
+    forgotten.begin_forward(outs[2].tensor(), lse.tensor());
+  }
+  compare("out of a call that nobody waited for", outs[2].on_host(), outs[0].on_host(), 0);
+  DeviceAttention alone(attention, p.problem, given);
+  alone.forward(outs[1].tensor(), lse.tensor());
+  compare("out of a call that ended before the next began", outs[1].on_host(), outs[0].on_host(), 0);
 }
 
 }  // namespace
