@@ -4,7 +4,6 @@
 #include <atomic>
 
 #include "algorithms/plan_walk.h"
-#include "algorithms/primitives/sort_lsh.h"
 #include "core/parallel.h"
 
 namespace hyperattn {
@@ -60,14 +59,16 @@ int64_t count_group(const Pass& pass, const QueryGroup& group) {
   return entries;
 }
 
-// Of all blocks, with the exclusions.
+// Of all `aligned_blocks`, with the exclusions: rows visit the sample, and as many keys as a block has, but
+// for those of the last one.
 int64_t block_entries(const Pass& pass) {
-  const int64_t sampled = pass.lists[1].order.count;
-  int64_t entries = 0;
-  for (const RankBlock& block :
-       aligned_blocks(pass.queries.count, pass.lists[0].order.count, pass.blocks->block_size))
-    entries += (block.query_end - block.query_begin) * (block.key_end - block.key_begin + sampled);
-  return entries;
+  const int64_t queries = pass.queries.count;
+  const int64_t keys = pass.lists[0].order.count;
+  const int64_t of_block = std::min(pass.blocks->block_size, keys);
+  const int64_t last_begin = (keys - 1) / of_block * of_block;
+  const int64_t last_rows = queries - (last_begin * queries + keys - 1) / keys;
+  const int64_t missing = of_block - (keys - last_begin);  // keys of the last block
+  return queries * (of_block + pass.lists[1].order.count) - last_rows * missing;
 }
 
 /// Σ count(pass, group).
