@@ -47,6 +47,16 @@ int64_t append(const std::vector<T>& values, std::vector<T>& target) {
   return offset;
 }
 
+int64_t divided(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/// Query rows of a sampled block, at most.
+int64_t rows_of_block(const Pass& pass) {
+  const int64_t keys = pass.lists[0].order.count;
+  return divided(std::min(pass.blocks->block_size, keys) * pass.queries.count, keys);
+}
+
 /// What passes share is collected in their order; then sizes are known, and each pass is written to its
 /// place.
 class Flattening {
@@ -224,7 +234,7 @@ class Flattening {
     target.keys = pass.lists[0].order.count;
     target.block_size = std::min(pass.blocks->block_size, target.keys);
     target.block_count = divided(target.keys, target.block_size);
-    target.block_tiles = divided(divided(target.block_size * target.queries, target.keys), tile_rows_);
+    target.block_tiles = divided(rows_of_block(pass), tile_rows_);
     target.sample_ranks = pass.blocks->sample_ranks->on_device();
     target.sample_count = pass.lists[1].order.count;
     target.counts_twice = pass.blocks->counts_twice ? 1 : 0;
@@ -233,8 +243,6 @@ class Flattening {
       identity_.push_back(static_cast<int32_t>(identity_.size()));
     flat_.blocks.push_back(target);
   }
-
-  static int64_t divided(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
   [[nodiscard]] int64_t tiles_of(const QueryGroup& group) const {
     return divided(group.end - group.begin, tile_rows_);
@@ -763,6 +771,16 @@ bool is_plain(const Plan& plan, size_t first_phase) {
           !std::all_of(pass.lists.begin(), pass.lists.end(), is_plain_list))
         return false;
   return true;
+}
+
+int64_t most_rows_of_group(const Plan& plan, size_t first_phase) {
+  int64_t most = 0;
+  for (size_t p = first_phase; p < plan.phases.size(); ++p)
+    for (const Pass& pass : plan.phases[p].passes) {
+      if (pass.blocks) most = std::max(most, rows_of_block(pass));
+      for (const QueryGroup& group : pass.groups) most = std::max(most, group.end - group.begin);
+    }
+  return most;
 }
 
 KeyWork invert(const AttentionProblem& problem, const Plan& plan, const FlatPlan& flat, int64_t phase,

@@ -58,6 +58,9 @@ struct FlatPlan {
 /// Whether all that rows do in those phases is to share visits to lists with unsigned weights.
 [[nodiscard]] bool is_plain(const Plan& plan, size_t first_phase = 0);
 
+/// Query rows of the largest group or block of those phases.
+[[nodiscard]] int64_t most_rows_of_group(const Plan& plan, size_t first_phase = 0);
+
 /// What the gradient of keys and values of one phase needs: blocks of ranks with all that visits them. Blocks
 /// of a list whose rows are distinct go straight to the gradients of their keys, in rounds: no two jobs of a
 /// round have a key in common. The others go to scratch rows, and every key row (key head · n_k + row) that

@@ -1,5 +1,6 @@
 // The forward pass of one phase on Hopper's matrix units, for rows of 64 columns in 16 bits and key lists
-// that the rows of a tile share: sixteen warps for 256 query rows, and four that feed them (hopper_pipe.cuh).
+// that the rows of a tile share: sixteen warps for 256 query rows, or eight for 128, and four that feed them
+// (hopper_pipe.cuh).
 #pragma once
 
 #include "algorithms/engines/cuda/forward.cuh"
@@ -206,9 +207,9 @@ __device__ __forceinline__ bool sees(const TileNote& note, int first_row, const 
 
 /// All chunks of a tile, in its order, that the 64 rows from `first_row` on see. Weights times values of a
 /// chunk and queries times keys of the next are under way together. `x` has no meaning before or afterwards.
-template <class T>
-__device__ __forceinline__ void multiply_chunks(float scale_of_scores, HopperPipe<ForwardShape>& pipe,
-                                                PipePlace<ForwardShape::kStages>& place, const TileNote& note,
+template <class T, class Shape>
+__device__ __forceinline__ void multiply_chunks(float scale_of_scores, HopperPipe<Shape>& pipe,
+                                                PipePlace<Shape::kStages>& place, const TileNote& note,
                                                 int first_row, uint64_t queries, float (&x)[8][4],
                                                 HopperRun& run) {
   const auto release = [&](int stage) {
@@ -270,15 +271,14 @@ __device__ __forceinline__ void multiply_chunks(float scale_of_scores, HopperPip
 }
 
 /// The warps that multiply.
-template <class T>
-__device__ __forceinline__ void multiply_forward(const ForwardArguments& arguments,
-                                                 HopperPipe<ForwardShape>& pipe) {
+template <class T, class Shape>
+__device__ __forceinline__ void multiply_forward(const ForwardArguments& arguments, HopperPipe<Shape>& pipe) {
   const int warp = static_cast<int>(own_warp());
-  PipePlace<ForwardShape::kStages> place;
+  PipePlace<Shape::kStages> place;
   float x[8][4] = {};
   for (int turn = 0;; ++turn) {
     const int side = turn % 2;
-    const int slot = turn % HopperPipe<ForwardShape>::kNotes;
+    const int slot = turn % HopperPipe<Shape>::kNotes;
     await_phase(pipe.tile_full[side], turn / 2 % 2);
     const TileNote& note = pipe.note[slot];
     const int64_t* query_row = pipe.query_row[slot];
@@ -286,8 +286,8 @@ __device__ __forceinline__ void multiply_forward(const ForwardArguments& argumen
     HopperRun run;
     begin_run(arguments, query_row, own_rows(note.tile, note.pass, warp), run);
     if (pipe.has_chunks[side] != 0)
-      multiply_chunks<T>(arguments.inputs.scale, pipe, place, note, warp / 4 * kProductRows,
-                         descriptor_of(pipe.rows[side][0] + warp / 4 * kTileBytes), x, run);
+      multiply_chunks<T, Shape>(arguments.inputs.scale, pipe, place, note, warp / 4 * kProductRows,
+                                descriptor_of(pipe.rows[side][0] + warp / 4 * kTileBytes), x, run);
     add_parts(run);
     const OwnRows own = own_rows(note.tile, note.pass, warp);
     if (arguments.finishes(note.tile))
@@ -300,20 +300,20 @@ __device__ __forceinline__ void multiply_forward(const ForwardArguments& argumen
 
 #endif
 
-template <class T>
-__global__ void __launch_bounds__(kHopperThreads<ForwardShape>, 1)
+template <class T, class Shape>
+__global__ void __launch_bounds__(kHopperThreads<Shape>, Shape::kBlocks)
     hopper_forward_kernel(const __grid_constant__ ForwardArguments arguments) {
 #if HYPERATTN_HAS_WGMMA
   extern __shared__ unsigned char memory[];
-  auto& pipe = aligned_shared<HopperPipe<ForwardShape>>(memory);
+  auto& pipe = aligned_shared<HopperPipe<Shape>>(memory);
   begin_pipe(pipe);
-  if (threadIdx.x >= kMultipliers<ForwardShape>) {
-    give_registers<ForwardShape::kFeedRegisters>();
+  if (threadIdx.x >= kMultipliers<Shape>) {
+    give_registers<Shape::kFeedRegisters>();
     feed_pipe<T>(arguments.plan, arguments.inputs, pipe, arguments.first_tile, arguments.tile_count,
                  {arguments.inputs.query});
   } else {
-    take_registers<ForwardShape::kMultiplierRegisters>();
-    multiply_forward<T>(arguments, pipe);
+    take_registers<Shape::kMultiplierRegisters>();
+    multiply_forward<T, Shape>(arguments, pipe);
   }
 #endif
 }
@@ -323,7 +323,7 @@ template <class T>
 bool is_hopper_code() {
   static const bool is = [] {
     cudaFuncAttributes attributes{};
-    return cudaFuncGetAttributes(&attributes, hopper_forward_kernel<T>) == cudaSuccess &&
+    return cudaFuncGetAttributes(&attributes, hopper_forward_kernel<T, ForwardShape>) == cudaSuccess &&
            attributes.ptxVersion == 90;
   }();
   return is;

@@ -79,7 +79,7 @@ struct ForwardArguments {
   InputArrays inputs;
   RowState state;
   bool values = true;                ///< false: sums alone are wanted
-  bool wide_tiles = false;           ///< tiles have kWidestTileRows rows (`takes_wide_tiles`)
+  int32_t tile_rows = kTileRows;     ///< kWideTileRows or kWidestTileRows: see `takes_wide_tiles`
   const float* score_cap = nullptr;  ///< a row each, base 2; null: none
   ForwardCounts* counts = nullptr;
   int64_t first_tile = 0;

@@ -38,16 +38,22 @@ struct Launches {
     const int d = arguments.inputs.head_dim;
     const int d_v = arguments.inputs.value_dim;
     const dim3 grid(static_cast<unsigned>(arguments.tile_count));
-    if constexpr (sizeof(T) == 2)
-      if (arguments.wide_tiles)
-        return launch(hopper_forward_kernel<T>, dim3(pipe_blocks(arguments.tile_count)),
-                      kPipeBytes<ForwardShape>, arguments, stream, kHopperThreads<ForwardShape>);
+    if constexpr (sizeof(T) == 2) {
+      if (arguments.tile_rows == kWidestTileRows) return hopper_forward<ForwardShape>(arguments, stream);
+      if (arguments.tile_rows == kWideTileRows) return hopper_forward<NarrowForwardShape>(arguments, stream);
+    }
     const bool wide = std::max(d, d_v) > kWide;
     const int64_t shared =
         wide ? forward_shared_bytes<T, kChunkOfWide>(d, d_v) : forward_shared_bytes<T, kNarrow>(d, d_v);
     if (wide) return launch(forward_kernel<T, kChunkOfWide, 32>, grid, shared, arguments, stream);
     if (d_v > 64) return launch(forward_kernel<T, kNarrow, 16>, grid, shared, arguments, stream);
     return launch(forward_kernel<T, kNarrow, 8>, grid, shared, arguments, stream);
+  }
+
+  template <class Shape>
+  static LaunchError hopper_forward(const ForwardArguments& arguments, void* stream) {
+    return launch(hopper_forward_kernel<T, Shape>, dim3(pipe_blocks(arguments.tile_count, Shape::kBlocks)),
+                  kPipeBytes<Shape>, arguments, stream, kHopperThreads<Shape>);
   }
 
   static bool takes_wide_tiles(int64_t head_dim, int64_t value_dim) {

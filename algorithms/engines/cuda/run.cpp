@@ -203,6 +203,11 @@ bool fits_wide_tiles(const AttentionProblem& problem, const Plan& plan, Precisio
   return takes_wide_tiles(precision, problem.head_dim(), problem.value_dim()) && is_plain(plan, first_phase);
 }
 
+/// Rows of a tile of the forward pass where tiles are wide.
+int32_t forward_tile_rows(const Plan& plan, size_t first_phase) {
+  return most_rows_of_group(plan, first_phase) <= kWideTileRows ? kWideTileRows : kWidestTileRows;
+}
+
 }  // namespace
 
 /// Denominators that are not those of the plan, on the card (null: there are none).
@@ -232,7 +237,8 @@ class ForwardRun {
     const Stopwatch watch;
     const AttentionProblem& problem = bound_.shapes();
     const bool wide = values_ && !caps && fits_wide_tiles(problem, plan, precision_, phases_);
-    FlatPlan flat = flatten(problem, plan, wide ? kWidestTileRows : kTileRows, phases_);
+    const int32_t tile_rows = wide ? forward_tile_rows(plan, phases_) : kTileRows;
+    FlatPlan flat = flatten(problem, plan, tile_rows, phases_);
     if (!state_) {
       finishes_at_once_ = own_denominators && is_whole_ && is_one_phase(problem, flat);
       state_ = std::make_unique<DeviceState>(problem, flat, values_, finishes_at_once_);
@@ -240,7 +246,7 @@ class ForwardRun {
     const bool finishes = own_denominators && !DeviceState::has_query_terms(flat);
     if (finishes) unfinished_rows_ -= finishes_at_once_ ? flat.rows : flat.last_rows;
     pieces_.push_back(std::make_unique<Piece>(bound_, flat, precision_, values_, &counts_.data()->excluded,
-                                              TileUse{wide, finishes}));
+                                              TileUse{tile_rows, finishes}));
     phases_ = plan.phases.size();
     layout_seconds_ += watch.seconds();
   }
@@ -290,13 +296,13 @@ class ForwardRun {
 
  private:
   struct TileUse {
-    bool are_wide;
-    bool finish;  // the rows of last groups
+    int32_t rows;
+    bool finish;  // those of last groups
   };
   struct Piece {
     Piece(const DeviceProblem& bound, FlatPlan& flat, Precision precision, bool values,
           unsigned long long* excluded, TileUse use)
-        : plan(bound.shapes(), flat, precision, use.are_wide ? kWidestTileRows : kTileRows, excluded),
+        : plan(bound.shapes(), flat, precision, use.rows, excluded),
           phases(std::move(flat.phases)),
           inputs(inputs_of(bound, plan, precision, values)),
           tiles(use) {}
@@ -328,7 +334,7 @@ class ForwardRun {
     arguments.inputs = piece.inputs;
     arguments.state = state_->arrays();
     arguments.values = values_;
-    arguments.wide_tiles = piece.tiles.are_wide;
+    arguments.tile_rows = piece.tiles.rows;
     arguments.score_cap = caps;
     arguments.counts = counts_.data();
     arguments.first_tile = phase.first_tile;

@@ -167,5 +167,23 @@ TEST_CASE("cuda: calls that are begun before others have ended give the same, an
   compare("out of a call that ended before the next began", outs[1].on_host(), outs[0].on_host(), 0);
 }
 
+TEST_CASE("cuda: blocks of fewer and of more rows than a narrow tile give what the CPU gives", "[cuda]") {
+  if (!find_engine("cuda")->available().empty()) return;
+  for (const int64_t block_size : {1, 63, 64, 65, 127, 128, 129, 200, 256, 257, 600})
+    for (const bool causal : {false, true}) {
+      const RoundedProblem p({1531, causal ? 1531 : 1300, 64, 64, 1, 2, causal}, "bf16");
+      hyperattn::Settings settings = {{"block_size", block_size}, {"sample_size", int64_t{70}}};
+      if (causal) settings["min_seq_len"] = int64_t{300};
+      const AttentionResult expected = Attention("hyper", settings).forward(p.problem).result;
+      settings["precision"] = std::string("bf16");
+      AttentionOptions options;
+      options.engine = "cuda";
+      const Seen seen = run_on_card(Attention("hyper", settings, options), p, expected, false);
+      INFO("block_size " << block_size << (causal ? ", causal" : ""));
+      compare("out", seen.out, expected.out, 16 * epsilon_of("bf16"));
+      compare("lse", seen.lse, expected.lse, 16 * epsilon_of("bf16"));
+    }
+}
+
 }  // namespace
 }  // namespace hyperattn::testing
