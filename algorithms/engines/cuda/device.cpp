@@ -434,9 +434,13 @@ void upload(void* target, const void* source, int64_t bytes) {
   upload(target, std::vector<Piece>{{source, bytes, 0}});
 }
 
-void download(void* target, const void* source, int64_t bytes) {
+void copy_to_host(void* target, const void* source, int64_t bytes) {
   check(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream()),
         "copying from the GPU");
+}
+
+void download(void* target, const void* source, int64_t bytes) {
+  copy_to_host(target, source, bytes);
   Device::current().wait();
 }
 

@@ -290,7 +290,12 @@ class ForwardRun {
   void forget_state() { state_ = nullptr; }
 
   [[nodiscard]] DeviceState& state() { return *state_; }
-  [[nodiscard]] const DeviceArray<ForwardCounts>& counts() const { return counts_; }
+  /// Waits for the card.
+  [[nodiscard]] ForwardCounts take_counts() {
+    ForwardCounts counts;
+    counts_.take(&counts);
+    return counts;
+  }
   [[nodiscard]] DeviceTimer& timer() { return timer_; }
   [[nodiscard]] double layout_seconds() const { return layout_seconds_; }
 
@@ -370,7 +375,7 @@ class ForwardRun {
   DeviceTimer timer_;
   std::vector<std::unique_ptr<Piece>> pieces_;
   std::unique_ptr<DeviceState> state_;
-  const DeviceArray<ForwardCounts> counts_;
+  DeviceArray<ForwardCounts> counts_;
 };
 
 void DeviceProblem::expect_forward(const ForwardTarget& target) const {
@@ -433,7 +438,7 @@ class ForwardCall {
 
   /// Waits for the card, and returns the rows with a NaN or infinity.
   int64_t end() {
-    run_->counts().download(&counts_);
+    counts_ = run_->take_counts();
     seconds_ = watch_.seconds();
     if (options_.capped_entries != nullptr) *options_.capped_entries = static_cast<int64_t>(counts_.capped);
     return static_cast<int64_t>(counts_.infinite);
