@@ -41,6 +41,16 @@ inline void set_thread_count(int threads) {
   return std::max<int64_t>(count / (kTurns * thread_count()), 1);
 }
 
+/// The same where each takes `microseconds`; all of them where a team of threads is not worth while. It takes
+/// microseconds to start one and tens where it has gone to sleep, and more where others run beside it:
+/// threads that wait for their next loop slow the one that goes on, and a loop ends when the last of them has
+/// had its turn.
+[[nodiscard]] inline int64_t pieces_worth_a_team(int64_t count, double microseconds) {
+  constexpr double kWorth = 250;
+  const bool is_worth_it = static_cast<double>(count) * microseconds > kWorth;
+  return is_worth_it ? small_pieces(count) : std::max<int64_t>(count, 1);
+}
+
 /// Calls body(index, worker) for every index in [0, count), worker in [0, thread_count()); a thread takes
 /// `together` neighbours at once, and the calling one all of them where there are no more. An exception ends
 /// the loop early and is rethrown here (the first one, if several). Throws Cancelled when asked to stop (see
@@ -63,14 +73,12 @@ void parallel_for(int64_t count, const Body& body, int64_t together = 1) {
   if (failure) std::rethrow_exception(failure);
 }
 
-/// body(i) for every i below `count`, which takes less than a microsecond. A team of threads takes some to
-/// start, and tens where it has gone to sleep: few pieces are not worth one.
+/// body(i) for every i below `count`, which takes less than a microsecond.
 template <class Body>
 void for_small_pieces(size_t count, const Body& body) {
-  constexpr int64_t kLeast = 64;  // of a thread
   const auto all = static_cast<int64_t>(count);
   parallel_for(
-      all, [&](int64_t i, int) { body(static_cast<size_t>(i)); }, std::max(small_pieces(all), kLeast));
+      all, [&](int64_t i, int) { body(static_cast<size_t>(i)); }, pieces_worth_a_team(all, 1));
 }
 
 /// Sets `size` values in parallel; the first touch of new memory costs more than the write.

@@ -354,7 +354,8 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
       }
       spent[i].draw = part.seconds();
     };
-    for_each_node(nodes, level_nodes, plan_node, small_pieces(std::ssize(level_nodes)));
+    const double microseconds = own.takes_sampled_blocks() ? 0.5 : 50;  // without groups, or with them
+    for_each_node(nodes, level_nodes, plan_node, pieces_worth_a_team(std::ssize(level_nodes), microseconds));
     assembly.add_level(level, level_nodes, passes);
     wall += watch.seconds();
     bound.phases_are_made(assembly.so_far());

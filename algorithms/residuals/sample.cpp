@@ -81,6 +81,15 @@ class Draw {
                         node_stream(request_.call, Purpose::key_sample, place));
   }
 
+  /// What one of these nodes takes, about.
+  [[nodiscard]] double microseconds(const std::vector<size_t>& which) const {
+    double keys = 0;
+    for (const size_t i : which) keys += static_cast<double>(request_.nodes[i].node.key_count());
+    keys /= static_cast<double>(std::max<size_t>(which.size(), 1));
+    const double of_key = sampling_ == Sampling::uniform ? 2e-6 : 2e-3;
+    return of_key * keys + 0.01 * std::min(static_cast<double>(request_.sample_size), keys);
+  }
+
  private:
   [[nodiscard]] const double* norms_of(const HeadNode& place) const {
     if (norms_.empty()) return nullptr;
@@ -182,7 +191,9 @@ class SamplePlanner final : public ResidualPlanner {
         count_collisions_(count_collisions) {}
 
   void prepare(const std::vector<size_t>& which) override {
-    for_each_node(request_.nodes, which, [&](size_t i) { samples_[i] = draw_.of(i); });
+    for_each_node(
+        request_.nodes, which, [&](size_t i) { samples_[i] = draw_.of(i); },
+        pieces_worth_a_team(std::ssize(which), draw_.microseconds(which)));
   }
 
   [[nodiscard]] std::vector<Pass> passes(size_t i, const NodeMask& mask) const override {

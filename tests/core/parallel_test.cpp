@@ -55,6 +55,14 @@ TEST_CASE("small pieces of work are taken together, at least one and eight turns
   CHECK(small_pieces(1024) == 64);
 }
 
+TEST_CASE("pieces that take less together than a team is worth are all one thread's", "[parallel]") {
+  const Threads set(2);
+  CHECK(pieces_worth_a_team(0, 10) == 1);
+  CHECK(pieces_worth_a_team(25, 10) == 25);
+  CHECK(pieces_worth_a_team(26, 10) == small_pieces(26));
+  CHECK(pieces_worth_a_team(1024, 1) == 64);
+}
+
 TEST_CASE("a parallel loop over nothing, or less, calls nothing", "[parallel]") {
   int calls = 0;
   parallel_for(0, [&](int64_t, int) { ++calls; });

@@ -74,11 +74,11 @@ struct HashLayout {
       begins.push_back(begins.back() + (request.rows.rows + kAlignment - 1) / kAlignment * kAlignment);
     }
     Stretches of[2];
-    const int64_t together = requests.size() < kWorthATeam ? 2 : 1;
+    const double microseconds = 0.05 * static_cast<double>(requests.size());
     parallel_for(
         2,
         [&](int64_t tensor, int) { of[tensor] = Stretches(intervals[tensor], static_cast<int32_t>(tensor)); },
-        together);
+        pieces_worth_a_team(2, microseconds));
     reads_queries = !of[0].all.empty();
     reads_keys = !of[1].all.empty();
     stretches = std::move(of[0]);
@@ -94,8 +94,7 @@ struct HashLayout {
   bool reads_keys = false;
 
  private:
-  static constexpr int64_t kAlignment = 16;   // of a request's numbers
-  static constexpr size_t kWorthATeam = 256;  // requests
+  static constexpr int64_t kAlignment = 16;  // of a request's numbers
 };
 
 /// What is sorted, laid out for the card.
