@@ -51,6 +51,9 @@ class BoundProblem {
   /// While a method plans: the phases that `plan` has so far are final, and an engine may begin with them.
   virtual void phases_are_made(const Plan& /*plan*/) const {}
 
+  /// Whether hash functions are drawn where rows are hashed, and not before.
+  [[nodiscard]] virtual bool draws_hash_functions() const { return false; }
+
   /// Whether the plan that is made next may leave groups to the engine (SampledBlocks of plan.h).
   [[nodiscard]] virtual bool takes_sampled_blocks() const { return false; }
 

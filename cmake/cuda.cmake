@@ -48,11 +48,12 @@ function(hyperattn_add_cuda_engine library folder)
   set_target_properties(hyperattn_cuda_kernels PROPERTIES
     CUDA_ARCHITECTURES OFF CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON)  # the most that CMake 3.25 knows of
   target_include_directories(hyperattn_cuda_kernels PRIVATE ${PROJECT_SOURCE_DIR})
+  target_include_directories(hyperattn_cuda_kernels SYSTEM PRIVATE ${RANDOM123_INCLUDE_DIR})
   target_compile_options(hyperattn_cuda_kernels PRIVATE
     -gencode=arch=compute_90a,code=sm_90a -gencode=arch=compute_80,code=compute_80
     -Xcompiler=-Wall,-Wextra $<$<BOOL:${HYPERATTN_WARNINGS_AS_ERRORS}>:-Werror=all-warnings>)
   # Plans must be the same bits as on the host, which fuses nothing but what its kernels say.
-  set_source_files_properties(${folder}/planning.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
+  set_source_files_properties(${folder}/planning.cu ${folder}/draw.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
   target_sources(${library} PRIVATE ${sources} $<TARGET_OBJECTS:hyperattn_cuda_kernels>)
   target_link_libraries(${library} PRIVATE CUDA::cudart_static)
 endfunction()

@@ -80,16 +80,16 @@ RandomStream::RandomStream(uint64_t seed, Purpose purpose, uint32_t trial, uint3
   const Philox::key_type seed_key = {{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}};
   const Philox::ctr_type name = {{static_cast<uint32_t>(purpose), trial, head, node}};
   const Philox::ctr_type derived = Philox()(name, seed_key);
-  key_[0] = derived[0];
-  key_[1] = derived[1];
-  counter_high_[0] = derived[2];
-  counter_high_[1] = derived[3];
+  name_.key[0] = derived[0];
+  name_.key[1] = derived[1];
+  name_.counter_high[0] = derived[2];
+  name_.counter_high[1] = derived[3];
 }
 
 uint64_t RandomStream::bits(uint64_t index) const {
   const Philox::ctr_type block = Philox()({{static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
-                                            counter_high_[0], counter_high_[1]}},
-                                          {{key_[0], key_[1]}});
+                                            name_.counter_high[0], name_.counter_high[1]}},
+                                          {{name_.key[0], name_.key[1]}});
   return join(block[0], block[1]);
 }
 
@@ -99,8 +99,8 @@ double RandomStream::uniform(uint64_t index) const {
 
 double RandomStream::normal(uint64_t index) const {
   const Philox::ctr_type block = Philox()({{static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
-                                            counter_high_[0], counter_high_[1]}},
-                                          {{key_[0], key_[1]}});
+                                            name_.counter_high[0], name_.counter_high[1]}},
+                                          {{name_.key[0], name_.key[1]}});
   const uint64_t low = join(block[0], block[1]);
   const uint64_t high = join(block[2], block[3]);
   double number = 0;
@@ -109,7 +109,7 @@ double RandomStream::normal(uint64_t index) const {
 }
 
 void RandomStream::normals(uint64_t first, int64_t count, double* target) const {
-  for_each_stretch(first, count, key_, counter_high_,
+  for_each_stretch(first, count, name_.key, name_.counter_high,
                    [&](int64_t begin, int64_t stretch, const PhiloxHalves& halves) {
                      box_muller(halves.low, halves.high, stretch, target + begin);
                    });
@@ -120,12 +120,12 @@ uint64_t RandomStream::below(uint64_t index, uint64_t bound) const {
 }
 
 void RandomStream::below_last(uint64_t first, int64_t count, int32_t* target) const {
-  for_each_stretch(
-      first, count, key_, counter_high_, [&](int64_t begin, int64_t stretch, const PhiloxHalves& halves) {
-        for (int64_t i = begin; i < begin + stretch; ++i)
-          target[i] =
-              static_cast<int32_t>(scaled(halves.low[i - begin], first + static_cast<uint64_t>(i) + 1));
-      });
+  for_each_stretch(first, count, name_.key, name_.counter_high,
+                   [&](int64_t begin, int64_t stretch, const PhiloxHalves& halves) {
+                     for (int64_t i = begin; i < begin + stretch; ++i)
+                       target[i] = static_cast<int32_t>(
+                           scaled(halves.low[i - begin], first + static_cast<uint64_t>(i) + 1));
+                   });
 }
 
 std::vector<int32_t> sample_without_replacement(const RandomStream& stream, int64_t population,

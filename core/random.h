@@ -37,6 +37,15 @@ class RandomStream {
  public:
   RandomStream(uint64_t seed, Purpose purpose, uint32_t trial = 0, uint32_t head = 0, uint32_t node = 0);
 
+  /// Its numbers are a function of this and their index, for who computes them elsewhere: normal(i) is
+  /// `box_muller` of the 128 bits that Philox 4x32-10 makes of the key and (i, counter_high).
+  struct Name {
+    uint32_t key[2];
+    uint32_t counter_high[2];
+  };
+  explicit RandomStream(const Name& name) : name_(name) {}
+  [[nodiscard]] const Name& name() const { return name_; }
+
   /// 64 uniformly random bits.
   [[nodiscard]] uint64_t bits(uint64_t index) const;
   /// Uniform in [0, 1), 53 bits.
@@ -51,8 +60,13 @@ class RandomStream {
   void below_last(uint64_t first, int64_t count, int32_t* target) const;
 
  private:
-  uint32_t key_[2];
-  uint32_t counter_high_[2];
+  Name name_;
+};
+
+/// The numbers first, first + 1, … of a stream.
+struct StreamPlace {
+  RandomStream::Name stream;
+  uint64_t first;
 };
 
 /// `count` distinct integers of [0, population) in increasing order, each subset equally likely (Floyd's

@@ -113,11 +113,14 @@ class NodeDirections {
     }
     rounds_ = static_cast<size_t>(options.rounds);
     directions_.resize(request.nodes.size() * rounds_);
-    const auto draw = [&](int64_t number, int) {
-      const auto d = static_cast<size_t>(number);
+    for_small_pieces(directions_.size(), [&](size_t d) {
       directions_[d] = HashDirections(node_stream(request.call, Purpose::hash, request.nodes[d / rounds_]),
                                       problem.head_dim(), hash_bits(options.bucket_count),
                                       static_cast<int64_t>(d % rounds_));
+    });
+    if (request.bound.draws_hash_functions()) return;
+    const auto draw = [&](int64_t d, int) {
+      static_cast<void>(directions_[static_cast<size_t>(d)].packed());
     };
     parallel_for(std::ssize(directions_), draw, small_pieces(std::ssize(directions_)));
   }

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "algorithms/primitives/everywhere.h"
+#include "core/everywhere.h"
 
 namespace hyperattn {
 

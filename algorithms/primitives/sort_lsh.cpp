@@ -238,16 +238,26 @@ int hash_bits(int64_t bucket_count) {
 }
 
 HashDirections::HashDirections(const RandomStream& stream, int64_t head_dim, int bits, int64_t round)
-    : bits_(bits) {
-  const int64_t first = round * kMaxHashBits;
-  const int64_t groups = divide_up(bits, kLanes);
-  packed_ = Buffer<float>(groups * head_dim * kLanes, 0.0F);
-  std::vector<double> drawn(static_cast<size_t>(bits * head_dim));
-  stream.normals(static_cast<uint64_t>(first * head_dim), bits * head_dim, drawn.data());
-  for (int64_t t = 0; t < bits; ++t)
-    for (int64_t c = 0; c < head_dim; ++c)
-      packed_[(t / kLanes * head_dim + c) * kLanes + t % kLanes] =
-          static_cast<float>(drawn[static_cast<size_t>(t * head_dim + c)]);
+    : bits_(bits),
+      head_dim_(head_dim),
+      source_(StreamPlace{stream.name(), static_cast<uint64_t>(round * kMaxHashBits * head_dim)}),
+      packed_(std::make_shared<Packed>()) {}
+
+int64_t HashDirections::packed_size() const {
+  return source_ ? divide_up(bits_, kLanes) * head_dim_ * kLanes : 0;
+}
+
+const Buffer<float>& HashDirections::packed() const {
+  std::call_once(packed_->drawn, [&] {
+    std::vector<double> drawn(static_cast<size_t>(bits_ * head_dim_));
+    RandomStream(source_->stream).normals(source_->first, std::ssize(drawn), drawn.data());
+    packed_->values = Buffer<float>(packed_size(), 0.0F);
+    for (int64_t t = 0; t < bits_; ++t)
+      for (int64_t c = 0; c < head_dim_; ++c)
+        packed_->values[(t / kLanes * head_dim_ + c) * kLanes + t % kLanes] =
+            static_cast<float>(drawn[static_cast<size_t>(t * head_dim_ + c)]);
+  });
+  return packed_->values;
 }
 
 HashDirections::HashDirections(DenseMatrix<double> directions)
@@ -260,8 +270,9 @@ HashDirections::HashDirections(DenseMatrix<double> directions)
 void HashDirections::hash(MatrixView<const float> rows, int64_t begin, int64_t end, uint32_t* codes) const {
   if (given_.cols > 0) return hash_in_double(rows, begin, end, codes);
   std::fill_n(codes, end - begin, 0U);
+  const float* directions = packed().data();
   for (int first = 0; first < bits_; first += static_cast<int>(kLanes))
-    hash_eight_directions(rows, begin, end, packed_.data() + first * rows.cols, first, codes);
+    hash_eight_directions(rows, begin, end, directions + first * rows.cols, first, codes);
 }
 
 void HashDirections::hash_in_double(MatrixView<const float> rows, int64_t begin, int64_t end,

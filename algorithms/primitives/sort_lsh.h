@@ -9,6 +9,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,15 +40,19 @@ constexpr int kMaxHashBits = 20;
 class HashDirections {
  public:
   HashDirections() = default;
-  /// Standard normal directions. Direction t does not depend on r, so bucket counts are nested refinements.
-  /// Rounds are independent functions of one stream.
+  /// Standard normal directions, drawn when they are first asked for. Direction t does not depend on r, so
+  /// bucket counts are nested refinements. Rounds are independent functions of one stream.
   HashDirections(const RandomStream& stream, int64_t head_dim, int bits, int64_t round = 0);
   /// Given directions (d, r): products are then computed in double, so that a replay hashes alike everywhere.
   explicit HashDirections(DenseMatrix<double> directions);
 
   [[nodiscard]] int bits() const { return bits_; }
-  /// Of drawn directions: in groups of 8 of them, d × 8 each, zeros beyond the last; empty for given ones.
-  [[nodiscard]] const Buffer<float>& packed() const { return packed_; }
+  /// What directions that are not given are drawn from: element c of direction t is normal number
+  /// first + t·d + c.
+  [[nodiscard]] const std::optional<StreamPlace>& source() const { return source_; }
+  /// Of drawn directions: in groups of 8 of them, d × 8 each, zeros beyond the last. Thread-safe.
+  [[nodiscard]] const Buffer<float>& packed() const;
+  [[nodiscard]] int64_t packed_size() const;  ///< 0 for given ones
   /// Codes of rows [begin, end). 2·d·r FLOPs a row, in a fixed order of operations: the same bits on every
   /// instruction set and for any number of threads.
   void hash(MatrixView<const float> rows, int64_t begin, int64_t end, uint32_t* codes) const;
@@ -54,9 +60,15 @@ class HashDirections {
  private:
   void hash_in_double(MatrixView<const float> rows, int64_t begin, int64_t end, uint32_t* codes) const;
 
+  struct Packed {
+    std::once_flag drawn;
+    Buffer<float> values;
+  };
   int bits_ = 0;
+  int64_t head_dim_ = 0;
   DenseMatrix<double> given_;
-  Buffer<float> packed_;  // groups of 8 directions; in each, d × 8
+  std::optional<StreamPlace> source_;
+  std::shared_ptr<Packed> packed_;
 };
 
 /// The buckets of rows that a device has hashed before they are sorted.

@@ -211,13 +211,6 @@ class DeviceBundle {
   int64_t add(const Array& source) {
     return add(source.data(), static_cast<int64_t>(source.size()), static_cast<int64_t>(source.size()));
   }
-  /// More elements of the array that was added last.
-  template <class T>
-  void append(const T* source, int64_t count) {
-    const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
-    pieces_.push_back({source, bytes, bytes_});
-    bytes_ += bytes;
-  }
   void upload(const char* what) {
     const Device& device = Device::current();
     void* stream = device.stream();

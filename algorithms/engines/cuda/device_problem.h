@@ -156,6 +156,7 @@ class DeviceProblem final : public BoundProblem {
   /// card, and in a causal problem its phases are begun as soon as they are made.
   void expect_forward(const ForwardTarget& target) const;
   [[nodiscard]] bool takes_sampled_blocks() const override { return expected_.has_value(); }
+  [[nodiscard]] bool draws_hash_functions() const override { return true; }
   void phases_are_made(const Plan& plan) const override;
   /// The run of those phases; null: none is begun.
   [[nodiscard]] std::shared_ptr<ForwardRun> take_begun() const;

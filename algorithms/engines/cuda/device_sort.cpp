@@ -4,6 +4,7 @@
 #include <bit>
 #include <deque>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "algorithms/engines/cuda/device_problem.h"
@@ -57,20 +58,19 @@ struct HashLayout {
     std::vector<HashedInterval> intervals[2];  // of queries, and of keys
     begins = {0};
     begins.reserve(requests.size() + 1);
+    const HashDirections* last = nullptr;
     for (const SortRequest& request : requests) {
       const int64_t query_row = row_in(problem.query, request.rows);
       const int64_t first_row = query_row >= 0 ? query_row : row_in(problem.key, request.rows);
       const HashDirections* hash = request.directions;
-      possible =
-          bits > 0 && hash != nullptr && !hash->packed().empty() && hash->bits() == bits && first_row >= 0;
+      possible = bits > 0 && hash != nullptr && hash->source() && hash->bits() == bits && first_row >= 0;
       if (!possible) return;
-      if (functions.empty() || functions.back() != hash) {  // requests of one function stand side by side
-        functions.push_back(hash);
-        direction_count += hash->packed().size();
+      if (std::exchange(last, hash) != hash) {  // requests of one function stand side by side
+        functions.push_back(*hash->source());
+        direction_count += hash->packed_size();
       }
-      intervals[query_row >= 0 ? 0 : 1].push_back({first_row,
-                                                   first_row + request.rows.rows,
-                                                   {direction_count - hash->packed().size(), begins.back()}});
+      intervals[query_row >= 0 ? 0 : 1].push_back(
+          {first_row, first_row + request.rows.rows, {direction_count - hash->packed_size(), begins.back()}});
       begins.push_back(begins.back() + (request.rows.rows + kAlignment - 1) / kAlignment * kAlignment);
     }
     Stretches of[2];
@@ -86,8 +86,8 @@ struct HashLayout {
   }
 
   bool possible = false;
-  std::vector<int64_t> begins;  ///< of each request's numbers, and in the end how many there are
-  std::vector<const HashDirections*> functions;
+  std::vector<int64_t> begins;         ///< of each request's numbers, and in the end how many there are
+  std::vector<StreamPlace> functions;  ///< what they are drawn from
   int64_t direction_count = 0;
   Stretches stretches;
   bool reads_queries = false;
@@ -294,14 +294,19 @@ std::shared_ptr<const HashedRows> DeviceProblem::hash_rows(const std::vector<Sor
   DeviceBundle bundle;
   const int64_t stretches = bundle.add(layout.stretches.all);
   const int64_t tasks = bundle.add(layout.stretches.tasks);
-  const int64_t directions = bundle.add(layout.functions.front()->packed());
-  for (size_t f = 1; f < layout.functions.size(); ++f)
-    bundle.append(layout.functions[f]->packed().data(), layout.functions[f]->packed().size());
+  const int64_t functions = bundle.add(layout.functions);
   bundle.upload("rows to hash");
   auto buckets = std::make_shared<DeviceBuckets>(bits, layout.begins);
   const int64_t groups = layout.direction_count / (shapes().head_dim() * kDirections);
   const DeviceArray<SplitDirections> split(
       hashes_by_matrix_units(precision_, shapes().head_dim()) ? groups : 0, "hash functions");
+  const DeviceArray<float> directions(layout.direction_count, "hash functions");
+  DrawArguments draw;
+  draw.functions = bundle.at<StreamPlace>(functions);
+  draw.function_count = std::ssize(layout.functions);
+  draw.bits = bits;
+  draw.width = static_cast<int32_t>(shapes().head_dim());
+  draw.directions = directions.data();
   HashArguments arguments;
   arguments.stretches = bundle.at<HashStretch>(stretches);
   arguments.stretch_count = static_cast<int32_t>(layout.stretches.all.size());
@@ -309,7 +314,7 @@ std::shared_ptr<const HashedRows> DeviceProblem::hash_rows(const std::vector<Sor
   arguments.tasks = bundle.at<HashTask>(tasks);
   arguments.query = layout.reads_queries ? query_.rounded() : nullptr;
   arguments.key = layout.reads_keys ? key_.rounded() : nullptr;
-  arguments.directions = bundle.at<float>(directions);
+  arguments.directions = directions.data();
   arguments.direction_groups = groups;
   arguments.split = split.data();
   arguments.width = static_cast<int32_t>(shapes().head_dim());
@@ -319,6 +324,7 @@ std::shared_ptr<const HashedRows> DeviceProblem::hash_rows(const std::vector<Sor
   arguments.numbers = buckets->numbers();
   if (hashing_ == nullptr) hashing_ = std::make_unique<DeviceTimer>(device);
   hashing_->start();
+  check(launch_draw(draw, device.stream()), "drawing hash functions");
   check(launch_hash(precision_, arguments, device.stream()), "hashing");
   hashing_->stop();
   return buckets;

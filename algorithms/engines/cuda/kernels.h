@@ -6,7 +6,7 @@
 
 #include "algorithms/engines/cuda/flat_types.h"
 #include "algorithms/engines/cuda/precision.h"
-#include "algorithms/primitives/everywhere.h"
+#include "core/everywhere.h"
 
 namespace hyperattn::cuda {
 

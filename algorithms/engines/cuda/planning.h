@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "algorithms/engines/cuda/kernels.h"
-#include "algorithms/primitives/everywhere.h"
+#include "core/everywhere.h"
 #include "algorithms/primitives/row_sums.h"
 
 namespace hyperattn::cuda {

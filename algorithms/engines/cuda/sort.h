@@ -5,7 +5,8 @@
 #include <cstdint>
 
 #include "algorithms/engines/cuda/kernels.h"
-#include "algorithms/primitives/everywhere.h"
+#include "core/everywhere.h"
+#include "core/random.h"
 
 namespace hyperattn::cuda {
 
@@ -49,6 +50,17 @@ struct HashTask {
 
 /// Hash functions have their directions in groups of so many, and zeros beyond the last.
 constexpr int kDirections = 8;
+/// Functions one after the other, with the bits of the host: element c of direction t of each is normal
+/// number first + t·width + c of its stream.
+struct DrawArguments {
+  const StreamPlace* functions = nullptr;
+  int64_t function_count = 0;
+  int32_t bits = 0;
+  int32_t width = 0;
+  float* directions = nullptr;
+};
+[[nodiscard]] LaunchError launch_draw(const DrawArguments& arguments, void* stream);
+
 /// A group of 64 columns as the matrix units of a warp take it: words of each lane, and lengths.
 struct SplitDirections {
   uint32_t words[4][32][4];
