@@ -128,25 +128,56 @@ void RandomStream::below_last(uint64_t first, int64_t count, int32_t* target) co
                    });
 }
 
+namespace {
+
+/// A set of numbers below a bound: a bit for each, and one for each word of 64 of them that has any.
+class NumberSet {
+ public:
+  explicit NumberSet(int64_t bound)
+      : words_(static_cast<size_t>(bound / 64 + 1), 0), filled_(words_.size() / 64 + 1, 0) {}
+
+  /// Whether it was not there.
+  bool insert(int64_t number) {
+    const auto word = static_cast<size_t>(number / 64);
+    const uint64_t bit = uint64_t{1} << (number % 64);
+    const bool is_new = (words_[word] & bit) == 0;
+    words_[word] |= bit;
+    filled_[word / 64] |= uint64_t{1} << (word % 64);
+    return is_new;
+  }
+
+  /// Writes them in increasing order.
+  void write(int32_t* target) const {
+    for_each_bit(filled_, [&](size_t word) {
+      for_each_bit(words_[word], word * 64, [&](size_t number) { *target++ = static_cast<int32_t>(number); });
+    });
+  }
+
+ private:
+  template <class Body>
+  static void for_each_bit(uint64_t bits, size_t first, const Body& body) {
+    for (; bits != 0; bits &= bits - 1) body(first + static_cast<size_t>(std::countr_zero(bits)));
+  }
+  template <class Body>
+  static void for_each_bit(const std::vector<uint64_t>& words, const Body& body) {
+    for (size_t w = 0; w < words.size(); ++w) for_each_bit(words[w], w * 64, body);
+  }
+
+  std::vector<uint64_t> words_;
+  std::vector<uint64_t> filled_;
+};
+
+}  // namespace
+
 std::vector<int32_t> sample_without_replacement(const RandomStream& stream, int64_t population,
                                                 int64_t count) {
   assert(0 <= count && count <= population);
   std::vector<int32_t> draws(static_cast<size_t>(count));
   stream.below_last(static_cast<uint64_t>(population - count), count, draws.data());
-  std::vector<uint64_t> chosen(static_cast<size_t>(population / 64 + 1), 0);  // a bit each
-  const auto insert = [&](int64_t number) {
-    uint64_t& word = chosen[static_cast<size_t>(number / 64)];
-    const uint64_t bit = uint64_t{1} << (number % 64);
-    const bool is_new = (word & bit) == 0;
-    word |= bit;
-    return is_new;
-  };
+  NumberSet chosen(population);
   for (int64_t i = 0; i < count; ++i)
-    if (!insert(draws[static_cast<size_t>(i)])) insert(population - count + i);
-  auto next = draws.begin();
-  for (size_t word = 0; word < chosen.size(); ++word)
-    for (uint64_t bits = chosen[word]; bits != 0; bits &= bits - 1)
-      *next++ = static_cast<int32_t>(word * 64) + std::countr_zero(bits);
+    if (!chosen.insert(draws[static_cast<size_t>(i)])) chosen.insert(population - count + i);
+  chosen.write(draws.data());
   return draws;
 }
 

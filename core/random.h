@@ -70,7 +70,8 @@ struct StreamPlace {
 };
 
 /// `count` distinct integers of [0, population) in increasing order, each subset equally likely (Floyd's
-/// algorithm; O(count + population/64)). Requires 0 <= count <= population.
+/// algorithm; O(count + population/4096), and clearing population/8 bytes). Requires 0 <= count <=
+/// population.
 [[nodiscard]] std::vector<int32_t> sample_without_replacement(const RandomStream& stream, int64_t population,
                                                               int64_t count);
 
