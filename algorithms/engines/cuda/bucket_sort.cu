@@ -41,8 +41,17 @@ __global__ void __launch_bounds__(kSortThreads) count_kernel(CountingArguments a
   __syncthreads();
   const int64_t first = static_cast<int64_t>(blockIdx.x - part.first_block) * kSortRows;
   const int64_t last = min(first + kSortRows, part.count);
-  const uint8_t* own = a.sort.numbers.narrow + part.numbers;
-  for (int64_t row = first + thread; row < last; row += kSortThreads) atomicAdd(&counts[own[row]], 1);
+  const uint8_t* own = a.sort.numbers.narrow + part.numbers + first;
+  const auto count = static_cast<int>(last - first);
+  static_assert(kSortRows == kSortThreads * sizeof(uint64_t));
+  const int mine = thread * static_cast<int>(sizeof(uint64_t));
+  if (mine + static_cast<int>(sizeof(uint64_t)) <= count) {  // numbers of a part begin at multiples of 16
+    const uint64_t numbers_of_rows = *reinterpret_cast<const uint64_t*>(own + mine);
+#pragma unroll
+    for (int i = 0; i < 64; i += 8) atomicAdd(&counts[numbers_of_rows >> i & 0xff], 1);
+  } else {
+    for (int row = mine; row < count; ++row) atomicAdd(&counts[own[row]], 1);
+  }
   __syncthreads();
   const int64_t target = first_place(a, part);
   for (int i = thread; i < numbers; i += kSortThreads) a.places[target + i * blocks_of(part)] = counts[i];
@@ -72,11 +81,10 @@ __global__ void __launch_bounds__(kSortThreads) sum_kernel(CountingArguments a) 
   }
 }
 
-/// The lanes whose number is this lane's, which has kNarrowBits bits and one for those that are not there.
-__device__ unsigned alike_lanes(uint32_t number) {
-  unsigned alike = 0xffffffffU;
-#pragma unroll
-  for (int bit = 0; bit <= kNarrowBits; ++bit) {
+/// The lanes whose number is this lane's, of `bits` bits; rows that are not there are not alike.
+__device__ unsigned alike_lanes(uint32_t number, int bits) {
+  unsigned alike = __ballot_sync(0xffffffffU, number != kNoNumber);
+  for (int bit = 0; bit < bits; ++bit) {
     const bool is_set = (number >> bit & 1) != 0;
     const unsigned those = __ballot_sync(0xffffffffU, is_set);
     alike &= is_set ? those : ~those;
@@ -129,7 +137,7 @@ __global__ void __launch_bounds__(kSortThreads) place_kernel(CountingArguments a
   __syncthreads();
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
-    const unsigned alike = alike_lanes(number[step]);
+    const unsigned alike = alike_lanes(number[step], a.sort.bits);
     const int before = __popc(alike & ((1U << lane) - 1));
     const bool is_there = number[step] != kNoNumber;
     if (is_there)
