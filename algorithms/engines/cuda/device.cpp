@@ -434,14 +434,27 @@ void upload(void* target, const void* source, int64_t bytes) {
   upload(target, std::vector<Piece>{{source, bytes, 0}});
 }
 
+namespace {
+
 void copy_to_host(void* target, const void* source, int64_t bytes) {
   check(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream()),
         "copying from the GPU");
 }
 
+}  // namespace
+
 void download(void* target, const void* source, int64_t bytes) {
   copy_to_host(target, source, bytes);
   Device::current().wait();
+}
+
+void take(void* target, void* source, int64_t bytes) {
+  const StagingBlock block = StagingBlocks::all().take(bytes);
+  copy_to_host(block.memory, source, bytes);
+  release(source, stream());
+  Device::current().wait();
+  std::memcpy(target, block.memory, static_cast<size_t>(bytes));
+  StagingBlocks::all().give_back(block);
 }
 
 void clear(void* target, int64_t bytes) {

@@ -114,9 +114,9 @@ namespace detail {
 void* allocate(int64_t bytes, const char* what);
 void release(void* pointer, void* stream) noexcept;
 void upload(void* target, const void* source, int64_t bytes);
-void copy_to_host(void* target, const void* source, int64_t bytes);
-/// The same, which is over when it returns.
 void download(void* target, const void* source, int64_t bytes);
+/// The same of little memory, which it releases.
+void take(void* target, void* source, int64_t bytes);
 void clear(void* target, int64_t bytes);
 
 /// Host memory, and where it goes in memory of the card.
@@ -177,10 +177,8 @@ class DeviceArray {
   /// The same, and nothing stays on the card: the memory is given back before the stream is waited for. Where
   /// some was given back afterwards, the next call's kernels began later.
   void take(T* target) {
-    if (size_ == 0) return;
-    detail::copy_to_host(target, data_, size_ * bytes_of_one());
-    *this = DeviceArray();
-    Device::current().wait();
+    if (size_ > 0) detail::take(target, std::exchange(data_, nullptr), size_ * bytes_of_one());
+    size_ = 0;
   }
   void download_part(T* target, int64_t first, int64_t count) const {
     if (count > 0) detail::download(target, data_ + first, count * bytes_of_one());
