@@ -21,11 +21,14 @@ else:
 
 
 def median_milliseconds(call, repeats):
-    for _ in range(2):  # the first calls take memory that later ones find
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    for _ in range(2):  # the first calls take memory that later ones find, and events are made when first recorded
+        begin.record()
         call()
+        end.record()
     times = []
     for _ in range(repeats):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
         begin.record()
         call()
         end.record()
