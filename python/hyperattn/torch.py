@@ -120,6 +120,7 @@ class _RunOnCard:
     def forward(self, backward_follows, wait):
         """out in v's type, and lse in float32."""
         q, _, v = self._tensors
+        self._run.plan()  # the card begins while there is no room for results yet
         out = torch.empty(q.shape[:-1] + v.shape[-1:], dtype=v.dtype, device=self._device)
         lse = torch.empty(q.shape[:-1] + (1,), dtype=torch.float32, device=self._device)
         self._run.forward(_told(out), _told(lse), backward_follows)

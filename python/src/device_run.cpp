@@ -46,6 +46,10 @@ DeviceRun::DeviceRun(std::shared_ptr<const Request> request, const TensorTold& q
   call_ = std::make_unique<DeviceAttention>(request_->attention(), problem, inputs);
 }
 
+void DeviceRun::plan() {
+  compute([&] { call_->plan_ahead(); });
+}
+
 void DeviceRun::forward(const TensorTold& out, const TensorTold& lse, bool backward_follows) {
   const DeviceTensor result = tensor_of(out);
   const DeviceTensor logs = tensor_of(lse);
@@ -53,7 +57,8 @@ void DeviceRun::forward(const TensorTold& out, const TensorTold& lse, bool backw
 }
 
 void DeviceRun::wait() {
-  compute([&] { call_->end_forward(); });
+  const py::gil_scoped_release released;  // there are no loops to be stopped
+  call_->end_forward();
 }
 
 void DeviceRun::backward(const TensorTold& out, const TensorTold& dout, const TensorTold& dquery,

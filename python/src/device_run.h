@@ -21,6 +21,8 @@ class DeviceRun {
   DeviceRun(std::shared_ptr<const Request> request, const TensorTold& query, const TensorTold& key,
             const TensorTold& value, int device, uint64_t stream);
 
+  /// What can be begun without room for results.
+  void plan();
   /// Returns while the card computes; `wait` returns when it is done, and refuses a result with a NaN.
   void forward(const TensorTold& out, const TensorTold& lse, bool backward_follows);
   void wait();

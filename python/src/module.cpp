@@ -74,6 +74,7 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init<std::shared_ptr<Request>, const TensorTold&, const TensorTold&, const TensorTold&, int,
                     uint64_t>(),
            py::arg("request"), py::arg("q"), py::arg("k"), py::arg("v"), py::arg("device"), py::arg("stream"))
+      .def("plan", &DeviceRun::plan)
       .def("forward", &DeviceRun::forward, py::arg("out"), py::arg("lse"), py::arg("backward_follows"))
       .def("wait", &DeviceRun::wait)
       .def("diagnostics", &DeviceRun::diagnostics)

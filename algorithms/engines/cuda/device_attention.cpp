@@ -41,14 +41,17 @@ struct DeviceAttention::State {
   Attention attention;
   std::unique_ptr<BoundProblem> bound;
   PlannedCall planned;
+  bool is_planned_ahead = false;
   cuda::DeviceForward result;
   bool is_waited_for = false;
   std::optional<Diagnostics> diagnostics;
+
+  void plan(const DeviceTensor& out, const DeviceTensor& lse);
 };
 
 DeviceAttention::DeviceAttention(const Attention& attention, const AttentionProblem& problem,
                                  const DeviceInputs& inputs)
-    : state_(std::make_unique<State>(State{attention, nullptr, {}, {}, false, {}})) {
+    : state_(std::make_unique<State>(State{attention, nullptr, {}, false, {}, false, {}})) {
   const AttentionProblem shapes = with_shapes(problem, inputs);
   require_fit(attention, shapes);
   state_->bound =
@@ -57,12 +60,24 @@ DeviceAttention::DeviceAttention(const Attention& attention, const AttentionProb
 
 DeviceAttention::~DeviceAttention() = default;
 
+void DeviceAttention::State::plan(const DeviceTensor& out, const DeviceTensor& lse) {
+  cuda::expect_forward(*bound, out, lse);
+  planned = attention.backend().method().plan(*bound, attention.call());
+  if (planned.denominators)
+    fail_usage("estimator: theory computes denominators on the host and is not for tensors on a GPU");
+}
+
+void DeviceAttention::plan_ahead() {
+  State& own = *state_;
+  if (own.bound->shapes().causal) return;
+  own.is_planned_ahead = false;
+  own.plan({}, {});
+  own.is_planned_ahead = true;
+}
+
 void DeviceAttention::begin_forward(const DeviceTensor& out, const DeviceTensor& lse, bool backward_follows) {
   State& own = *state_;
-  cuda::expect_forward(*own.bound, out, lse);
-  own.planned = own.attention.backend().method().plan(*own.bound, own.attention.call());
-  if (own.planned.denominators)
-    fail_usage("estimator: theory computes denominators on the host and is not for tensors on a GPU");
+  if (!std::exchange(own.is_planned_ahead, false)) own.plan(out, lse);
   own.result = cuda::forward_to_device(*own.bound, *own.planned.plan, out, lse, backward_follows);
   own.planned.masks = nullptr;  // which only measures read
   if (!backward_follows) own.planned.plan = nullptr;

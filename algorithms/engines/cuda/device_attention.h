@@ -37,6 +37,9 @@ class DeviceAttention {
     begin_forward(out, lse, backward_follows);
     end_forward();
   }
+  /// Plans the next `forward`, whose first kernels (hashing, sorting) then run while the caller makes room
+  /// for its results. Does nothing where the problem is causal, whose leaves are computed first.
+  void plan_ahead();
   /// Its halves: all that the host does, and waiting for the card, which says what is wrong with the result.
   /// Without the second nobody is told of a NaN, and there are no diagnostics.
   void begin_forward(const DeviceTensor& out, const DeviceTensor& lse, bool backward_follows = true);

@@ -165,6 +165,12 @@ TEST_CASE("cuda: calls that are begun before others have ended give the same, an
   DeviceAttention alone(attention, p.problem, given);
   alone.forward(outs[1].tensor(), lse.tensor());
   compare("out of a call that ended before the next began", outs[1].on_host(), outs[0].on_host(), 0);
+  alone.plan_ahead();
+  alone.plan_ahead();
+  alone.forward(outs[2].tensor(), lse.tensor());
+  alone.forward(outs[1].tensor(), lse.tensor());  // which plans for itself again
+  for (const size_t i : {1, 2})
+    compare("out of a call planned ahead", outs[i].on_host(), outs[0].on_host(), 0);
 }
 
 TEST_CASE("cuda: blocks of fewer and of more rows than a narrow tile give what the CPU gives", "[cuda]") {
