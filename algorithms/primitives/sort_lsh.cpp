@@ -268,7 +268,7 @@ HashDirections::HashDirections(DenseMatrix<double> directions)
 }
 
 void HashDirections::hash(MatrixView<const float> rows, int64_t begin, int64_t end, uint32_t* codes) const {
-  if (given_.cols > 0) return hash_in_double(rows, begin, end, codes);
+  if (!source_) return hash_in_double(rows, begin, end, codes);
   std::fill_n(codes, end - begin, 0U);
   const float* directions = packed().data();
   for (int first = 0; first < bits_; first += static_cast<int>(kLanes))
