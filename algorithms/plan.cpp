@@ -68,7 +68,8 @@ int64_t block_entries(const Pass& pass) {
   const int64_t last_begin = (keys - 1) / of_block * of_block;
   const int64_t last_rows = queries - (last_begin * queries + keys - 1) / keys;
   const int64_t missing = of_block - (keys - last_begin);  // keys of the last block
-  return queries * (of_block + pass.lists[1].order.count) - last_rows * missing;
+  const int64_t sampled = pass.blocks->sample_ranks ? pass.lists[1].order.count : 0;
+  return queries * (of_block + sampled) - last_rows * missing;
 }
 
 /// Σ count(pass, group).

@@ -186,12 +186,12 @@ struct QueryGroup {
 
 /// In place of a pass's groups: blocks of sorted rows with one sample for all of them (paper, Algorithm 1 and
 /// section 4), where only a device knows which sampled keys lie in which block. The pass has two lists: the
-/// sorted keys, and the sampled ones in the order of their ranks among these. Each of the `aligned_blocks`
-/// (primitives/sort_lsh.h) of queries and sorted keys is a group that visits its keys, and then those sampled
-/// ones that are not among them. `with_groups` (plan_builder.h) lists them.
+/// sorted keys, and the sampled ones in the order of their ranks among these, if there are any. Each of the
+/// `aligned_blocks` (primitives/sort_lsh.h) of queries and sorted keys is a group that visits its keys, and
+/// then those sampled ones that are not among them. `with_groups` (plan_builder.h) lists them.
 struct SampledBlocks {
   int64_t block_size = 0;
-  std::shared_ptr<const RemoteNumbers> sample_ranks;  ///< increasing, repeats allowed
+  std::shared_ptr<const RemoteNumbers> sample_ranks;  ///< increasing, repeats allowed; null: no sample
   bool counts_twice = false;                          ///< a block visits all sampled keys
   bool are_last = false;                              ///< as of groups
 };

@@ -128,7 +128,7 @@ PassBuilder& PassBuilder::visit_moments(int64_t keys) {
 }
 
 PassBuilder& PassBuilder::sampled_blocks(SampledBlocks blocks) {
-  assert(pass_.lists.size() == 2 && pass_.groups.empty());
+  assert(pass_.lists.size() == (blocks.sample_ranks ? 2 : 1) && pass_.groups.empty());
   pass_.blocks = std::move(blocks);
   return *this;
 }
@@ -221,13 +221,13 @@ namespace {
 // What a block leaves out is a run of places in the sample, whose ranks increase.
 Pass with_listed_blocks(Pass pass) {
   const SampledBlocks blocks = *std::exchange(pass.blocks, std::nullopt);
-  const std::vector<int32_t>& ranks = blocks.sample_ranks->on_host();
+  const bool is_sampled = blocks.sample_ranks != nullptr;
+  const std::vector<int32_t> ranks = is_sampled ? blocks.sample_ranks->on_host() : std::vector<int32_t>();
   const auto place_of = [&](int64_t rank) {
     return std::lower_bound(ranks.begin(), ranks.end(), rank) - ranks.begin();
   };
   const auto all = aligned_blocks(pass.queries.count, pass.lists[0].order.count, blocks.block_size);
-  RowOrder& sample = pass.lists[1].order;
-  sample = RowOrder::list(*sample.listed());
+  if (is_sampled) pass.lists[1].order = RowOrder::list(*pass.lists[1].order.listed());
   PassBuilder builder(std::move(pass));
   builder.reserve_groups(all.size(), 2);
   std::vector<int32_t> left_out;
@@ -236,9 +236,8 @@ Pass with_listed_blocks(Pass pass) {
     if (!blocks.counts_twice)
       for (int64_t place = place_of(block.key_begin); place < place_of(block.key_end); ++place)
         left_out.push_back(static_cast<int32_t>(place));
-    builder.group(block.query_begin, block.query_end)
-        .visit(0, block.key_begin, block.key_end)
-        .visit_all_except(1, left_out);
+    builder.group(block.query_begin, block.query_end).visit(0, block.key_begin, block.key_end);
+    if (is_sampled) builder.visit_all_except(1, left_out);
   }
   Pass listed = builder.take();
   if (blocks.are_last) mark_last(listed);

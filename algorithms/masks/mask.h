@@ -36,6 +36,7 @@ struct MaskRequest {
   /// Where no other ranks will be read: the keys of node i, counted from its first, whose ranks will be. Null
   /// for all nodes or for none.
   std::function<const std::vector<int32_t>*(size_t)> asked_keys = nullptr;
+  bool takes_unlisted_blocks = false;  ///< who reads a mask takes it with block_size and without groups
 };
 
 /// Makes the masks of the request's nodes.

@@ -214,7 +214,8 @@ class SortedTogether final : public MaskPlanner {
   /// None where the engine finds them itself.
   [[nodiscard]] std::vector<RankBlock> listed_blocks(const AttentionNode& node) const {
     if (options_.banded) return banded_blocks(node.query_count(), node.key_count(), options_.block_size);
-    if (request_.asked_keys && options_.rounds == 1 && request_.bound.takes_sampled_blocks()) return {};
+    if (request_.takes_unlisted_blocks && options_.rounds == 1 && request_.bound.takes_sampled_blocks())
+      return {};
     return aligned_blocks(node.query_count(), node.key_count(), options_.block_size);
   }
 

@@ -84,7 +84,9 @@ MaskRequest request_of_masks(const BoundProblem& bound, const Call& call, const 
                              PlanningSeconds& seconds) {
   MaskRequest request{bound,    call,   nodes, choice.residual->needs_ranks() || choice.window > 0,
                       &seconds, nullptr};
-  if (nodes.empty() || choice.window > 0 || residual.asked_keys(0) == nullptr) return request;
+  if (nodes.empty() || choice.window > 0) return request;
+  request.takes_unlisted_blocks = residual.takes_unlisted_blocks();
+  if (residual.asked_keys(0) == nullptr) return request;
   request.want_ranks = false;
   request.asked_keys = [&residual](size_t i) { return residual.asked_keys(i); };
   return request;
@@ -354,7 +356,8 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
       }
       spent[i].draw = part.seconds();
     };
-    const double microseconds = own.takes_sampled_blocks() ? 0.5 : 50;  // without groups, or with them
+    const bool has_groups = !own.takes_sampled_blocks() || !residual_planner->takes_unlisted_blocks();
+    const double microseconds = has_groups ? 50 : 0.5;
     for_each_node(nodes, level_nodes, plan_node, pieces_worth_a_team(std::ssize(level_nodes), microseconds));
     assembly.add_level(level, level_nodes, passes);
     wall += watch.seconds();

@@ -10,6 +10,11 @@ double Residual::entries(const AttentionNode& node, double masked, int64_t sampl
   return std::min(keys, masked + drawn) - masked;
 }
 
+bool can_leave_blocks(const BoundProblem& bound, const NodeMask& mask) {
+  return bound.takes_sampled_blocks() && mask.block_size > 0 && mask.queries.remote && mask.keys.remote &&
+         mask.further.empty();
+}
+
 Pass mask_pass(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask) {
   PassBuilder pass(problem, place.head, place.node.number, mask.queries);
   const GroupVisits masked = GroupVisits::masked(mask, Stage::block, pass);

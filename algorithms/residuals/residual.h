@@ -31,13 +31,15 @@ class ResidualPlanner {
   virtual ~ResidualPlanner() = default;
   /// Before anything else is asked of these nodes, of each once: what is better done for many at once.
   virtual void prepare(const std::vector<size_t>& /*which*/) {}
-  /// The passes of node i, whose groups may be those of aligned blocks that are not listed if it says which
-  /// keys it asks for: the mask's entries with weight 1, and what stands for all other keys. Each pass is
+  /// The passes of node i, whose groups may be those of aligned blocks that are not listed if it takes such:
+  /// the mask's entries with weight 1, and what stands for all other keys. Each pass is
   /// in a phase of its own, in this order. Different nodes in parallel.
   [[nodiscard]] virtual std::vector<Pass> passes(size_t i, const NodeMask& mask) const = 0;
   /// Where it reads the ranks of few keys of node i (NodeMask): these keys, counted from the node's first.
   /// Null for all nodes or for none.
   [[nodiscard]] virtual const std::vector<int32_t>* asked_keys(size_t /*i*/) const { return nullptr; }
+  /// Whether it takes masks whose aligned blocks are not listed.
+  [[nodiscard]] virtual bool takes_unlisted_blocks() const { return false; }
   /// Adds what the passes of all nodes, once made, have to tell.
   virtual void report(Diagnostics& /*notes*/) const {}
 };
@@ -112,6 +114,9 @@ template <class Make>
 [[nodiscard]] std::unique_ptr<ResidualPlanner> passes_by_node(Make make) {
   return std::make_unique<PassesByNode<Make>>(std::move(make));
 }
+
+/// Whether the engine that has sorted the rows of such a mask can find its groups itself (SampledBlocks).
+[[nodiscard]] bool can_leave_blocks(const BoundProblem& bound, const NodeMask& mask);
 
 /// The entries of the mask itself (and of none of its further masks) with weight 1.
 [[nodiscard]] Pass mask_pass(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask);

@@ -135,9 +135,9 @@ bool worth_fusing(const NodeMask& mask) {
 
 /// Whether the engine that has sorted the keys can find the groups of a fused pass itself.
 bool leaves_blocks(const BoundProblem& bound, const NodeMask& mask, const ColumnSample& sample) {
-  const int64_t blocks = mask.block_size > 0 ? (mask.keys.count - 1) / mask.block_size + 1 : 0;
-  return bound.takes_sampled_blocks() && blocks > 0 && mask.asked.ranks && mask.queries.remote &&
-         mask.further.empty() && sample.log_weights.empty() && mask.queries.count >= kFusedGroupRows * blocks;
+  if (!can_leave_blocks(bound, mask) || !mask.asked.ranks || !sample.log_weights.empty()) return false;
+  const int64_t blocks = (mask.keys.count - 1) / mask.block_size + 1;
+  return mask.queries.count >= kFusedGroupRows * blocks;
 }
 
 /// The fused pass with its groups left to the engine.
@@ -204,6 +204,7 @@ class SamplePlanner final : public ResidualPlanner {
                           samples_[i], count_collisions_, rows_apart_in(mask, request_.rows_are_independent));
   }
   [[nodiscard]] const std::vector<int32_t>* asked_keys(size_t i) const override { return &samples_[i].rows; }
+  [[nodiscard]] bool takes_unlisted_blocks() const override { return true; }
 
  private:
   ResidualRequest request_;

@@ -60,13 +60,15 @@ struct BlockTarget {
   tile.count = static_cast<int32_t>(left < target.tile_rows ? left : target.tile_rows);
   tile.is_last = a.are_last;
   tile.first_visit = first_visit;
-  tile.last_visit = tile.count > 0 ? first_visit + 2 : first_visit;
+  const bool is_sampled = a.sample_ranks != nullptr;
+  tile.last_visit = first_visit + (tile.count > 0 ? 1 + (is_sampled ? 1 : 0) : 0);
   target.tiles[a.first_tile + number] = tile;
   if (part > 0) return 0;
+  target.visits[first_visit] = {a.list, static_cast<int32_t>(key_begin), static_cast<int32_t>(key_end), 0, 0};
+  if (!is_sampled) return 0;
   const auto sampled = static_cast<int32_t>(a.sample_count);
   const int32_t first = a.counts_twice != 0 ? 0 : ranks_before(a.sample_ranks, sampled, key_begin);
   const int32_t last = a.counts_twice != 0 ? 0 : ranks_before(a.sample_ranks, sampled, key_end);
-  target.visits[first_visit] = {a.list, static_cast<int32_t>(key_begin), static_cast<int32_t>(key_end), 0, 0};
   target.visits[first_visit + 1] = {a.list + 1, 0, sampled, target.identity + first, target.identity + last};
   return rows * (last - first);
 }

@@ -235,8 +235,10 @@ class Flattening {
     target.block_size = std::min(pass.blocks->block_size, target.keys);
     target.block_count = divided(target.keys, target.block_size);
     target.block_tiles = divided(rows_of_block(pass), tile_rows_);
-    target.sample_ranks = pass.blocks->sample_ranks->on_device();
-    target.sample_count = pass.lists[1].order.count;
+    if (pass.blocks->sample_ranks) {
+      target.sample_ranks = pass.blocks->sample_ranks->on_device();
+      target.sample_count = pass.lists[1].order.count;
+    }
     target.counts_twice = pass.blocks->counts_twice ? 1 : 0;
     target.are_last = pass.blocks->are_last ? 1 : 0;
     while (size_of(identity_) < target.sample_count)

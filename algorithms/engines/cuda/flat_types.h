@@ -52,7 +52,7 @@ struct FlatPass {
 /// SampledBlocks of a pass, with as many tiles for each block, of which some may have no rows.
 struct FlatBlocks {
   int32_t pass = 0;
-  int32_t list = 0;  ///< of the sorted keys; the sample is the next one
+  int32_t list = 0;  ///< of the sorted keys; the sample, if there is one, is the next
   int64_t queries = 0;
   int64_t keys = 0;
   int64_t block_size = 0;
@@ -60,7 +60,7 @@ struct FlatBlocks {
   int64_t block_tiles = 0;  ///< of each block
   int64_t first_tile = 0;
   int64_t first_visit = 0;
-  const int32_t* sample_ranks = nullptr;  ///< on the card, increasing
+  const int32_t* sample_ranks = nullptr;  ///< on the card, increasing; null: there is no sample
   int64_t sample_count = 0;
   int32_t counts_twice = 0;
   int32_t are_last = 0;

@@ -703,7 +703,7 @@ class DeviceUpstream {
 void fetch_samples(const Plan& plan) {
   for (const Phase& phase : plan.phases)
     for (const Pass& pass : phase.passes)
-      if (pass.blocks) {
+      if (pass.blocks && pass.blocks->sample_ranks) {
         static_cast<void>(pass.blocks->sample_ranks->on_host());
         static_cast<void>(pass.lists[1].order.listed());
       }

@@ -178,16 +178,18 @@ TEST_CASE("cuda: blocks of fewer and of more rows than a narrow tile give what t
   for (const int64_t block_size : {1, 63, 64, 65, 127, 128, 129, 200, 256, 257, 600})
     for (const bool causal : {false, true}) {
       const RoundedProblem p({1531, causal ? 1531 : 1300, 64, 64, 1, 2, causal}, "bf16");
-      hyperattn::Settings settings = {{"block_size", block_size}, {"sample_size", int64_t{70}}};
-      if (causal) settings["min_seq_len"] = int64_t{300};
-      const AttentionResult expected = Attention("hyper", settings).forward(p.problem).result;
-      settings["precision"] = std::string("bf16");
-      AttentionOptions options;
-      options.engine = "cuda";
-      const Seen seen = run_on_card(Attention("hyper", settings, options), p, expected, false);
-      INFO("block_size " << block_size << (causal ? ", causal" : ""));
-      compare("out", seen.out, expected.out, 16 * epsilon_of("bf16"));
-      compare("lse", seen.lse, expected.lse, 16 * epsilon_of("bf16"));
+      for (const int64_t sample_size : {0, 70}) {
+        hyperattn::Settings settings = {{"block_size", block_size}, {"sample_size", sample_size}};
+        if (causal) settings["min_seq_len"] = int64_t{300};
+        const AttentionResult expected = Attention("hyper", settings).forward(p.problem).result;
+        settings["precision"] = std::string("bf16");
+        AttentionOptions options;
+        options.engine = "cuda";
+        const Seen seen = run_on_card(Attention("hyper", settings, options), p, expected, false);
+        INFO("block_size " << block_size << ", sample_size " << sample_size << (causal ? ", causal" : ""));
+        compare("out", seen.out, expected.out, 16 * epsilon_of("bf16"));
+        compare("lse", seen.lse, expected.lse, 16 * epsilon_of("bf16"));
+      }
     }
 }
 

@@ -387,7 +387,8 @@ TEST_CASE("blocks that an engine finds itself are the groups that the host lists
                                   ProblemSize{331, 500, 5, 4, 1, 1, true}})
     for (const Settings& extra :
          {Settings{}, Settings{{"sampling", std::string("uniform_iid")}},
-          Settings{{"collisions", std::string("count")}}, Settings{{"sampling", std::string("value_norm")}}})
+          Settings{{"collisions", std::string("count")}}, Settings{{"sampling", std::string("value_norm")}},
+          Settings{{"residual", std::string("none")}}})
       for (const int64_t block : {64, 1000}) {
         const RandomProblem p(size);
         Settings settings = {
@@ -405,6 +406,7 @@ TEST_CASE("blocks that an engine finds itself are the groups that the host lists
         CHECK(largest_difference(seen.out, expected.out) == 0);
         CHECK(check_plan(p.problem, *left.plan) == "");
         with_blocks += has_sampled_blocks(*left.plan) ? 1 : 0;
+        if (!extra.empty() && extra[0].first == "residual") CHECK(has_sampled_blocks(*left.plan));
         const int64_t tile_rows = extra.empty() ? kTileRows : kWidestTileRows;
         FlatPlan flat = flatten(p.problem, *left.plan, tile_rows);
         const int64_t excluded = write_blocks(flat, tile_rows);
