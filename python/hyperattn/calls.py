@@ -12,6 +12,7 @@ from .errors import InputError, UsageError
 
 _U64 = 2**64 - 1
 _U32 = 2**32 - 1
+_PLAIN = {bool, int, float, str, type(None)}
 
 
 def _integer(name, value, largest):
@@ -46,11 +47,9 @@ def _number(name, value):
 def request(method, causal, seed, engine, scale, window, trial, settings):
     """The arguments of a call that are no arrays, checked: once, for calls that repeat them."""
     names = tuple((name, type(value), value) for name, value in settings.items())
-    if all(kind in (bool, int, float, str) for _, kind, _ in names):
-        try:
-            return _remembered(method, causal, seed, engine, scale, window, trial, names)
-        except TypeError:  # what cannot be remembered is not what it should be, either
-            pass
+    kinds = [kind for _, kind, _ in names] + [type(one) for one in (method, causal, seed, engine, scale, window, trial)]
+    if _PLAIN.issuperset(kinds):  # others may change, or be equal to what they are not
+        return _remembered(method, causal, seed, engine, scale, window, trial, names)
     return _made(method, causal, seed, engine, scale, window, trial, settings)
 
 

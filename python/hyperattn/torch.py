@@ -71,7 +71,7 @@ def _laid_well(name, tensor):
     """The tensor itself or a copy on its GPU, row-major and in a type that the engine has."""
     if tensor.dtype == torch.float64:
         tensor = _in_float32(name, tensor)
-    tensor = (tensor.detach() if tensor.requires_grad else tensor).contiguous()
+    tensor = tensor.detach().contiguous()
     return tensor if _lies_well(tensor) else tensor.clone(memory_format=torch.contiguous_format)
 
 

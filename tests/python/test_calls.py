@@ -36,6 +36,44 @@ CALLS = [
 ]
 
 
+class Changing:
+    """A number that is another one in the next call, and yet the same object."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __index__(self):
+        return self.value
+
+    def __float__(self):
+        return float(self.value)
+
+
+class Remembered(unittest.TestCase):
+    """Calls with the same arguments are checked once; others must not pass for them."""
+
+    def test_objects_that_change(self):
+        q, k, v = arrays((2, 40, 16), (2, 40, 16), (2, 40, 8))
+        for name, first, second in (("seed", 1, 2), ("trial", 1, 2), ("scale", 1, 2)):
+            number = Changing(first)
+            before = hyperattn.attention(q, k, v, **{name: number}, **SMALL).out
+            number.value = second
+            after = hyperattn.attention(q, k, v, **{name: number}, **SMALL).out
+            self.assertFalse(np.array_equal(before, after), name)
+            np.testing.assert_array_equal(after, hyperattn.attention(q, k, v, **{name: second}, **SMALL).out)
+
+    def test_equal_values_of_other_types(self):
+        q, k, v = arrays((2, 40, 16), (2, 40, 16), (2, 40, 8))
+        hyperattn.attention(q, k, v, causal=True, seed=1, min_seq_len=32, **SMALL)
+        with self.assertRaisesRegex(hyperattn.UsageError, "causal must be True or False, but is 1"):
+            hyperattn.attention(q, k, v, causal=1, seed=1, min_seq_len=32, **SMALL)
+        with self.assertRaisesRegex(hyperattn.UsageError, "seed must be an integer"):
+            hyperattn.attention(q, k, v, causal=True, seed=True, min_seq_len=32, **SMALL)
+        hyperattn.attention(q, k, v, **{**SMALL, "sample_size": 8})
+        with self.assertRaisesRegex(hyperattn.UsageError, "sample_size"):
+            hyperattn.attention(q, k, v, **{**SMALL, "sample_size": 8.5})
+
+
 class Bits(unittest.TestCase):
     def attended(self, given, method, settings, causal, backward):
         """What the program writes for the same call."""
