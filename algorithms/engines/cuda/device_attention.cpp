@@ -61,6 +61,9 @@ DeviceAttention::DeviceAttention(const Attention& attention, const AttentionProb
 DeviceAttention::~DeviceAttention() = default;
 
 void DeviceAttention::State::plan(const DeviceTensor& out, const DeviceTensor& lse) {
+  result = {};  // of the call before
+  is_waited_for = false;
+  diagnostics.reset();
   cuda::expect_forward(*bound, out, lse);
   planned = attention.backend().method().plan(*bound, attention.call());
   if (planned.denominators)
@@ -81,14 +84,14 @@ void DeviceAttention::begin_forward(const DeviceTensor& out, const DeviceTensor&
   own.result = cuda::forward_to_device(*own.bound, *own.planned.plan, out, lse, backward_follows);
   own.planned.masks = nullptr;  // which only measures read
   if (!backward_follows) own.planned.plan = nullptr;
-  own.is_waited_for = false;
-  own.diagnostics.reset();
 }
 
 void DeviceAttention::end_forward() {
   State& own = *state_;
-  if (own.result.call == nullptr || std::exchange(own.is_waited_for, true)) return;
-  if (const int64_t rows = cuda::wait_for(*own.bound, own.result); rows > 0)
+  if (own.result.call == nullptr || own.is_waited_for) return;
+  const int64_t rows = cuda::wait_for(*own.bound, own.result);
+  own.is_waited_for = true;
+  if (rows > 0)
     fail_input("the result holds a NaN or infinity in " + std::to_string(rows) +
                " rows: q, k or v hold one, or scores beyond the range of the precision");
 }
@@ -98,7 +101,7 @@ void DeviceAttention::backward(const DeviceTensor& out, const DeviceTensor& dout
   const Attention& attention = state_->attention;
   if (const std::string none = attention.backend().no_gradient(attention.parameters()); !none.empty())
     fail_usage("method '" + attention.backend().name() + "' " + none);
-  if (state_->planned.plan == nullptr)
+  if (state_->planned.plan == nullptr || state_->result.sums == nullptr)
     fail_usage("a gradient needs a forward call before it which was told that one follows");
   cuda::backward_to_device(*state_->bound, *state_->planned.plan, state_->result, out, dout, gradients);
 }

@@ -15,10 +15,10 @@
 
 namespace hyperattn {
 
-/// One problem. A call to `forward` returns when the GPU is done with it, its halves, and `backward`, while
-/// the GPU computes, as PyTorch's own do. Inputs are used where they lie if they are in
-/// the method's precision and their rows have a multiple of 16 columns; else they are rounded to copies. What
-/// a method plans from their values on the host, as all but `exact`, `lsh` and `hyper` with a uniform sample
+/// One problem. `forward` returns when the GPU is done with it; `plan_ahead`, `begin_forward` and `backward`
+/// return while it computes, as PyTorch's own functions do. Inputs are used where they lie if they are in the
+/// method's precision and their rows have a multiple of 16 columns; else they are rounded to copies. What a
+/// method plans from their values on the host, as all but `exact`, `lsh` and `hyper` with a uniform sample
 /// do, it plans from a copy there.
 class DeviceAttention {
  public:
@@ -48,7 +48,7 @@ class DeviceAttention {
   /// settings have no gradient, or the plan was given back.
   void backward(const DeviceTensor& out, const DeviceTensor& dout, const DeviceGradients& gradients) const;
 
-  /// Of the last `forward`. Error(usage): it has not ended.
+  /// Of the last `forward`. Error(usage): it has not ended, or the next one is planned.
   [[nodiscard]] const Diagnostics& diagnostics() const;
 
  private:

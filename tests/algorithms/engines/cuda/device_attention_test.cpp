@@ -122,8 +122,15 @@ TEST_CASE("cuda: a plan that was given back has no gradient", "[cuda]") {
   DeviceAttention call(attention, p.problem, {query.tensor(), key.tensor(), value.tensor(), 0, stream});
   call.forward(out.tensor(), lse.tensor(), false);
   const DeviceGradients gradients{query.tensor(), key.tensor(), value.tensor()};
-  CHECK_THROWS_WITH(call.backward(out.tensor(), out.tensor(), gradients),
-                    Catch::Contains("a forward call before it which was told that one follows"));
+  const auto refuses = [&] {
+    CHECK_THROWS_WITH(call.backward(out.tensor(), out.tensor(), gradients),
+                      Catch::Contains("a forward call before it which was told that one follows"));
+  };
+  refuses();
+  CHECK(call.diagnostics().entries == 33 * 33);
+  call.plan_ahead();  // a plan is no forward call
+  refuses();
+  CHECK_THROWS_WITH(call.diagnostics(), Catch::Contains("a call that has not ended"));
 }
 
 TEST_CASE("cuda: calls that are begun before others have ended give the same, and tell of a NaN in the end",
