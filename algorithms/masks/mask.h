@@ -2,6 +2,7 @@
 // one file of this folder, with its parameters and its cost, and listed in registry.cpp.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -36,7 +37,8 @@ struct MaskRequest {
   /// Where no other ranks will be read: the keys of node i, counted from its first, whose ranks will be. Null
   /// for all nodes or for none.
   std::function<const std::vector<int32_t>*(size_t)> asked_keys = nullptr;
-  bool takes_unlisted_blocks = false;  ///< who reads a mask takes it with block_size and without groups
+  /// Who reads a mask takes it with block_size and without groups, where blocks have kLeftBlockRows rows.
+  bool takes_unlisted_blocks = false;
 };
 
 /// Makes the masks of the request's nodes.
@@ -45,6 +47,14 @@ class MaskPlanner {
   virtual ~MaskPlanner() = default;
   /// Before the masks of these nodes are taken, of each node once: what is better done for many at once.
   virtual void prepare(const std::vector<size_t>& /*which*/) {}
+  /// Whether the mask of node i comes without its groups, which takes no time to plan.
+  [[nodiscard]] virtual bool leaves_blocks(size_t /*i*/) const { return false; }
+  /// What planning one of these nodes takes, about.
+  [[nodiscard]] double microseconds(const std::vector<size_t>& which) const {
+    const bool are_left =
+        std::all_of(which.begin(), which.end(), [this](size_t i) { return leaves_blocks(i); });
+    return are_left ? 0.5 : 50;
+  }
   /// The mask of node i, once; different nodes in parallel. A node that is planned by itself is planned here,
   /// so that what its mask has read is still in cache for its residual.
   [[nodiscard]] virtual NodeMask take(size_t i) = 0;

@@ -27,6 +27,9 @@ struct MaskGroup {
   int64_t last_range = 0;
 };
 
+/// Query rows of a block, on average, from which on blocks need not be listed.
+constexpr int64_t kLeftBlockRows = 64;
+
 struct NodeMask {
   RowOrder queries;                ///< position → query row of the problem
   RowOrder keys;                   ///< rank → key row of the problem; all keys of the node

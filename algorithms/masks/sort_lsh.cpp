@@ -162,6 +162,12 @@ class SortedTogether final : public MaskPlanner {
     request_.seconds->sort += spent.sort;
   }
 
+  [[nodiscard]] bool leaves_blocks(size_t i) const override {
+    const AttentionNode& node = request_.nodes[i].node;
+    const int64_t blocks = (node.key_count() + options_.block_size - 1) / options_.block_size;
+    return request_.takes_unlisted_blocks && !options_.banded && options_.rounds == 1 &&
+           request_.bound.takes_sampled_blocks() && node.query_count() >= kLeftBlockRows * blocks;
+  }
   [[nodiscard]] NodeMask take(size_t i) override { return std::move(masks_[i]); }
 
  private:
@@ -199,23 +205,25 @@ class SortedTogether final : public MaskPlanner {
     std::vector<SortedRows> sorted =
         request_.bound.sort_by_bucket(sorts, options_.bucket_count, options_.bucket_order, &spent);
     const Stopwatch watch;
-    for_small_pieces(which.size(), [&](size_t w) {
-      NodeMask mask = sorted_mask(std::move(sorted[2 * w]), std::move(sorted[2 * w + 1]),
-                                  listed_blocks(request_.nodes[which[w]].node));
+    const auto make = [&](int64_t number, int) {
+      const auto w = static_cast<size_t>(number);
+      NodeMask mask =
+          sorted_mask(std::move(sorted[2 * w]), std::move(sorted[2 * w + 1]), listed_blocks(which[w]));
       if (!options_.banded) mask.block_size = options_.block_size;
       if (round == 0)
         masks_[which[w]] = std::move(mask);
       else
         masks_[which[w]].further.push_back(std::move(mask));
-    });
+    };
+    parallel_for(std::ssize(which), make, pieces_worth_a_team(std::ssize(which), microseconds(which)));
     spent.sort += watch.seconds();
   }
 
   /// None where the engine finds them itself.
-  [[nodiscard]] std::vector<RankBlock> listed_blocks(const AttentionNode& node) const {
+  [[nodiscard]] std::vector<RankBlock> listed_blocks(size_t i) const {
+    if (leaves_blocks(i)) return {};
+    const AttentionNode& node = request_.nodes[i].node;
     if (options_.banded) return banded_blocks(node.query_count(), node.key_count(), options_.block_size);
-    if (request_.takes_unlisted_blocks && options_.rounds == 1 && request_.bound.takes_sampled_blocks())
-      return {};
     return aligned_blocks(node.query_count(), node.key_count(), options_.block_size);
   }
 

@@ -356,9 +356,8 @@ PlannedCall plan_sparse(const BoundProblem& bound, const Call& call) {
       }
       spent[i].draw = part.seconds();
     };
-    const bool has_groups = !own.takes_sampled_blocks() || !residual_planner->takes_unlisted_blocks();
-    const double microseconds = has_groups ? 50 : 0.5;
-    for_each_node(nodes, level_nodes, plan_node, pieces_worth_a_team(std::ssize(level_nodes), microseconds));
+    for_each_node(nodes, level_nodes, plan_node,
+                  pieces_worth_a_team(std::ssize(level_nodes), mask_planner->microseconds(level_nodes)));
     assembly.add_level(level, level_nodes, passes);
     wall += watch.seconds();
     bound.phases_are_made(assembly.so_far());

@@ -11,8 +11,8 @@ double Residual::entries(const AttentionNode& node, double masked, int64_t sampl
 }
 
 bool can_leave_blocks(const BoundProblem& bound, const NodeMask& mask) {
-  return bound.takes_sampled_blocks() && mask.block_size > 0 && mask.queries.remote && mask.keys.remote &&
-         mask.further.empty();
+  return bound.takes_sampled_blocks() && mask.block_size > 0 && mask.groups.empty() && mask.queries.remote &&
+         mask.keys.remote && mask.further.empty();
 }
 
 Pass mask_pass(const AttentionProblem& problem, const HeadNode& place, const NodeMask& mask) {

@@ -19,6 +19,7 @@ namespace {
 // 128 rows, with groups of its own for the sample 19.6, 15.2, 15.4, 16.5 and 19.2 ms; at d = 128 with groups
 // of 32 rows 29.8 and 32.6 ms (d = 64 but there, Zen 4, one thread). On GPUs no other bound was tried.
 constexpr int64_t kFusedGroupRows = 64;
+static_assert(kLeftBlockRows >= kFusedGroupRows);
 
 Sampling sampling_kind(const std::string& name) {
   if (name == "uniform_iid") return Sampling::uniform_iid;
@@ -81,6 +82,9 @@ class Draw {
                         node_stream(request_.call, Purpose::key_sample, place));
   }
 
+  /// Of the keys of a node.
+  [[nodiscard]] bool weights_are_equal() const { return sampling_ != Sampling::value_norm; }
+
   /// What one of these nodes takes, about.
   [[nodiscard]] double microseconds(const std::vector<size_t>& which) const {
     double keys = 0;
@@ -135,9 +139,7 @@ bool worth_fusing(const NodeMask& mask) {
 
 /// Whether the engine that has sorted the keys can find the groups of a fused pass itself.
 bool leaves_blocks(const BoundProblem& bound, const NodeMask& mask, const ColumnSample& sample) {
-  if (!can_leave_blocks(bound, mask) || !mask.asked.ranks || !sample.log_weights.empty()) return false;
-  const int64_t blocks = (mask.keys.count - 1) / mask.block_size + 1;
-  return mask.queries.count >= kFusedGroupRows * blocks;
+  return can_leave_blocks(bound, mask) && mask.asked.ranks && sample.log_weights.empty();
 }
 
 /// The fused pass with its groups left to the engine.
@@ -204,7 +206,7 @@ class SamplePlanner final : public ResidualPlanner {
                           samples_[i], count_collisions_, rows_apart_in(mask, request_.rows_are_independent));
   }
   [[nodiscard]] const std::vector<int32_t>* asked_keys(size_t i) const override { return &samples_[i].rows; }
-  [[nodiscard]] bool takes_unlisted_blocks() const override { return true; }
+  [[nodiscard]] bool takes_unlisted_blocks() const override { return draw_.weights_are_equal(); }
 
  private:
   ResidualRequest request_;

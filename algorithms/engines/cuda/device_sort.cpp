@@ -374,11 +374,13 @@ std::vector<SortedRows> DeviceProblem::sort_by_bucket(const std::vector<SortRequ
   for_small_pieces(layout.asked_parts.size(), [&](size_t p) {
     results[static_cast<size_t>(layout.asked_parts[p].part)].asked = asked.part(p);
   });
-  for_small_pieces(results.size(), [&](size_t r) {
-    if (requests[r].want_ranks) results[r].ranks = ranks_of(requests[r], results[r].remote->on_host());
-  });
+  if (std::any_of(requests.begin(), requests.end(), [](const SortRequest& one) { return one.want_ranks; }))
+    parallel_for(std::ssize(results), [&](int64_t i, int) {
+      const auto r = static_cast<size_t>(i);
+      if (requests[r].want_ranks) results[r].ranks = ranks_of(requests[r], results[r].remote->on_host());
+    });
   if (seconds == nullptr) return results;
-  const double hashed = expected_ ? 0 : take_hash_seconds();  // a forward call waits in any case
+  const double hashed = expected_ ? 0 : take_hash_seconds();  // nobody waits before a forward call's end
   seconds->hash += hashed;
   seconds->sort += std::max(watch.seconds() - hashed, 0.0);
   return results;
