@@ -9,8 +9,8 @@
 #include <cstring>
 
 #include "algorithms/engines/cuda/kernels.h"
-#include "core/everywhere.h"
 #include "algorithms/primitives/row_sums.h"
+#include "core/everywhere.h"
 
 namespace hyperattn::cuda {
 
