@@ -206,12 +206,12 @@ if hasattr(torch.library, "custom_op"):
 
     @torch.library.custom_op("hyperattn::attention", mutates_args=())
     def _operator(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, call: str, wait: bool
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, call: str, wait: bool = True
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         return _prepare(q, k, v, ast.literal_eval(call)).forward(False, wait)
 
     @_operator.register_fake
-    def _(q, k, v, call, wait):
+    def _(q, k, v, call, wait=True):
         return v.new_empty(q.shape[:-1] + v.shape[-1:]), q.new_empty(q.shape[:-1], dtype=torch.float32)
 
     @torch.library.custom_op("hyperattn::attention_gradient", mutates_args=())

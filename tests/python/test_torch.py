@@ -304,21 +304,24 @@ class Cuda(TorchTest):
 @unittest.skipUnless(hasattr(getattr(torch, "library", None), "custom_op"), "needs PyTorch 2.4")
 class Compiled(TorchTest):
     def test_one_operator_in_one_graph(self):
-        def layer(q, k, v):
-            return hyperattn.torch.attention(q * 2, k, v, causal=True, seed=3, **SMALL).sin()
+        def layer(q, k, v, wait):
+            return hyperattn.torch.attention(q * 2, k, v, causal=True, seed=3, wait=wait, **SMALL).sin()
 
         compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-        ours, theirs = (tensors(*SHAPES, requires_grad=True) for _ in range(2))
-        out, expected = compiled(*ours), layer(*theirs)
-        self.assertTrue(torch.equal(out, expected))
-        out.sum().backward()
-        expected.sum().backward()
-        for a, b in zip(ours, theirs):
-            self.assertTrue(torch.equal(a.grad, b.grad))
+        for wait in (True, False):
+            ours, theirs = (tensors(*SHAPES, requires_grad=True) for _ in range(2))
+            out, expected = compiled(*ours, wait), layer(*theirs, True)
+            self.assertTrue(torch.equal(out, expected))
+            out.sum().backward()
+            expected.sum().backward()
+            for a, b in zip(ours, theirs):
+                self.assertTrue(torch.equal(a.grad, b.grad))
 
     def test_operator(self):
         call = repr(("hyper", True, 3, None, None, 0, 0, SMALL))
-        torch.library.opcheck(torch.ops.hyperattn.attention.default, (*tensors(*SHAPES, requires_grad=True), call))
+        for wait in ((), (False,)):
+            given = (*tensors(*SHAPES, requires_grad=True), call, *wait)
+            torch.library.opcheck(torch.ops.hyperattn.attention.default, given)
 
 
 if __name__ == "__main__":
