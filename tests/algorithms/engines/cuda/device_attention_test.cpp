@@ -1,5 +1,5 @@
 // The front door for tensors on the card against the one for the host's: the same results, although phases of
-// a causal plan are begun while the rest is planned.
+// a causal plan are begun while the rest is planned; and what is drawn there.
 #include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
@@ -9,6 +9,8 @@
 #include "algorithms/engines/cuda/device.h"
 #include "algorithms/engines/cuda/device_attention.h"
 #include "algorithms/engines/cuda/flat_plan.h"
+#include "algorithms/engines/cuda/sort.h"
+#include "algorithms/primitives/sort_lsh.h"
 #include "tests/algorithms/engines/precision_checks.h"
 #include "tests/algorithms/plan_checks.h"
 
@@ -197,6 +199,38 @@ TEST_CASE("cuda: blocks of fewer and of more rows than a narrow tile give what t
         compare("out", seen.out, expected.out, 16 * epsilon_of("bf16"));
         compare("lse", seen.lse, expected.lse, 16 * epsilon_of("bf16"));
       }
+    }
+}
+
+TEST_CASE("cuda: hash functions that are drawn on the card have the bits of the host's", "[cuda]") {
+  if (!find_engine("cuda")->available().empty()) return;
+  void* stream = cuda::Device::current().stream();
+  for (const int bits : {1, 7, 8, 9, 20})
+    for (const int64_t width : {1, 5, 64, 256}) {
+      std::vector<HashDirections> functions;
+      for (uint32_t head = 0; head < 40; ++head)
+        functions.emplace_back(RandomStream(1234567890123 + head, Purpose::hash, 3, head), width, bits,
+                               head % 3);
+      std::vector<StreamPlace> sources;
+      for (const HashDirections& function : functions) sources.push_back(*function.source());
+      const cuda::DeviceArray<StreamPlace> on_card(sources, "test functions");
+      const int64_t size = functions.front().packed_size();
+      const cuda::DeviceArray<float> seen(size * std::ssize(functions), "test directions");
+      cuda::check(cuda::launch_draw(
+                      {on_card.data(), std::ssize(functions), bits, static_cast<int32_t>(width), seen.data()},
+                      stream),
+                  "drawing");
+      std::vector<float> drawn(static_cast<size_t>(seen.size()));
+      seen.download(drawn.data());
+      int64_t different = 0;
+      for (size_t f = 0; f < functions.size(); ++f) {
+        const Buffer<float>& expected = functions[f].packed();
+        REQUIRE(expected.size() == size);
+        for (int64_t i = 0; i < size; ++i)
+          different += expected[i] != drawn[f * static_cast<size_t>(size) + static_cast<size_t>(i)] ? 1 : 0;
+      }
+      INFO(bits << " bits, " << width << " columns");
+      CHECK(different == 0);
     }
 }
 

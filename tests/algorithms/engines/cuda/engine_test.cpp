@@ -7,9 +7,7 @@
 #include <iostream>
 
 #include "algorithms/check_plan.h"
-#include "algorithms/engines/cuda/device.h"
 #include "algorithms/engines/cuda/device_attention.h"
-#include "algorithms/engines/cuda/sort.h"
 #include "algorithms/primitives/sort_lsh.h"
 #include "core/error.h"
 #include "tests/algorithms/engines/precision_checks.h"
@@ -231,38 +229,6 @@ TEST_CASE("cuda: hash and sort on the card give the host's order, and methods th
         CHECK(largest_difference(here.out, host.out) == 0);
         CHECK(largest_difference(here.lse, host.lse) == 0);
       }
-    }
-}
-
-TEST_CASE("cuda: hash functions that are drawn on the card have the bits of the host's", "[cuda]") {
-  if (skipped()) return;
-  void* stream = cuda::Device::current().stream();
-  for (const int bits : {1, 7, 8, 9, 20})
-    for (const int64_t width : {1, 5, 64, 256}) {
-      std::vector<HashDirections> functions;
-      for (uint32_t head = 0; head < 40; ++head)
-        functions.emplace_back(RandomStream(1234567890123 + head, Purpose::hash, 3, head), width, bits,
-                               head % 3);
-      std::vector<StreamPlace> sources;
-      for (const HashDirections& function : functions) sources.push_back(*function.source());
-      const cuda::DeviceArray<StreamPlace> on_card(sources, "test functions");
-      const int64_t size = functions.front().packed_size();
-      const cuda::DeviceArray<float> seen(size * std::ssize(functions), "test directions");
-      cuda::check(cuda::launch_draw(
-                      {on_card.data(), std::ssize(functions), bits, static_cast<int32_t>(width), seen.data()},
-                      stream),
-                  "drawing");
-      std::vector<float> drawn(static_cast<size_t>(seen.size()));
-      seen.download(drawn.data());
-      int64_t different = 0;
-      for (size_t f = 0; f < functions.size(); ++f) {
-        const Buffer<float>& expected = functions[f].packed();
-        REQUIRE(expected.size() == size);
-        for (int64_t i = 0; i < size; ++i)
-          different += expected[i] != drawn[f * static_cast<size_t>(size) + static_cast<size_t>(i)] ? 1 : 0;
-      }
-      INFO(bits << " bits, " << width << " columns");
-      CHECK(different == 0);
     }
 }
 
